@@ -25,6 +25,8 @@ from scipy import optimize, stats
 
 Floats = NDArray[np.float64]
 
+MEMORISED_ACCURACY = 0.99
+GENERALISED_ACCURACY = 0.9
 SURROGATE_METHODS = ("shift", "block", "phase")
 CCF_LAG_LABEL = "lag in checkpoints (negative: {x} moves first; positive: {y} moves first)"
 """Axis label for `ccf(x, y)`: format with the names of x and y."""
@@ -92,14 +94,14 @@ def first_step(steps: ArrayLike, values: ArrayLike, threshold: float) -> int | N
 
 
 def memorisation_step(
-    steps: ArrayLike, train_accuracy: ArrayLike, threshold: float = 0.99
+    steps: ArrayLike, train_accuracy: ArrayLike, threshold: float = MEMORISED_ACCURACY
 ) -> int | None:
     """First checkpoint with train accuracy at or above 0.99 (see `first_step`)."""
     return first_step(steps, train_accuracy, threshold)
 
 
 def generalisation_step(
-    steps: ArrayLike, test_accuracy: ArrayLike, threshold: float = 0.9
+    steps: ArrayLike, test_accuracy: ArrayLike, threshold: float = GENERALISED_ACCURACY
 ) -> int | None:
     """First checkpoint with test accuracy at or above 0.9 (see `first_step`)."""
     return first_step(steps, test_accuracy, threshold)
@@ -120,7 +122,7 @@ def spearman(x: ArrayLike, y: ArrayLike) -> tuple[float, int]:
     Pairs with a NaN are removed. Below three pairs, or if a series is constant, rho is NaN.
     """
     x_n, y_n = _complete_pairs(x, y)
-    return float(_row_rhos(x_n, y_n[None])[0]), len(x_n)
+    return float(_rhos(_unit_ranks(x_n[None])[0], y_n[None])[0]), len(x_n)
 
 
 def surrogates(x: ArrayLike, method: str, n_surrogates: int, rng: np.random.Generator) -> Floats:
@@ -521,17 +523,20 @@ def _unit_ranks(rows: Floats) -> Floats:
     return np.divide(ranks, norms, out=np.full_like(ranks, np.nan), where=norms > 0)
 
 
-def _row_rhos(x: Floats, rows: Floats) -> Floats:
-    """Spearman's rho of x (n,) with each of rows (r, n); NaN below three values."""
-    if len(x) < 3:
+def _rhos(x_ranks: Floats, rows: Floats) -> Floats:
+    """Spearman's rho of a series, given by its unit ranks (n,), with each of rows (r, n).
+
+    NaN below three values.
+    """
+    if len(x_ranks) < 3:
         return np.full(len(rows), np.nan)
-    return np.clip(_unit_ranks(rows) @ _unit_ranks(x[None])[0], -1.0, 1.0)
+    return np.clip(_unit_ranks(rows) @ x_ranks, -1.0, 1.0)
 
 
-def _surrogate_rhos(x: Floats, changes: Floats) -> Floats:
-    """Spearman's rho of x (n,) with the series of differences (r, n - 1)."""
+def _surrogate_rhos(x_ranks: Floats, changes: Floats) -> Floats:
+    """`_rhos` with the series whose differences are (r, n - 1) changes."""
     rows = _cumulate(0.0, changes)
-    return _row_rhos(x, np.rint(rows / np.ptp(rows) / _RANK_GRID))
+    return _rhos(x_ranks, np.rint(rows / np.ptp(rows) / _RANK_GRID))
 
 
 def _rho_and_null(
@@ -540,16 +545,17 @@ def _rho_and_null(
     """Rho, number of pairs, and (n_surrogates,) rhos of x with surrogates of y."""
     _check_surrogates(method, n_surrogates)
     x_n, y_n = _complete_pairs(x, y)
-    rho = float(_row_rhos(x_n, y_n[None])[0])
+    x_ranks = _unit_ranks(x_n[None])[0]
+    rho = float(_rhos(x_ranks, y_n[None])[0])
     if np.isnan(rho):
         return rho, len(x_n), np.full(n_surrogates, np.nan)
     changes = np.diff(y_n)
     if method != "shift":
         rows = _rearranged(changes, method, n_surrogates, rng)
-        return rho, len(x_n), _surrogate_rhos(x_n, rows)
+        return rho, len(x_n), _surrogate_rhos(x_ranks, rows)
     # Rotations repeat, and ranking is what costs: each distinct one is ranked once.
     shifts, draws = np.unique(rng.integers(len(changes), size=n_surrogates), return_inverse=True)
-    null = _surrogate_rhos(x_n, _rotated(changes, shifts))
+    null = _surrogate_rhos(x_ranks, _rotated(changes, shifts))
     # The rotation by 0 is y itself, and must count as such whatever rounding did to its ranks.
     return rho, len(x_n), np.where(shifts == 0, rho, null)[draws]
 

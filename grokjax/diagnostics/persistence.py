@@ -15,7 +15,8 @@ float64 values that are exact in float32. Homology has coefficients in Z/2.
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Iterable, Sequence
+import zlib
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from concurrent.futures import BrokenExecutor, ThreadPoolExecutor
 from typing import Any, NamedTuple, TypeAlias
 
@@ -24,6 +25,8 @@ import redzed_tda
 from numpy.typing import ArrayLike, NDArray
 from scipy.spatial.distance import pdist, squareform
 from scipy.special import entr
+
+from grokjax.diagnostics import Options, Rows, RunView, Table
 
 Diagram: TypeAlias = NDArray[np.float64]
 Diagrams: TypeAlias = list[Diagram]
@@ -190,8 +193,8 @@ def distance(diagram_a: ArrayLike, diagram_b: ArrayLike, metric: str = "bottlene
     bottleneck distance is the smallest possible maximum of these costs, exact but for the last
     bits; the Wasserstein distance, of order 1, their smallest possible sum, to 1e-9 relative.
     Both change continuously with the points (Cohen-Steiner, Edelsbrunner and Harer 2007, Discrete
-    Comput. Geom. 37, 103-120; with Mileyko 2010, Found. Comput. Math. 10, 127-139). Infinite bars
-    are matched among themselves by birth; where their numbers differ the distance is ``inf``.
+    Comput. Geom. 37, 103-120; Skraba and Turner 2020, arXiv:2006.16824). Infinite bars are matched
+    among themselves by birth; where their numbers differ the distance is ``inf``.
     Computed by GUDHI and, inside it, Hera (Kerber, Morozov and Nigmetov 2017, ACM JEA 22, 1.4).
 
     Args:
@@ -404,3 +407,65 @@ def _many_processes(
     except BrokenExecutor as error:
         results += [error] * (len(clouds) - len(results))
     return results
+
+
+# --------------------------------------------------------------------------- as a diagnostic
+
+_SUMMARY_COLUMNS = {
+    name: "int64" if kind is int else "float64" for name, kind in Summary.__annotations__.items()
+}
+TABLES = {
+    "persistence": Table(
+        columns={"cloud": "str", "n_points": "int64", **_SUMMARY_COLUMNS, "engine": "str"},
+        unit=("run_id", "step", "cloud"),
+    ),
+    "diagrams": Table(
+        columns={"cloud": "str", "dimension": "int64", "birth": "float64", "death": "float64"},
+        unit=("run_id", "step", "cloud"),
+        optional=True,
+    ),
+}
+SETTINGS = ("clouds", "cloud_points", "cloud_selection", "cloud_normalisation", "ph_engine")
+
+
+def measure(views: Sequence[RunView], options: Options) -> Rows:
+    """Diagrams and their summaries of every cloud of the runs at one checkpoint.
+
+    A share ``options.ph_verify`` of the clouds, chosen by a hash of run, step and cloud, is
+    recomputed by the other engine. A cloud that is not finite gives a row of NaN.
+
+    Raises:
+        EngineMismatch: the engines disagree; the message names the cloud.
+    """
+    keys = [(view, name) for view in views for name in view.cloud_names]
+    points = [view.cloud(name) for view, name in keys]
+    computed = many(points, engine=options.ph_engine, n_threads=options.ph_threads)
+    rows: dict[str, list[dict[str, Any]]] = {"persistence": [], "diagrams": []}
+    for (view, name), cloud, result in zip(keys, points, computed, strict=True):
+        key = {"run_id": view.run_id, "step": view.step, "cloud": name}
+        finite = bool(np.isfinite(cloud).all())
+        if isinstance(result, Exception):
+            if finite:
+                raise result
+            nothing = dict.fromkeys(_SUMMARY_COLUMNS, math.nan) | {"h1_count": 0}
+        else:
+            if _sampled(key, options.ph_verify):
+                try:
+                    verify(cloud, result, options.ph_engine)
+                except EngineMismatch as error:
+                    raise EngineMismatch(f"cloud {name} of {view.run_id}: {error}") from None
+            rows["diagrams"] += [
+                {**key, "dimension": degree, "birth": float(birth), "death": float(death)}
+                for degree, bars in enumerate(result)
+                for birth, death in bars
+            ]
+        numbers = nothing if isinstance(result, Exception) else summarize(result)._asdict()
+        rows["persistence"].append(
+            {**key, "n_points": len(cloud), **numbers, "engine": options.ph_engine}
+        )
+    return rows
+
+
+def _sampled(key: Mapping[str, Any], share: float) -> bool:
+    """Whether a cloud belongs to the share that is verified: the same ones every time."""
+    return zlib.crc32(repr(sorted(key.items())).encode()) < share * 2**32

@@ -1,0 +1,43 @@
+"""``python -m grokjax.analyze``: measures the checkpoints of a sweep, without training."""
+
+import pathlib
+import time
+
+from absl import flags
+
+from grokjax import analysis, cli, workdir
+from grokjax.analysis import Analyst
+
+cli.define_option_flags()
+flags.DEFINE_string("workdir", None, "work directory of a sweep")
+flags.DEFINE_boolean("follow", False, "go on while another process trains, until it is done")
+
+
+def main(values: flags.FlagValues) -> int:
+    """Measures what is committed and not measured; returns the exit code."""
+    folder = cli.existing_workdir(values)
+    config = workdir.read_config(folder)
+    options = cli.options_from(values, base=config.options)
+    analysis.validate(options, list(config.models.values()), config.runs)
+    analyst = Analyst(folder, config.runs, config.models, config.train.precision, options)
+    with workdir.owning(folder, ".analysis.lock"):
+        for message in analyst.prepare():
+            print(message)
+        n_expected = len(config.runs) * len(config.train.checkpoint_steps)
+        while True:
+            analyst.measure_all(_tell)
+            analyst.merge()
+            n_committed = sum(len(batch.run_ids) for batch, _ in analyst.committed())
+            if not values.follow or n_committed >= n_expected:
+                break
+            time.sleep(2)
+    print(f"{n_committed} of {n_expected} run checkpoints are there and measured: {folder}")
+    return cli.EXIT_OK
+
+
+def _tell(done: int, total: int) -> None:
+    print(f"measured {done} of {total} checkpoints", flush=True)
+
+
+if __name__ == "__main__":
+    cli.run(main)

@@ -1,0 +1,181 @@
+"""The flags that entry points share, and how a bad one ends: exit code 2, nothing written."""
+
+import dataclasses
+import os
+import pathlib
+import sys
+from collections.abc import Callable, Sequence
+from typing import Any
+
+from absl import app, flags
+
+from grokjax import grid, tasks
+from grokjax.diagnostics import Options
+from grokjax.grid import InvalidSettingError, ModelConfig, TrainConfig
+from grokjax.workdir import SweepConfig, WorkdirError
+
+EXIT_OK, EXIT_FAILED, EXIT_USAGE, EXIT_STOPPED = 0, 1, 2, 75
+
+# The study's grid.
+_AXIS_DEFAULTS = {
+    "models": "transformer",
+    "operations": "add",
+    "primes": "113,149,197",
+    "train_fractions": "0.2,0.25,0.3",
+    "label_permutations": "0",
+    "weight_decays": "0.1",
+    "learning_rates": "0.003",
+    "init_scales": "1",
+    "seeds": "46:51",
+}
+_AXIS_HELP = {
+    "models": "transformer, mlp",
+    "operations": "what is learned: add is (a + b) mod p",
+    "primes": "moduli p",
+    "train_fractions": "fractions of the p^2 pairs that train",
+    "label_permutations": "fractions of the training pairs whose labels are permuted",
+    "weight_decays": "AdamW's decoupled weight decay",
+    "learning_rates": "AdamW's learning rate after 10 steps of warm-up",
+    "init_scales": "factor on every initial parameter",
+    "seeds": "seeds",
+}
+_MODEL_HELP = {
+    "d_model": "width of the embedding and of the encoder",
+    "n_heads": "attention heads",
+    "d_ff": "width of the encoder's feed-forward layers",
+    "n_layers": "encoder blocks",
+    "mlp_width": "width of the MLP's hidden layers",
+    "mlp_depth": "number of the MLP's hidden layers",
+    "activation": f"one of {', '.join(grid.ACTIVATION_NAMES)}",
+}
+_TRAIN_HELP = {
+    "steps": "training steps of every run",
+    "checkpoint_every": "steps between checkpoints; must divide --steps",
+    "batch_size": "pairs a step",
+    "precision": f"of float32 matrix products: {', '.join(grid.PRECISIONS)}",
+}
+_OPTION_HELP = {
+    "diagnostics": "comma list of what to measure at every checkpoint, or none",
+    "clouds": "comma list: embedding, layer1 …, hidden1 …, hidden (all layers), all",
+    "cloud_points": "points of a hidden-state cloud",
+    "cloud_selection": "how they are chosen: random (the same pairs always) or farthest",
+    "cloud_normalisation": "unit (rows), none, connectivity or rms; always centred",
+    "ph_engine": "redzed or giotto",
+    "ph_threads": "threads (giotto: processes) for persistence; default: all cores",
+    "ph_verify": "share of the clouds that the other engine recomputes",
+    "save_diagrams": "write every bar to diagrams.parquet",
+    "lid_points": "states of the last layer whose local dimension is estimated",
+    "lid_neighbors": "neighbours a point's local dimension is estimated from",
+    "lid_empirical": "from_one (scikit-dimension 0.5 on) or from_zero (before)",
+}
+
+
+def _define(name: str, default: Any, text: str) -> None:
+    if isinstance(default, bool):
+        flags.DEFINE_boolean(name, default, text)
+    elif isinstance(default, int):
+        flags.DEFINE_integer(name, default, text)
+    elif isinstance(default, float):
+        flags.DEFINE_float(name, default, text)
+    else:
+        flags.DEFINE_string(name, default, text)
+
+
+def define_grid_flags() -> None:
+    """Flags of what is trained."""
+    for name, default in _AXIS_DEFAULTS.items():
+        flags.DEFINE_string(name, default, f"{_AXIS_HELP[name]} (comma list; grid axis)")
+    for name, text in _MODEL_HELP.items():
+        _define(name, getattr(ModelConfig, name), text)
+    for name, text in _TRAIN_HELP.items():
+        _define(name, getattr(TrainConfig, name), text)
+    flags.DEFINE_integer("runs_per_batch", None, "runs trained as one program; default: what fits")
+
+
+def define_option_flags() -> None:
+    """Flags of what is measured."""
+    for field in dataclasses.fields(Options):
+        default = field.default
+        if isinstance(default, tuple):
+            default = ",".join(default)
+        if field.name == "ph_threads":
+            default = os.cpu_count() or 1
+        _define(field.name, default, _OPTION_HELP[field.name])
+
+
+def options_from(values: flags.FlagValues, base: Options | None = None) -> Options:
+    """Options as the flags give them; those not given on the command line come from ``base``."""
+    fields: dict[str, Any] = {}
+    for field in dataclasses.fields(Options):
+        flag = values[field.name]
+        if base is not None and not flag.present:
+            continue
+        fields[field.name] = flag.value
+    for name in ("diagnostics", "clouds"):
+        if name in fields:
+            fields[name] = tuple(t.strip() for t in fields[name].split(",") if t.strip())
+    if fields.get("diagnostics") == ("none",):
+        fields["diagnostics"] = ()
+    return dataclasses.replace(base, **fields) if base else Options(**fields)
+
+
+def sweep_config_from(values: flags.FlagValues) -> SweepConfig:
+    """The sweep that the flags describe; raises ``InvalidSettingError``."""
+    axes = {
+        axis.field: grid.parse_axis(axis, values[axis.flag].value)
+        for axis in grid.axes(tasks.OPERATIONS)
+    }
+    shape = {name: values[name].value for name in _MODEL_HELP}
+    train = TrainConfig(**{name: values[name].value for name in _TRAIN_HELP})
+    models = {model: ModelConfig(model=model, **shape) for model in axes["model"]}
+    config = SweepConfig(axes=axes, models=models, train=train, options=options_from(values))
+    config.validate()
+    return config
+
+
+def resolved_flags(values: flags.FlagValues, module: str) -> dict[str, Any]:
+    """Every flag of ours with the value in force."""
+    ours = values.get_flags_for_module("grokjax.cli") + values.get_flags_for_module(module)
+    return {flag.name: flag.value for flag in ours}
+
+
+def existing_workdir(values: flags.FlagValues) -> pathlib.Path:
+    """The directory that --workdir names; raises ``InvalidSettingError`` if it holds no sweep."""
+    if not values.workdir:
+        raise InvalidSettingError("workdir", "", "must name the work directory of a sweep")
+    folder = pathlib.Path(values.workdir)
+    if not (folder / "sweep.json").is_file():
+        raise InvalidSettingError("workdir", folder, "holds no sweep (there is no sweep.json)")
+    return folder
+
+
+def run(main: Callable[[flags.FlagValues], int]) -> None:
+    """Parses flags and runs ``main``; turns bad settings into exit code 2 and one message."""
+
+    def parse(argv: Sequence[str]) -> list[str]:
+        try:
+            return list(flags.FLAGS(argv, known_only=False))
+        except flags.Error as error:
+            _refuse(str(error))
+        except OSError as error:  # a flagfile that is not there
+            _refuse(f"--flagfile: {error}")
+        raise AssertionError("unreachable")
+
+    def call(argv: Sequence[str]) -> int:
+        if len(argv) > 1:
+            _refuse(f"'{argv[1]}' is not a flag; flags are written --name=value")
+        try:
+            return main(flags.FLAGS)
+        except InvalidSettingError as error:
+            _refuse(str(error))
+        except WorkdirError as error:
+            _refuse(str(error))
+        raise AssertionError("unreachable")
+
+    app.run(call, flags_parser=parse)
+
+
+def _refuse(message: str) -> None:
+    program = pathlib.Path(sys.argv[0]).stem
+    print(f"grokjax.{program}: {message}", file=sys.stderr)
+    sys.exit(EXIT_USAGE)

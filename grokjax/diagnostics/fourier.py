@@ -1,0 +1,301 @@
+"""Fourier measures of networks that compute on residues, after Nanda et al. (arXiv:2301.05217).
+
+Residues 0 … n − 1 carry the orthonormal real basis of their published figure script: the constant,
+and for each frequency k the two waves √(2/n) cos(w_k x) and √(2/n) sin(w_k x) with w_k = 2πk/n,
+k = 1 … ⌊n/2⌋. For even n (residues without 0, read by discrete logarithm) the last frequency has
+one wave, the alternating signs over √n.
+
+Over the n² inputs (a, b), in rows a·n + b, a frequency has the eight waves of a, of b, and the
+four products of both. The products span the same space as the waves of a + b and of a − b, so all
+that is needed of n² rows are their sums over inputs with equal a, b, a + b and a − b.
+
+Arrays may be NumPy's or JAX's, of any real dtype; sums are float64; what comes back is NumPy's or
+Python's. Non-finite values give NaN (and no key frequency), not an error.
+
+Shapes: N residues, F = ⌊N/2⌋ frequencies, W neurons, Q outputs, K key frequencies.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterable
+from functools import lru_cache
+from typing import Any, NamedTuple
+
+import jax
+import numpy as np
+from numpy.typing import ArrayLike, NDArray
+
+Floats = NDArray[np.float64]
+
+ADDITIVE = ("add", "subtract")
+MULTIPLICATIVE = ("multiply", "divide")
+
+# A neuron whose variance is below this share of its mean square varies by rounding alone.
+_CONSTANT = 1e-10
+# Logits closer than this share of their row's largest differ by rounding alone.
+_TIE = 1e-6
+# Rows of logits at a time: a block that stays in cache.
+_ROWS = 256
+
+
+class NeuronFrequencies(NamedTuple):
+    """For each neuron the frequency that explains most of it, and how much."""
+
+    frequency: NDArray[np.int64]  # (W,); 0 where a neuron is constant or not finite
+    explained: Floats  # (W,); share of the neuron's variance, NaN where frequency is 0
+
+
+class RestrictedExcluded(NamedTuple):
+    """Losses in nats; floats, or arrays of shape (K,) for one key frequency at a time."""
+
+    restricted_loss: Any
+    excluded_loss: Any
+    restricted_accuracy: Any
+    excluded_accuracy: Any
+
+
+class Concentration(NamedTuple):
+    """How few frequencies hold a spectrum's power, the constant left aside."""
+
+    top_share: float  # share of the power in the n_top strongest frequencies
+    effective_frequencies: float  # inverse Simpson index: m when m frequencies share equally
+    gini: float  # 0 for equal shares, 1 − 1/F for one frequency
+
+
+def spectrum(rows: ArrayLike | jax.Array) -> Floats:
+    """Power of each frequency in rows indexed by residue: an embedding, or heads' q, k, v rows.
+
+    Args:
+        rows: Shape (n, …, d), n at least 3: row x belongs to residue x. Read rows through
+            :func:`residue_order` first where the operation is multiplicative.
+
+    Returns:
+        Shape (…, ⌊n/2⌋ + 1), float64: for an embedding (p, d) one spectrum, for heads (p, h, d)
+        one a head. Entry 0 is the constant, entry k frequency k: the squared coefficients of its
+        waves, summed over the last axis. A spectrum sums to the squared norm of its rows.
+
+    Raises:
+        ValueError: Fewer than two axes or than 3 residues.
+    """
+    array = np.asarray(rows, np.float64)
+    if array.ndim < 2 or array.shape[0] < 3:
+        raise ValueError(f"rows must have shape (n, ..., d) with n >= 3, not {array.shape}")
+    n = array.shape[0]
+    table = array.reshape(n, -1)
+    with np.errstate(invalid="ignore", over="ignore"):
+        constant = table.sum(axis=0, keepdims=True) ** 2 / n
+        power = np.concatenate([constant, _wave_power(table)])
+        summed: Floats = power.reshape(-1, *array.shape[1:]).sum(axis=-1)
+    return np.moveaxis(summed, 0, -1)
+
+
+def shares(power: ArrayLike) -> Floats:
+    """Share of each frequency in a spectrum's power, the constant left out.
+
+    Args:
+        power: Shape (…, F + 1), as from :func:`spectrum`.
+
+    Returns:
+        Shape (…, F), float64: entry k − 1 is frequency k; sums to 1. NaN where there is no power
+        beside the constant.
+    """
+    waves = np.asarray(power, np.float64)[..., 1:]
+    with np.errstate(invalid="ignore"):
+        result: Floats = waves / waves.sum(axis=-1, keepdims=True)
+    return result
+
+
+def concentration(power: ArrayLike, n_top: int = 6) -> Concentration:
+    """Three measures of how concentrated one spectrum is.
+
+    The share of the strongest frequencies; the inverse Simpson index 1 / Σ s² (Hill 1973, order
+    2; the participation ratio) of shares s; and the Gini coefficient as a measure of sparsity
+    (Hurley and Rickard 2009, arXiv:0811.4706), which Nanda et al. take of norms instead: pass
+    ``np.sqrt(power)`` for theirs.
+
+    Args:
+        power: Shape (F + 1,), as from :func:`spectrum`.
+        n_top: How many frequencies ``top_share`` counts.
+
+    Returns:
+        Three floats, NaN where there is no power beside the constant, or it is not finite.
+
+    Raises:
+        ValueError: On another shape, or ``n_top`` outside 1 … F.
+    """
+    array = np.asarray(power, np.float64)
+    if array.ndim != 1 or array.size < 2:
+        raise ValueError(f"power must have shape (F + 1,) with F >= 1, not {array.shape}")
+    share = np.sort(shares(array))
+    n = share.size
+    if not 1 <= n_top <= n:
+        raise ValueError(f"n_top is {n_top}; it must be from 1 to {n}, the number of frequencies")
+    weights = (n - np.arange(n) - 0.5) / n
+    return Concentration(
+        top_share=float(share[-n_top:].sum()),
+        effective_frequencies=float(1 / (share**2).sum()),
+        gini=float(1 - 2 * (share * weights).sum()),
+    )
+
+
+def circularity(embedding: ArrayLike | jax.Array, n_components: int = 4) -> float:
+    """Circularity of Zhong et al. (arXiv:2306.17844): do principal components lie on one wave?
+
+    For each of the first principal components (scores of the centred rows), the largest share of
+    its power at one frequency, averaged. 1 for circles of distinct size. Where two frequencies
+    have equal power, components mix them, and the measure falls: it is the paper's, as it stands.
+
+    Args:
+        embedding: Shape (n, d), n at least 3.
+        n_components: How many components; the paper takes 4. Components that do not exist (fewer
+            dimensions, or a singular value of 0 to rounding) are left out of the average.
+
+    Returns:
+        From 0 to 1. NaN where rows are not finite or all the same.
+
+    Raises:
+        ValueError: On another shape, or no components asked for.
+    """
+    rows = np.asarray(embedding, np.float64)
+    if rows.ndim != 2 or rows.shape[0] < 3:
+        raise ValueError(f"embedding must have shape (n, d) with n >= 3, not {rows.shape}")
+    if n_components < 1:
+        raise ValueError(f"n_components is {n_components}; it must be at least 1")
+    if not np.isfinite(rows).all():
+        return math.nan
+    # float32 rows that are equal to rounding must not pass for components.
+    rounding = max(rows.shape) * np.finfo(np.float32).eps
+    scores, sizes, _ = np.linalg.svd(rows - rows.mean(axis=0), full_matrices=False)
+    real = sizes > rounding * max(sizes[0], float(np.abs(rows).max()))
+    scores = scores[:, real][:, :n_components]
+    if not scores.size:
+        return math.nan
+    return float(_wave_power(scores).max(axis=0).mean())
+
+
+def neuron_frequencies(neurons: ArrayLike | jax.Array) -> NeuronFrequencies:
+    """The frequency whose eight waves over inputs explain most of each neuron's variance.
+
+    Args:
+        neurons: Shape (n², w), rows a·n + b, n at least 3: post-activation values. They are
+            centred over all n² inputs.
+
+    Returns:
+        :class:`NeuronFrequencies`. A neuron that varies by less than 1e-5 of its root mean square
+        has no frequency.
+
+    Raises:
+        ValueError: On another shape.
+    """
+    array = np.asarray(neurons)
+    n = _side(array, "neurons")
+    blocks = array.reshape(n, n, -1)
+    first = blocks[0, 0].astype(np.float64)
+    by_a, by_b, by_sum, by_difference = np.zeros((4, n, array.shape[1]))
+    squares = np.zeros(array.shape[1])
+    with np.errstate(invalid="ignore", over="ignore"):
+        for a in range(n):
+            # Less its first value a neuron loses little to cancellation, and a constant is 0.
+            block = blocks[a] - first
+            by_a[a] = block.sum(axis=0)
+            by_b += block
+            by_sum[a:] += block[: n - a]
+            by_sum[:a] += block[n - a :]
+            by_difference[: n - a] += block[a:]
+            by_difference[n - a :] += block[:a]
+            squares += np.einsum("bw,bw->w", block, block)
+        mean = by_b.sum(axis=0) / n**2
+        variance = squares - n**2 * mean**2
+        mean_square = variance + n**2 * (mean + first) ** 2
+        power = _wave_power(by_a) + _wave_power(by_b) + _wave_power(by_sum)
+        # At the last frequency of an even n, a + b and a − b are the same wave.
+        distinct = slice(None, (n - 1) // 2)
+        power[distinct] += _wave_power(by_difference)[distinct]
+        varies = np.isfinite(power).all(axis=0) & (variance > _CONSTANT * mean_square)
+        winner = np.where(varies, power.argmax(axis=0), 0)
+        best = np.take_along_axis(power, winner[None], axis=0)[0] / n
+        explained = np.divide(best, variance, out=np.full_like(best, np.nan), where=varies)
+    return NeuronFrequencies(np.where(varies, winner + 1, 0), explained)
+
+
+def key_frequencies(neurons: ArrayLike | jax.Array) -> tuple[int, ...]:
+    """The distinct frequencies that :func:`neuron_frequencies` finds, ascending.
+
+    Nanda et al.'s definition has no threshold: neurons without structure, as at initialisation,
+    give nearly every frequency. It is their ``explained`` shares that tell.
+
+    Args:
+        neurons: As for :func:`neuron_frequencies`.
+
+    Returns:
+        Integers in 1 … ⌊n/2⌋; empty where no neuron varies or is finite.
+
+    Raises:
+        ValueError: On another shape.
+    """
+    frequency = neuron_frequencies(neurons).frequency
+    return tuple(int(k) for k in np.unique(frequency[frequency > 0]))
+
+
+def restricted_and_excluded(
+    logits: ArrayLike | jax.Array,
+    labels: ArrayLike | jax.Array,
+    train_mask: ArrayLike | jax.Array,
+    key_frequencies: Iterable[int],
+) -> RestrictedExcluded:
+    """Loss and accuracy with the key frequencies' waves of a + b alone, and without them.
+
+    Each output's logits, as a function of the n² inputs, are projected on the normalised waves
+    cos(w_k (a + b)) and sin(w_k (a + b)) of the key frequencies k. *Restricted*: these projections
+    plus each output's mean over the inputs; cross-entropy and accuracy over all n² inputs.
+    *Excluded*: the logits less the projections; over the training inputs.
+
+    The prediction is the largest logit. Where m logits are largest to within 1e-6 of the row's
+    largest original logit, one of them being the label's, the input counts 1/m, as it would on
+    average under a random choice: with nothing left but rounding, accuracy is that of chance.
+
+    Args:
+        logits: Shape (n², q), rows a·n + b, without padding; q is n, or p where the residue 0
+            is left out.
+        labels: Shape (n²,), integers below q: what the loss is taken against.
+        train_mask: Shape (n²,), boolean.
+        key_frequencies: Frequencies in 1 … ⌊n/2⌋, as from :func:`key_frequencies`; repeated ones
+            count once. May be empty.
+
+    Returns:
+        Four floats. All are NaN where any logit is not finite; the excluded ones where nothing
+        trains.
+
+    Raises:
+        ValueError: On other shapes, labels or frequencies.
+    """
+    inputs = _check_inputs(logits, labels, train_mask)
+    frequencies = _check_frequencies(key_frequencies, inputs.n)
+    return RestrictedExcluded(*(float(v) for v in _evaluate(inputs, [frequencies])[0]))
+
+
+def restricted_and_excluded_by_frequency(
+    logits: ArrayLike | jax.Array,
+    labels: ArrayLike | jax.Array,
+    train_mask: ArrayLike | jax.Array,
+    key_frequencies: Iterable[int],
+) -> RestrictedExcluded:
+    """:func:`restricted_and_excluded` with each key frequency alone, restricted or excluded.
+
+    Args:
+        logits: As for :func:`restricted_and_excluded`, and so for the others.
+        labels: See above.
+        train_mask: See above.
+        key_frequencies: See above.
+
+    Returns:
+        Four arrays of shape (K,), float64, for the K distinct frequencies in ascending order.
+
+    Raises:
+        ValueError: As :func:`restricted_and_excluded`.
+    """
+    inputs = _check_inputs(logits, labels, train_mask)
+    frequencies = _check_frequencies(key_frequencies, inputs.n)
+    rows = _evaluate(inputs, [[k] for k in frequencies])
+    return RestrictedExcluded(*np.asarray(rows, np.float64).reshape(-1, 4).T)

@@ -1,0 +1,127 @@
+"""Reading a work directory from Python: tables as frames, checkpoints as arrays."""
+
+import os
+import pathlib
+from typing import Any
+
+import numpy as np
+import pandas as pd
+from numpy.typing import NDArray
+
+from grokjax import analysis, clouds, diagnostics, models, workdir
+from grokjax.checkpoints import Reader
+from grokjax.diagnostics import RunView, Table
+from grokjax.models import Model
+from grokjax.results import METRICS, Results, read_parquet
+
+
+class Sweep:
+    """The results of a sweep, also while it runs; every call reads what is there now.
+
+    Attributes ``runs``, ``metrics`` and the diagnostics' tables (``persistence``, ``diagrams``,
+    ``dimension``, ``fourier``, ``spectra`` …) are pandas frames, one row a key, in the order of
+    the grid. A table that was not asked for raises AttributeError.
+    """
+
+    def __init__(self, folder: str | os.PathLike[str]):
+        self.workdir = pathlib.Path(folder)
+        self.config = workdir.read_config(self.workdir)
+        self._runs = {run.run_id: run for run in self.config.runs}
+        self._results = Results(self.workdir, list(self._runs))
+        self._reader = Reader(self.workdir / "checkpoints")
+
+    @property
+    def runs(self) -> pd.DataFrame:
+        """One row a run: its spec, status, steps of memorisation and generalisation."""
+        return read_parquet(self._results.path("runs"))
+
+    @property
+    def metrics(self) -> pd.DataFrame:
+        """Losses, accuracies and weight norm at every checkpoint."""
+        return self._results.read("metrics", METRICS)
+
+    def tables(self) -> tuple[str, ...]:
+        """Names of the diagnostics' tables that are there."""
+        return tuple(name for name in _known_tables() if self._results.path(name).exists())
+
+    def __getattr__(self, name: str) -> pd.DataFrame:
+        """A diagnostic's table."""
+        known = _known_tables()
+        if name in known and self._results.path(name).exists():
+            return self._results.read(name, known[name])
+        raise AttributeError(
+            f"{self.__dict__.get('workdir')} has no table '{name}'"
+            + ("" if name in known else f"; tables are runs, metrics, {', '.join(known)}")
+        )
+
+    def steps(self, run_id: str) -> list[int]:
+        """Steps at which a checkpoint of the run is committed."""
+        return self._reader.steps(self._batch(run_id))
+
+    def checkpoint(self, run_id: str, step: int) -> models.Params:
+        """The run's parameters at a step: nested dictionaries of NumPy arrays, without padding.
+
+        Raises:
+            KeyError: if there is no such run or no such checkpoint of it.
+            grokjax.checkpoints.CheckpointError: if it cannot be read.
+        """
+        name = self._batch(run_id)
+        batch = self._reader.batches()[name]
+        if step not in self._reader.steps(name):
+            raise KeyError(f"run {run_id} has no checkpoint at step {step}")
+        runs = [self._runs[member] for member in batch.run_ids]
+        padded = Model(
+            config=self.config.models[runs[0].model], n_tokens=max(run.prime for run in runs)
+        )
+        stacked = self._reader.params(batch, step, models.stacked(padded.template(), len(runs)))
+        return models.row(stacked, batch.run_ids.index(run_id), self._runs[run_id].prime)
+
+    def cloud(
+        self, run_id: str, step: int, name: str = clouds.EMBEDDING
+    ) -> NDArray[np.float32]:
+        """The (n, d) cloud of that name as the diagnostics saw it."""
+        return self.view(run_id, step).cloud(name)
+
+    def diagram(
+        self, run_id: str, step: int, cloud: str = clouds.EMBEDDING
+    ) -> list[NDArray[np.float64]]:
+        """Persistence diagrams of a cloud, degrees 0 and 1, (k, 2) each.
+
+        Computed afresh, so it needs no ``--save_diagrams``; equal to what that saves.
+        """
+        engine = self.config.options.ph_engine
+        return diagnostics.get("persistence").diagrams(
+            self.cloud(run_id, step, cloud), max_dimension=1, engine=engine
+        )
+
+    def view(self, run_id: str, step: int) -> RunView:
+        """The run at a checkpoint as diagnostics see it: clouds, logits, neurons, labels."""
+        run = self._runs[run_id]
+        return analysis.view(
+            run,
+            self.config.models[run.model],
+            self.checkpoint(run_id, step),
+            step,
+            self.config.train.precision,
+            self.config.options,
+        )
+
+    def _batch(self, run_id: str) -> str:
+        for name, batch in self._reader.batches().items():
+            if run_id in batch.run_ids:
+                return name
+        known = "" if run_id in self._runs else "; runs are named in .runs.run_id"
+        raise KeyError(f"no checkpoint of run '{run_id}'{known}")
+
+
+def _known_tables() -> dict[str, Table]:
+    return {
+        key: table
+        for name in diagnostics.names()
+        for key, table in diagnostics.get(name).TABLES.items()
+    }
+
+
+def describe(config: workdir.SweepConfig) -> dict[str, Any]:
+    """The grid's axes that take more than one value, by RunSpec field."""
+    return {field: values for field, values in config.axes.items() if len(values) > 1}

@@ -1,0 +1,364 @@
+"""The transformer and the MLP of the study, as pure functions on plain dictionaries.
+
+Flax NNX describes the modules and their initialisation; everything outside this file sees only
+``Model``: ``init`` makes parameters, ``logits`` and ``states`` apply them. Parameters are plain
+nested dictionaries of arrays, so they pass through ``vmap``, ``grad``, ``scan`` and Orbax as is.
+
+Shapes: R runs, B input pairs, P padded prime (rows of the vocabulary), D d_model, H heads,
+F d_ff, W mlp_width; S = 2 token positions. A network is applied to pairs (a, b) given as two
+integer vectors of length B.
+
+Three facts about the task shape the code. Only 2P distinct (position, token) rows can enter the
+first layer, so its projections are computed once per row and then looked up. Attention over two
+tokens is a sigmoid of the difference of two scores. Only the second token is read out, so the last
+block computes a single query. ``tests/reference.py`` holds the textbook model these must equal.
+"""
+
+import dataclasses
+import functools
+import math
+from collections.abc import Callable
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+from flax import nnx
+
+from grokjax.grid import ModelConfig
+
+Params = dict[str, Any]
+
+ACTIVATIONS: dict[str, Callable[[jax.Array], jax.Array]] = {
+    # jax.nn.gelu's exact form goes through erfc, at three times the cost of erf on a CPU.
+    "gelu": lambda x: 0.5 * x * (1 + jax.lax.erf(x * math.sqrt(0.5))),
+    "gelu_tanh": functools.partial(jax.nn.gelu, approximate=True),
+    "relu": jax.nn.relu,
+    "silu": jax.nn.silu,
+}
+
+
+# --------------------------------------------------------------------------- initialisation
+# PyTorch's defaults, which are what the authors' code had: U(-1/sqrt(fan_in), 1/sqrt(fan_in)) for
+# the weight and the bias of a linear layer, N(0, 1) for embeddings, Xavier-uniform for the joint
+# query-key-value projection, zero for the biases of attention, one and zero for layer norms.
+
+
+def _uniform(key: jax.Array, shape: tuple[int, ...], bound: float) -> jax.Array:
+    return jax.random.uniform(key, shape, jnp.float32, -bound, bound)
+
+
+def _linear(
+    n_in: int, n_out: int, rngs: nnx.Rngs, *, bound: float | None = None, zero_bias: bool = False
+) -> nnx.Linear:
+    """A linear layer as PyTorch initialises it.
+
+    The kernel is drawn as (n_out, n_in), one output after the other, and transposed: the draws of
+    an output unit then do not depend on how many units follow it, so padding the vocabulary leaves
+    the real rows as they are.
+    """
+    bound = 1 / math.sqrt(n_in) if bound is None else bound
+    bias_bound = 0.0 if zero_bias else 1 / math.sqrt(n_in)
+    return nnx.Linear(
+        n_in,
+        n_out,
+        kernel_init=lambda key, shape, dtype: _uniform(key, shape[::-1], bound).T,
+        bias_init=lambda key, shape, dtype: _uniform(key, shape, bias_bound),
+        rngs=rngs,
+    )
+
+
+def _embedding(n_rows: int, n_columns: int, rngs: nnx.Rngs) -> nnx.Embed:
+    return nnx.Embed(
+        n_rows, n_columns, embedding_init=jax.nn.initializers.normal(1.0), rngs=rngs
+    )
+
+
+# --------------------------------------------------------------------------- row look-up
+
+
+@functools.partial(jax.custom_vjp, nondiff_argnums=(0,))
+def take_rows(n_rows: int, table: jax.Array, index: jax.Array) -> jax.Array:
+    """``table[index]``, with a gradient that is a matrix product instead of a scatter.
+
+    XLA's scatter-add collapses under colliding indices on GPUs and is serial on CPUs; a one-hot
+    product is exact (each factor is 0 or 1) and runs at matrix speed everywhere.
+    """
+    return jnp.take(table, index, axis=0, mode="clip")
+
+
+def _take_rows_forward(n_rows: int, table: jax.Array, index: jax.Array) -> tuple[Any, Any]:
+    return jnp.take(table, index, axis=0, mode="clip"), index
+
+
+def _take_rows_backward(n_rows: int, index: jax.Array, gradient: jax.Array) -> tuple[Any, None]:
+    one_hot_BP = jax.nn.one_hot(index, n_rows, dtype=gradient.dtype)
+    return one_hot_BP.T @ gradient, None
+
+
+take_rows.defvjp(_take_rows_forward, _take_rows_backward)
+
+
+# --------------------------------------------------------------------------- transformer
+
+
+class Block(nnx.Module):
+    """A pre-layer-norm encoder block: attention, then a feed-forward layer."""
+
+    def __init__(self, config: ModelConfig, rngs: nnx.Rngs):
+        width, hidden = config.d_model, config.d_ff
+        self.norm1 = nnx.LayerNorm(width, epsilon=1e-5, rngs=rngs)
+        self.qkv = _linear(
+            width, 3 * width, rngs, bound=math.sqrt(6 / (4 * width)), zero_bias=True
+        )
+        self.out = _linear(width, width, rngs, zero_bias=True)
+        self.norm2 = nnx.LayerNorm(width, epsilon=1e-5, rngs=rngs)
+        self.up = _linear(width, hidden, rngs)
+        self.down = _linear(hidden, width, rngs)
+
+
+class Transformer(nnx.Module):
+    """Encoder over the two tokens [a, b]; the second token's final state is read out."""
+
+    def __init__(self, config: ModelConfig, n_tokens: int, rngs: nnx.Rngs):
+        self.embed = _embedding(n_tokens, config.d_model, rngs)
+        self.position = _embedding(2, config.d_model, rngs)
+        self.blocks = nnx.List([Block(config, rngs) for _ in range(config.n_layers)])
+        self.norm = nnx.LayerNorm(config.d_model, epsilon=1e-5, rngs=rngs)
+        self.unembed = _linear(config.d_model, n_tokens, rngs)
+
+
+def _attend(q_nBD: jax.Array, k_SBD: jax.Array, v_SBD: jax.Array, n_heads: int) -> jax.Array:
+    """Attention of n queries to two keys: softmax over two scores is a sigmoid of their gap.
+
+    Sums over a head's columns, and their way back, are products with a 0/1 matrix of D x H.
+    """
+    width = q_nBD.shape[-1]
+    heads_DH = jnp.repeat(jnp.eye(n_heads), width // n_heads, axis=0)
+    gap_nBD = q_nBD * (k_SBD[0] - k_SBD[1])
+    first_nBH = jax.nn.sigmoid(gap_nBD @ (heads_DH / math.sqrt(width // n_heads)))
+    return v_SBD[1] + (first_nBH @ heads_DH.T) * (v_SBD[0] - v_SBD[1])
+
+
+def _transformer_tables(net: Transformer) -> jax.Array:
+    """First-layer input and its query, key, value for every (position, token): (2, P, 4D)."""
+    x_SPD = net.embed.embedding[...] + net.position.embedding[...][:, None]
+    first = net.blocks[0]
+    return jnp.concatenate([x_SPD, first.qkv(first.norm1(x_SPD))], axis=-1)
+
+
+def _transformer_states(
+    net: Transformer, config: ModelConfig, a: jax.Array, b: jax.Array, both: bool
+) -> tuple[list[jax.Array], jax.Array]:
+    """States after each block, (S, B, D), and the last feed-forward layer's neurons.
+
+    The last block's are (1, B, D), the second token alone, unless ``both``.
+    """
+    width = config.d_model
+    tables = _transformer_tables(net)
+    n_tokens = tables.shape[1]
+    rows_SB4D = jnp.stack([take_rows(n_tokens, tables[s], t) for s, t in ((0, a), (1, b))])
+    x, qkv = rows_SB4D[..., :width], rows_SB4D[..., width:]
+    states = []
+    neurons = x
+    for depth, block in enumerate(net.blocks):
+        last = depth == config.n_layers - 1 and not both
+        queries = slice(1, 2) if last else slice(0, 2)
+        if depth == 0:
+            q, k, v = qkv[queries, :, :width], qkv[..., width : 2 * width], qkv[..., 2 * width :]
+        else:
+            y = block.norm1(x)
+            kernel, bias = block.qkv.kernel[...], block.qkv.bias[...]
+            q = y[queries] @ kernel[:, :width] + bias[:width]
+            k, v = jnp.split(y @ kernel[:, width:] + bias[width:], 2, axis=-1)
+        x = x[queries] + block.out(_attend(q, k, v, config.n_heads))
+        neurons = ACTIVATIONS[config.activation](block.up(block.norm2(x)))
+        x = x + block.down(neurons)
+        states.append(x)
+    return states, neurons[-1]
+
+
+# --------------------------------------------------------------------------- MLP
+
+
+class MLP(nnx.Module):
+    """One embedding shared by a and b, concatenated, then equal hidden layers and a read-out."""
+
+    def __init__(self, config: ModelConfig, n_tokens: int, rngs: nnx.Rngs):
+        widths = [2 * config.d_model] + [config.mlp_width] * config.mlp_depth
+        self.embed = _embedding(n_tokens, config.d_model, rngs)
+        self.hidden = nnx.List(
+            [_linear(n, m, rngs) for n, m in zip(widths[:-1], widths[1:], strict=True)]
+        )
+        self.unembed = _linear(config.mlp_width, n_tokens, rngs)
+
+
+def _mlp_states(net: MLP, config: ModelConfig, a: jax.Array, b: jax.Array) -> list[jax.Array]:
+    """Hidden states after each layer's activation, (B, W) each."""
+    activation = ACTIVATIONS[config.activation]
+    embed_PD = net.embed.embedding[...]
+    n_tokens, width = embed_PD.shape
+    # The first layer acts on a pair of embedding rows: two tables of P rows, looked up and added.
+    kernel = net.hidden[0].kernel[...]
+    first = take_rows(n_tokens, embed_PD @ kernel[:width] + net.hidden[0].bias[...], a)
+    second = take_rows(n_tokens, embed_PD @ kernel[width:], b)
+    states = [activation(first + second)]
+    for layer in list(net.hidden)[1:]:
+        states.append(activation(layer(states[-1])))
+    return states
+
+
+# --------------------------------------------------------------------------- what others use
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class Model:
+    """A network for up to ``n_tokens`` residues, as functions of its parameters.
+
+    Hashable and static under ``jit``; parameters are nested dictionaries of float32 arrays.
+    Vocabulary rows at or past a run's own prime are padding: ``init`` sets them to zero, no
+    function reads them into a real row, and logits of padding outputs are for the caller to mask.
+    """
+
+    config: ModelConfig
+    n_tokens: int
+
+    def _build(self, rngs: nnx.Rngs) -> Transformer | MLP:
+        module = Transformer if self.config.model == "transformer" else MLP
+        return module(self.config, self.n_tokens, rngs)
+
+    def _merge(self, params: Params) -> Any:
+        return nnx.merge(_graphdef(self), _with_integer_keys(params))
+
+    def template(self) -> Params:
+        """Shapes and dtypes of the parameters."""
+        key = jax.eval_shape(lambda: jax.random.key(0))
+        return jax.eval_shape(lambda key: self.init(key, self.n_tokens, 1.0), key)
+
+    def init(self, key: jax.Array, prime: jax.Array | int, scale: jax.Array | float) -> Params:
+        """Parameters drawn as PyTorch does by default, every one multiplied by ``scale``."""
+        state = nnx.state(self._build(nnx.Rngs(key)), nnx.Param)
+        params = _with_string_keys(nnx.to_pure_dict(state))
+        return mask_padding(jax.tree.map(lambda leaf: leaf * scale, params), prime)
+
+    def logits(self, params: Params, a: jax.Array, b: jax.Array) -> jax.Array:
+        """(B, P) logits of the pairs; columns at or past the prime are meaningless."""
+        net = self._merge(params)
+        if self.config.model == "transformer":
+            states, _ = _transformer_states(net, self.config, a, b, both=False)
+            return net.unembed(net.norm(states[-1][0]))
+        return net.unembed(_mlp_states(net, self.config, a, b)[-1])
+
+    def states(self, params: Params, a: jax.Array, b: jax.Array) -> dict[str, jax.Array]:
+        """What the layers hold for the pairs.
+
+        Returns:
+            transformer: ``layer1`` …: (2, B, D), first then second token, after each block;
+            mlp: ``hidden1`` …: (1, B, W) after each activation;
+            ``neurons``: (B, F) or (B, W), post-activation neurons of the last (feed-forward) layer,
+            at the second token; ``logits``: (B, P).
+        """
+        net = self._merge(params)
+        if self.config.model == "transformer":
+            states, neurons = _transformer_states(net, self.config, a, b, both=True)
+            logits = net.unembed(net.norm(states[-1][1]))
+        else:
+            states = [state[None] for state in _mlp_states(net, self.config, a, b)]
+            neurons = states[-1][0]
+            logits = net.unembed(neurons)
+        named = dict(zip(self.state_names, states, strict=True))
+        return named | {"neurons": neurons, "logits": logits}
+
+    @property
+    def state_names(self) -> tuple[str, ...]:
+        """Names of the hidden layers, in order: layer1 … or hidden1 …."""
+        transformer = self.config.model == "transformer"
+        stem, depth = (
+            ("layer", self.config.n_layers) if transformer else ("hidden", self.config.mlp_depth)
+        )
+        return tuple(f"{stem}{i + 1}" for i in range(depth))
+
+    def head_rows(self, params: Params) -> dict[str, jax.Array]:
+        """Per-head rows over residues in the first block: (P, H, D/H) each; none for the MLP.
+
+        ``query`` as the second token asks, ``key`` and ``value`` as the first token answers.
+        """
+        if self.config.model != "transformer":
+            return {}
+        qkv_SP3D = _transformer_tables(self._merge(params))[..., self.config.d_model :]
+        q, k, v = jnp.split(qkv_SP3D, 3, axis=-1)
+        heads = (self.n_tokens, self.config.n_heads, -1)
+        return {
+            "query": q[1].reshape(heads),
+            "key": k[0].reshape(heads),
+            "value": v[0].reshape(heads),
+        }
+
+
+@functools.cache
+def _graphdef(model: Model) -> Any:
+    module = nnx.eval_shape(lambda: model._build(nnx.Rngs(0)))
+    return nnx.split(module)[0]
+
+
+def _with_string_keys(tree: Any) -> Any:
+    """Items of module lists have integer keys, which a checkpoint would turn into strings."""
+    if not isinstance(tree, dict):
+        return tree
+    return {str(key): _with_string_keys(value) for key, value in tree.items()}
+
+
+def _with_integer_keys(tree: Any) -> Any:
+    if not isinstance(tree, dict):
+        return tree
+    return {
+        int(key) if key.isdigit() else key: _with_integer_keys(value)
+        for key, value in tree.items()
+    }
+
+
+def embedding(params: Params) -> Any:
+    """The (P, D) token embedding, before positions are added (leading axes are kept)."""
+    return params["embed"]["embedding"]
+
+
+# The axis, counted from the end, along which a parameter runs over the vocabulary.
+_VOCABULARY_AXES = {("embed", "embedding"): -2, ("unembed", "kernel"): -1, ("unembed", "bias"): -1}
+
+
+def _map_vocabulary(function: Callable[[Any, int], Any], params: Params) -> Params:
+    """Applies ``function(leaf, axis)`` to the parameters that have a vocabulary axis."""
+    return {
+        group: {
+            name: function(leaf, _VOCABULARY_AXES[group, name])
+            if (group, name) in _VOCABULARY_AXES
+            else leaf
+            for name, leaf in leaves.items()
+        }
+        for group, leaves in params.items()
+    }
+
+
+def mask_padding(params: Params, prime: jax.Array | int) -> Params:
+    """Zero in every vocabulary row at or past ``prime`` (one run, traced prime allowed)."""
+
+    def mask(leaf: jax.Array, axis: int) -> jax.Array:
+        rows = jnp.arange(leaf.shape[axis]) < prime
+        return jnp.where(rows if axis == -1 else rows[:, None], leaf, 0)
+
+    return _map_vocabulary(mask, params)
+
+
+def stacked(template: Params, n_runs: int) -> Params:
+    """Shapes of the parameters of ``n_runs`` runs, given those of one."""
+    return jax.tree.map(
+        lambda leaf: jax.ShapeDtypeStruct((n_runs, *leaf.shape), leaf.dtype), template
+    )
+
+
+def row(params: Params, index: int, prime: int) -> Params:
+    """One run's parameters out of a stack of NumPy arrays, without the padding."""
+
+    def cut(leaf: Any, axis: int) -> Any:
+        return leaf[..., :prime] if axis == -1 else leaf[..., :prime, :]
+
+    return _map_vocabulary(cut, jax.tree.map(lambda leaf: leaf[index], params))

@@ -1,0 +1,213 @@
+"""The tables of a work directory: Parquet, whole at every moment, one row a key.
+
+A measurement of one checkpoint of a batch is committed as a *part*: a small Parquet file, written
+beside its place and renamed into it. Parts are merged into ``W/results/<table>.parquet`` now and
+then and at the end, in the order of the grid, and removed once merged. A part is complete or absent,
+so what is done can be read off the rows; a part that was merged but not yet removed is recognised
+by its units and counts once.
+"""
+
+import contextlib
+import json
+import os
+import pathlib
+import threading
+import time
+from collections.abc import Iterator, Mapping, Sequence
+from typing import Any
+
+import pandas as pd
+import pyarrow as pa
+import pyarrow.parquet as pq
+
+from grokjax.diagnostics import Table
+from grokjax.grid import digest
+
+RUN_COLUMNS = {
+    "run_id": "str",
+    "model": "str",
+    "operation": "str",
+    "prime": "int64",
+    "train_fraction": "float64",
+    "label_permutation": "float64",
+    "weight_decay": "float64",
+    "learning_rate": "float64",
+    "init_scale": "float64",
+    "seed": "int64",
+    "n_train": "int64",
+    "status": "str",
+    "memorisation_step": "Int64",
+    "generalisation_step": "Int64",
+}
+METRICS = Table(
+    columns={
+        "train_loss": "float64",
+        "train_accuracy": "float64",
+        "test_loss": "float64",
+        "test_accuracy": "float64",
+        "novel_accuracy": "float64",
+        "weight_norm": "float64",
+    }
+)
+STATUSES = ("running", "done", "diverged", "failed")
+
+_SETTINGS = b"grokjax.settings"
+
+
+class DamagedTableError(RuntimeError):
+    """A table or part is not the Parquet file it should be; the message names it."""
+
+
+def _sync(path: pathlib.Path) -> None:
+    """Flushes a file or folder to the disk."""
+    descriptor = os.open(path, os.O_RDONLY)
+    try:
+        os.fsync(descriptor)
+    finally:
+        os.close(descriptor)
+
+
+@contextlib.contextmanager
+def replacing(path: pathlib.Path) -> Iterator[pathlib.Path]:
+    """A temporary path beside ``path`` that takes its place, durably, if the block succeeds."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    temporary = path.with_name(f".{path.name}.{os.getpid()}-{threading.get_ident()}.tmp")
+    try:
+        yield temporary
+        _sync(temporary)
+        os.replace(temporary, path)
+        _sync(path.parent)
+    finally:
+        temporary.unlink(missing_ok=True)
+
+
+def write_text(path: pathlib.Path, text: str) -> None:
+    """Writes a small text file whole or not at all."""
+    with replacing(path) as temporary:
+        temporary.write_text(text, encoding="utf-8")
+
+
+def write_parquet(path: pathlib.Path, frame: pd.DataFrame, settings: Any = None) -> None:
+    """Writes a table whole or not at all; ``settings`` (JSON-able) go into its metadata."""
+    table = pa.Table.from_pandas(frame, preserve_index=False)
+    metadata = {**(table.schema.metadata or {}), _SETTINGS: json.dumps(settings).encode()}
+    with replacing(path) as temporary:
+        pq.write_table(table.replace_schema_metadata(metadata), temporary)
+
+
+def read_parquet(path: pathlib.Path) -> pd.DataFrame:
+    """Reads a table.
+
+    Raises:
+        DamagedTableError: if the file is not whole Parquet.
+    """
+    try:
+        return pd.read_parquet(path)
+    except (pa.ArrowException, OSError, ValueError) as error:
+        raise DamagedTableError(
+            f"{path} cannot be read ({error}); delete it and run the same command again: "
+            "what it held is measured anew from the checkpoints"
+        ) from error
+
+
+def _read_settings(path: pathlib.Path) -> Any:
+    try:
+        return json.loads((pq.read_schema(path).metadata or {}).get(_SETTINGS, b"null"))
+    except (pa.ArrowException, OSError, ValueError) as error:
+        raise DamagedTableError(f"{path} cannot be read ({error})") from error
+
+
+class Results:
+    """The tables under ``W/results`` of a grid, for one writer at a time per table."""
+
+    def __init__(self, workdir: pathlib.Path, run_ids: Sequence[str]):
+        self._folder = workdir / "results"
+        self._order = {run_id: i for i, run_id in enumerate(run_ids)}
+
+    def path(self, table: str) -> pathlib.Path:
+        """Where the merged table lies."""
+        return self._folder / f"{table}.parquet"
+
+    def _parts(self, table: str) -> list[pathlib.Path]:
+        return sorted((self._folder / ".parts" / table).glob("*.parquet"))
+
+    def append(self, name: str, table: Table, rows: Sequence[Mapping[str, Any]]) -> None:
+        """Commits rows of whole units (``table.unit``); they are there, or not, after a crash.
+
+        Raises:
+            ValueError: if a row lacks a column or has one that the table does not know.
+        """
+        if not rows:
+            return
+        columns = {"run_id": "str", "step": "int64", **table.columns}
+        for row in rows:
+            if row.keys() != columns.keys():
+                raise ValueError(
+                    f"a row of table '{name}' has columns {sorted(row)}, expected {sorted(columns)}"
+                )
+        frame = pd.DataFrame(rows, columns=list(columns)).astype(columns)
+        units = frame[list(table.unit)].drop_duplicates()
+        part = f"{int(frame['step'].iloc[0]):09d}-{digest(units.values.tolist())[:16]}.parquet"
+        write_parquet(self._folder / ".parts" / name / part, frame)
+
+    def read(self, name: str, table: Table) -> pd.DataFrame:
+        """Everything committed, merged table and parts, each unit once, in the grid's order."""
+        frames, seen = [], pd.MultiIndex.from_arrays([[] for _ in table.unit])
+        for path in [self.path(name), *self._parts(name)]:
+            try:
+                frame = read_parquet(path)
+            except DamagedTableError:
+                if path.exists():
+                    raise
+                continue  # merged and removed, or not merged yet
+            units = pd.MultiIndex.from_frame(frame[list(table.unit)])
+            frames.append(frame[~units.isin(seen)])
+            seen = seen.append(units.unique())
+        columns = {"run_id": "str", "step": "int64", **table.columns}
+        if not frames:
+            return pd.DataFrame({name: pd.Series(dtype=kind) for name, kind in columns.items()})
+        frame = pd.concat(frames, ignore_index=True).astype(columns)
+        keys = list(dict.fromkeys(["run_id", "step", *table.unit]))
+        place = {"run_id": lambda ids: ids.map(self._order)}
+        return frame.sort_values(
+            keys,
+            key=lambda column: place.get(str(column.name), lambda c: c)(column),
+            kind="stable",
+            ignore_index=True,
+        )
+
+    def merge(self, name: str, table: Table, settings: Any = None) -> None:
+        """Writes the merged table anew if parts have come, then removes those parts."""
+        parts = self._parts(name)
+        if not parts and self.path(name).exists():
+            return
+        write_parquet(self.path(name), self.read(name, table), settings)
+        for part in parts:
+            part.unlink(missing_ok=True)
+
+    def settings(self, name: str) -> Any:
+        """What the merged table was measured with; None if it is not there."""
+        path = self.path(name)
+        return _read_settings(path) if path.exists() else None
+
+    def set_aside(self, name: str, table: Table) -> pathlib.Path | None:
+        """Moves a table out of the way, keeping it; returns where it went, None if none was."""
+        if self._parts(name):
+            self.merge(name, table, self.settings(name))
+        path = self.path(name)
+        if not path.exists():
+            return None
+        stamp = time.strftime("%Y%m%dT%H%M%S", time.gmtime())
+        target = self._folder / "replaced" / f"{name}-{stamp}.parquet"
+        count = 1
+        while target.exists():
+            count += 1
+            target = target.with_name(f"{name}-{stamp}-{count}.parquet")
+        target.parent.mkdir(parents=True, exist_ok=True)
+        os.replace(path, target)
+        return target
+
+    def write_runs(self, rows: Sequence[Mapping[str, Any]]) -> None:
+        """Writes ``runs.parquet``, one row a run."""
+        frame = pd.DataFrame(rows, columns=list(RUN_COLUMNS)).astype(RUN_COLUMNS)
+        write_parquet(self.path("runs"), frame)

@@ -1,0 +1,306 @@
+"""One run's training step, scanned over steps and mapped over the runs of a batch.
+
+The step is written for one run; runs meet only in ``_over_runs``, at the outside. Nothing here
+touches a file. Shapes as in ``models.py`` and ``tasks.py``: R runs, B pairs a step, N training
+pairs, P padded prime.
+"""
+
+import dataclasses
+import functools
+import os
+from collections.abc import Callable
+from typing import Any, NamedTuple
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import optax
+from jax.sharding import Mesh, NamedSharding, PartitionSpec
+
+from grokjax import tasks
+from grokjax.grid import PRECISIONS, TrainConfig
+from grokjax.models import Model, Params, mask_padding
+from grokjax.tasks import RunData
+
+# The study's optimiser: AdamW with these, linear warm-up to a constant rate.
+BETA1, BETA2, EPSILON, WARMUP_STEPS = 0.9, 0.98, 1e-6, 10
+
+# Pairs evaluated at once by one run; bounds the memory of evaluation.
+_EVALUATION_BLOCK = 4096
+
+
+class State(NamedTuple):
+    """What the next step needs: parameters and optimiser state (a leading R axis in a batch)."""
+
+    params: Params
+    opt_state: Any
+
+
+class Evaluation(NamedTuple):
+    """Sums over all pairs at one checkpoint; the last axis is train, leaked test, novel test."""
+
+    count: Any  # (3,) int32 pairs
+    right: Any  # (3,) int32 of them answered right
+    loss: Any  # (3,) float32 sum of cross-entropies
+    weight_norm: Any  # () float32, over the run's own parameters
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class Program:
+    """The static part of a batch: one compiled program per value of this."""
+
+    model: Model
+    batch_size: int
+    precision: str
+
+    @classmethod
+    def of(cls, model: Model, config: TrainConfig) -> "Program":
+        """The program that trains batches of ``model`` under ``config``."""
+        return cls(model=model, batch_size=config.batch_size, precision=config.precision)
+
+
+# --------------------------------------------------------------------------- one run
+
+
+def _optimiser(run: RunData) -> optax.GradientTransformation:
+    def rate(count: jax.Array) -> jax.Array:
+        return run.learning_rate * jnp.minimum(1.0, (count + 1) / WARMUP_STEPS)
+
+    return optax.adamw(rate, b1=BETA1, b2=BETA2, eps=EPSILON, weight_decay=run.weight_decay)
+
+
+def _init(program: Program, run: RunData) -> State:
+    params = program.model.init(
+        jax.random.wrap_key_data(run.init_key, impl="threefry2x32"), run.prime, run.init_scale
+    )
+    return State(params, _optimiser(run).init(params))
+
+
+def training_order(run: RunData, first_step: jax.Array, n_steps: int, batch_size: int) -> jax.Array:
+    """Indices into the training pairs for steps first_step … first_step + n_steps - 1.
+
+    The run sees one endless stream: a fresh permutation of its n_train pairs after another, cut
+    into batches, so every pair comes once an epoch and a batch may span two epochs. The stream is
+    a function of the run's key and the position alone; where a chunk starts does not matter.
+
+    All epochs that a chunk touches come from one sort by (epoch, random word): its length does
+    not depend on n_train, so runs of very different sizes share a batch cheaply.
+
+    Returns:
+        (n_steps, B) int32, each below the run's n_train.
+    """
+    n_max = run.train_a.shape[-1]
+    n_train = run.n_train
+    wanted = n_steps * batch_size
+    first = first_step * batch_size
+    start = first // n_train * n_train
+    position = start + jnp.arange(wanted + 2 * n_max, dtype=jnp.int32)
+    epoch, offset = position // n_train, position % n_train
+    key = jax.random.wrap_key_data(run.batch_key, impl="threefry2x32")
+
+    def word(epoch: jax.Array, offset: jax.Array) -> jax.Array:
+        return jax.random.bits(jax.random.fold_in(jax.random.fold_in(key, epoch), offset))
+
+    _, _, order = jax.lax.sort((epoch, jax.vmap(word)(epoch, offset), offset), num_keys=2)
+    chunk = jax.lax.dynamic_slice_in_dim(order, first - start, wanted)
+    return chunk.reshape(n_steps, batch_size)
+
+
+def _masked_logits(
+    program: Program, params: Params, prime: jax.Array, a: jax.Array, b: jax.Array
+) -> jax.Array:
+    """(B, P) logits with those of padding residues at the lowest float."""
+    logits = program.model.logits(params, a, b)
+    real = jnp.arange(program.model.n_tokens) < prime
+    return jnp.where(real, logits, jnp.finfo(logits.dtype).min)
+
+
+def _loss(
+    params: Params, program: Program, prime: jax.Array, batch: tuple[jax.Array, ...]
+) -> jax.Array:
+    a, b, label = batch
+    logits = _masked_logits(program, params, prime, a, b)
+    return optax.softmax_cross_entropy_with_integer_labels(logits, label).mean()
+
+
+def _train_run(
+    program: Program, n_steps: int, state: State, run: RunData, first_step: jax.Array
+) -> tuple[State, jax.Array]:
+    """n_steps steps of one run; returns the state and the (n_steps,) batch losses."""
+    optimiser = _optimiser(run)
+    order = training_order(run, first_step, n_steps, program.batch_size)
+    batches = (run.train_a[order], run.train_b[order], run.train_label[order])
+
+    def step(state: State, batch: tuple[jax.Array, ...]) -> tuple[State, jax.Array]:
+        loss, gradient = jax.value_and_grad(_loss)(state.params, program, run.prime, batch)
+        updates, opt_state = optimiser.update(gradient, state.opt_state, state.params)
+        return State(optax.apply_updates(state.params, updates), opt_state), loss
+
+    return jax.lax.scan(step, state, batches)
+
+
+def _evaluate_run(program: Program, params: Params, run: RunData) -> Evaluation:
+    """Losses and right answers over all p^2 pairs of one run, and the norm of its parameters."""
+    n_tokens = program.model.n_tokens
+    rows = max(1, _EVALUATION_BLOCK // n_tokens)
+    n_blocks = -(-n_tokens // rows)
+    b = jnp.tile(jnp.arange(n_tokens), rows)
+
+    def block(first: jax.Array) -> tuple[jax.Array, jax.Array, jax.Array]:
+        a = jnp.repeat(first + jnp.arange(rows), n_tokens)
+        inside = a < n_tokens
+        a = jnp.minimum(a, n_tokens - 1)
+        logits = _masked_logits(program, params, run.prime, a, b)
+        label = run.labels[a, b]
+        split = jnp.where(inside, run.split[a, b], tasks.PADDING)
+        loss = optax.softmax_cross_entropy_with_integer_labels(logits, label)
+        right = jnp.argmax(logits, axis=-1) == label
+        member_BK = split[:, None] == jnp.array([tasks.TRAIN, tasks.LEAKED, tasks.NOVEL])
+        return (
+            member_BK.sum(0),
+            jnp.where(member_BK, loss[:, None], 0).sum(0),
+            (member_BK & right[:, None]).sum(0),
+        )
+
+    blocks = jax.lax.map(block, jnp.arange(n_blocks) * rows)
+    count, loss, right = (part.sum(0) for part in blocks)
+    norm = jnp.sqrt(
+        sum(jnp.sum(leaf**2) for leaf in jax.tree.leaves(mask_padding(params, run.prime)))
+    )
+    return Evaluation(count=count, right=right, loss=loss, weight_norm=norm)
+
+
+# --------------------------------------------------------------------------- many runs
+
+
+def runs_mesh() -> Mesh:
+    """A mesh over all local devices with the one axis ``runs``."""
+    return Mesh(np.array(jax.local_devices()), ("runs",))
+
+
+def _over_runs(mesh: Mesh, function: Callable[..., Any]) -> Callable[..., Any]:
+    """Maps a one-run function over the runs of a batch, split over the mesh's devices.
+
+    Runs never talk to each other, so each device gets a program of its own without collectives.
+    """
+    runs, same = PartitionSpec("runs"), PartitionSpec()
+
+    def batched(mapped: Any, shared: Any) -> Any:
+        return jax.vmap(function, in_axes=(0, None))(mapped, shared)
+
+    return jax.shard_map(
+        batched, mesh=mesh, in_specs=(runs, same), out_specs=runs, check_vma=False
+    )
+
+
+def place(mesh: Mesh, tree: Any) -> Any:
+    """NumPy arrays with a leading R axis → device arrays, R padded to the mesh's devices.
+
+    Padding repeats the last run; callers drop rows at or past R.
+    """
+    sharding = NamedSharding(mesh, PartitionSpec("runs"))
+
+    def put(leaf: Any) -> jax.Array:
+        leaf = np.asarray(leaf)
+        missing = -leaf.shape[0] % mesh.size
+        if missing:
+            leaf = np.concatenate([leaf, np.repeat(leaf[-1:], missing, axis=0)])
+        return jax.device_put(leaf, sharding)
+
+    return jax.tree.map(put, tree)
+
+
+@functools.partial(jax.jit, static_argnums=(0, 1))
+def init(program: Program, mesh: Mesh, runs: RunData) -> State:
+    """Step-0 states of the runs."""
+    return _over_runs(mesh, lambda run, _: _init(program, run))(runs, None)
+
+
+@functools.partial(jax.jit, static_argnums=(0, 1, 2), donate_argnums=3)
+def train_chunk(
+    program: Program,
+    mesh: Mesh,
+    n_steps: int,
+    state: State,
+    runs: RunData,
+    first_step: jax.Array,
+) -> tuple[State, jax.Array]:
+    """Trains all runs for ``n_steps`` steps from ``first_step``; ``state`` is consumed.
+
+    Returns:
+        The new state, and (R, n_steps) losses of the batches as they were met.
+    """
+
+    def chunk(mapped: tuple[State, RunData], first_step: jax.Array) -> tuple[State, jax.Array]:
+        return _train_run(program, n_steps, *mapped, first_step)
+
+    with jax.default_matmul_precision(PRECISIONS[program.precision]):
+        return _over_runs(mesh, chunk)((state, runs), first_step)
+
+
+@functools.partial(jax.jit, static_argnums=(0, 1))
+def evaluate(program: Program, mesh: Mesh, params: Params, runs: RunData) -> Evaluation:
+    """Sums of all runs over all their pairs, each with a leading R axis."""
+
+    def one(mapped: tuple[Params, RunData], _: None) -> Evaluation:
+        return _evaluate_run(program, *mapped)
+
+    with jax.default_matmul_precision(PRECISIONS[program.precision]):
+        return _over_runs(mesh, one)((params, runs), None)
+
+
+def metrics(evaluation: Evaluation) -> dict[str, np.ndarray]:
+    """The columns of the metrics table, (R,) float64 each, from NumPy sums of R runs.
+
+    Accuracies are ratios of whole numbers in float64, so that 9 of 10 is 0.9. NaN where a set of
+    pairs is empty, and everywhere but in the norm once losses or parameters are not finite: such
+    a network answers at random.
+    """
+    count, right = evaluation.count.astype(np.float64), evaluation.right.astype(np.float64)
+    loss = evaluation.loss.astype(np.float64)
+    sane = np.isfinite(evaluation.weight_norm) & np.isfinite(loss).all(axis=-1)
+
+    def share(part: np.ndarray, members: slice) -> np.ndarray:
+        total = count[:, members].sum(axis=1)
+        ratio = part[:, members].sum(axis=1) / np.where(total > 0, total, np.nan)
+        return np.where(sane, ratio, np.nan)
+
+    train_pairs, test, novel = slice(0, 1), slice(1, 3), slice(2, 3)
+    with np.errstate(invalid="ignore"):
+        return {
+            "train_loss": share(loss, train_pairs),
+            "train_accuracy": share(right, train_pairs),
+            "test_loss": share(loss, test),
+            "test_accuracy": share(right, test),
+            "novel_accuracy": share(right, novel),
+            "weight_norm": evaluation.weight_norm.astype(np.float64),
+        }
+
+
+def bytes_per_run(program: Program, n_train: int, n_steps: int) -> int:
+    """Device memory one run takes in a chunk, estimated from array sizes, in bytes.
+
+    Counts parameters, gradient and two moments twice (donation cannot always reuse them), the
+    activations of a step and of an evaluation block, the sort that orders a chunk's pairs, and
+    the run's data.
+    """
+    config, p = program.model.config, program.model.n_tokens
+    n_params = sum(leaf.size for leaf in jax.tree.leaves(program.model.template()))
+    if config.model == "transformer":
+        width = config.n_layers * (2 * (8 * config.d_model + 4 * config.d_ff)) + 8 * config.d_model
+    else:
+        width = 4 * config.mlp_depth * config.mlp_width
+    activations = (program.batch_size + _EVALUATION_BLOCK) * (width + 4 * p)
+    order = 8 * (n_steps * program.batch_size + 2 * n_train)
+    return 4 * (8 * n_params + activations + order) + 9 * p * p + 12 * n_train
+
+
+def runs_that_fit(program: Program, n_train: int, n_steps: int) -> int:
+    """How many runs one batch may hold: half of what the local devices have, at most 512."""
+    devices = jax.local_devices()
+    stats = devices[0].memory_stats() if devices[0].platform != "cpu" else None
+    if stats and "bytes_limit" in stats:
+        memory = stats["bytes_limit"] * len(devices)
+    else:
+        memory = os.sysconf("SC_AVPHYS_PAGES") * os.sysconf("SC_PAGE_SIZE")
+    return max(1, min(512, memory // 2 // bytes_per_run(program, n_train, n_steps)))
