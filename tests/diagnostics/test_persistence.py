@@ -51,6 +51,12 @@ def flat_torus(n):
     return np.array([np.concatenate([a, b]) for a in circle for b in circle])
 
 
+def projective_plane(n):
+    """n lines through the origin as projection matrices: torsion only Z/2 coefficients see."""
+    lines = sphere(2 * n)[:n]
+    return (lines[:, :, None] * lines[:, None, :]).reshape(n, 9)
+
+
 def random_cloud(seed):
     """One of five kinds of cloud, some with ties, duplicates or hardly any points."""
     rng = np.random.default_rng(seed)
@@ -80,6 +86,7 @@ NAMED_CLOUDS = {
     "sphere": sphere(40),
     "cube surface": cube_surface(),
     "torus": flat_torus(6),
+    "projective plane": projective_plane(50),
 }
 
 
@@ -180,6 +187,7 @@ def test_polygon_has_its_closed_form_diagram(engine, n):
         ("sphere", 0.9, (1, 0, 1)),
         ("cube surface", 1.5, (1, 0, 1)),
         ("torus", 1.45, (1, 2, 1)),
+        ("projective plane", 1.0, (1, 1, 1)),
     ],
 )
 def test_betti_numbers(engine, name, scale, betti):
