@@ -30,7 +30,8 @@ exit 127
 # Answers the probe, copies itself for `-m venv`, and notes what is installed and imported.
 FAKE_PYTHON = """#!/bin/bash
 case "$*" in
-  *"-m venv"*) mkdir -p "${{!#}}/bin" && cp "$0" "${{!#}}/bin/python" && echo venv >>"$CALLS" ;;
+  *"-m venv"*) echo venv >>"$CALLS"
+    mkdir -p "${{!#}}/bin" && cp "$0" "${{!#}}/bin/python" && [[ -z ${{VENV_FAILS:-}} ]] ;;
   *"-m pip install"*) echo "pip ${{!#}}" >>"$CALLS"
     for ((i = 0; i < 500; i++)); do
       [[ -z ${{PIP_WAITS_FOR:-}} || -e $PIP_WAITS_FOR ]] && break
@@ -263,6 +264,13 @@ def test_failed_installation_is_shown_and_started_afresh(checkout):
     assert code == 0
     assert "Replacing .venv: its installation did not finish." in messages
     assert calls == ["venv", *INSTALL_CORE, SWEEP]
+
+
+def test_failed_making_is_started_afresh(checkout):
+    code, _, calls = checkout.run("local.sh", VENV_FAILS="yes")
+    assert code != 0
+    assert calls == ["venv"]
+    assert checkout.run("local.sh")[2] == ["venv", *INSTALL_CORE, SWEEP]
 
 
 def test_failed_completion_is_started_afresh(checkout):
