@@ -73,29 +73,62 @@ def _embedding(n_rows: int, n_columns: int, rngs: nnx.Rngs) -> nnx.Embed:
     )
 
 
-# --------------------------------------------------------------------------- row look-up
+# --------------------------------------------------------------------------- products
+# Both have the gradients one would derive; written out, they reach the matrix library in the
+# orientation in which it is fast. The ones XLA arrives at by itself copy and transpose.
 
 
-@functools.partial(jax.custom_vjp, nondiff_argnums=(0,))
-def take_rows(n_rows: int, table: jax.Array, index: jax.Array) -> jax.Array:
-    """``table[index]``, with a gradient that is a matrix product instead of a scatter.
+@jax.custom_vjp
+def affine(x: jax.Array, kernel: jax.Array, bias: jax.Array) -> jax.Array:
+    """``x @ kernel + bias`` for rows x (N, n_in)."""
+    return x @ kernel + bias
 
-    XLA's scatter-add collapses under colliding indices on GPUs and is serial on CPUs; a one-hot
-    product is exact (each factor is 0 or 1) and runs at matrix speed everywhere.
+
+def _affine_forward(x: jax.Array, kernel: jax.Array, bias: jax.Array) -> tuple[Any, Any]:
+    return x @ kernel + bias, (x, kernel)
+
+
+def _affine_backward(saved: tuple[jax.Array, jax.Array], gradient: jax.Array) -> tuple[Any, ...]:
+    x, kernel = saved
+    return gradient @ kernel.T, x.T @ gradient, gradient.sum(0)
+
+
+affine.defvjp(_affine_forward, _affine_backward)
+
+
+@jax.custom_vjp
+def take_rows(tables: jax.Array, index: jax.Array) -> jax.Array:
+    """Rows of S tables (S, P, C) at indices (S, B), as (S * B, C).
+
+    The gradient is a one-hot product instead of a scatter: XLA's scatter-add collapses under
+    colliding indices on GPUs and is serial on CPUs, and the product is as exact.
     """
-    return jnp.take(table, index, axis=0, mode="clip")
+    n_tables, n_rows, _ = tables.shape
+    flat = index + n_rows * jnp.arange(n_tables)[:, None]
+    return jnp.take(tables.reshape(n_tables * n_rows, -1), flat.ravel(), axis=0, mode="clip")
 
 
-def _take_rows_forward(n_rows: int, table: jax.Array, index: jax.Array) -> tuple[Any, Any]:
-    return jnp.take(table, index, axis=0, mode="clip"), index
+def _take_rows_forward(tables: jax.Array, index: jax.Array) -> tuple[Any, Any]:
+    # An array of no columns carries the number of rows, which must stay static.
+    return take_rows(tables, index), (index, tables[:, :, :0])
 
 
-def _take_rows_backward(n_rows: int, index: jax.Array, gradient: jax.Array) -> tuple[Any, None]:
-    one_hot_BP = jax.nn.one_hot(index, n_rows, dtype=gradient.dtype)
-    return one_hot_BP.T @ gradient, None
+def _take_rows_backward(saved: tuple[jax.Array, jax.Array], gradient: jax.Array) -> tuple[Any, None]:
+    index, empty = saved
+    n_tables, n_rows, _ = empty.shape
+    gradient_SBC = gradient.reshape(n_tables, -1, gradient.shape[-1])
+    products = [
+        jax.nn.one_hot(index[s], n_rows, dtype=gradient.dtype).T @ gradient_SBC[s]
+        for s in range(n_tables)
+    ]
+    return jnp.stack(products), None
 
 
 take_rows.defvjp(_take_rows_forward, _take_rows_backward)
+
+
+def _apply(layer: nnx.Linear, x: jax.Array) -> jax.Array:
+    return affine(x, layer.kernel[...], layer.bias[...])
 
 
 # --------------------------------------------------------------------------- transformer
@@ -107,9 +140,7 @@ class Block(nnx.Module):
     def __init__(self, config: ModelConfig, rngs: nnx.Rngs):
         width, hidden = config.d_model, config.d_ff
         self.norm1 = nnx.LayerNorm(width, epsilon=1e-5, rngs=rngs)
-        self.qkv = _linear(
-            width, 3 * width, rngs, bound=math.sqrt(6 / (4 * width)), zero_bias=True
-        )
+        self.qkv = _linear(width, 3 * width, rngs, bound=math.sqrt(6 / (4 * width)), zero_bias=True)
         self.out = _linear(width, width, rngs, zero_bias=True)
         self.norm2 = nnx.LayerNorm(width, epsilon=1e-5, rngs=rngs)
         self.up = _linear(width, hidden, rngs)
@@ -127,54 +158,94 @@ class Transformer(nnx.Module):
         self.unembed = _linear(config.d_model, n_tokens, rngs)
 
 
-def _attend(q_nBD: jax.Array, k_SBD: jax.Array, v_SBD: jax.Array, n_heads: int) -> jax.Array:
-    """Attention of n queries to two keys: softmax over two scores is a sigmoid of their gap.
+def _sum_heads(rows: jax.Array, n_heads: int) -> jax.Array:
+    """(N, D) → (N, H): columns summed head by head."""
+    return rows.reshape(rows.shape[0], n_heads, -1).sum(-1)
 
-    Sums over a head's columns, and their way back, are products with a 0/1 matrix of D x H.
+
+def _spread_heads(weights: jax.Array, width: int) -> jax.Array:
+    """(N, H) → (N, D): each head's number in all of its columns."""
+    n, n_heads = weights.shape
+    spread = jnp.broadcast_to(weights[:, :, None], (n, n_heads, width // n_heads))
+    return spread.reshape(n, width)
+
+
+@functools.partial(jax.custom_vjp, nondiff_argnums=(0,))
+def attend(n_heads: int, q: jax.Array, k: jax.Array, v: jax.Array) -> jax.Array:
+    """Attention of queries (nB, D) to two keys and values (2B, D), first tokens then second.
+
+    Softmax over two scores is a sigmoid of their gap. n is 1 (second tokens ask) or 2 (both).
     """
-    width = q_nBD.shape[-1]
-    heads_DH = jnp.repeat(jnp.eye(n_heads), width // n_heads, axis=0)
-    gap_nBD = q_nBD * (k_SBD[0] - k_SBD[1])
-    first_nBH = jax.nn.sigmoid(gap_nBD @ (heads_DH / math.sqrt(width // n_heads)))
-    return v_SBD[1] + (first_nBH @ heads_DH.T) * (v_SBD[0] - v_SBD[1])
+    return _attend_forward(n_heads, q, k, v)[0]
+
+
+def _tile(rows: jax.Array, n: int) -> jax.Array:
+    return jnp.concatenate([rows] * n) if n > 1 else rows
+
+
+def _attend_forward(n_heads: int, q: jax.Array, k: jax.Array, v: jax.Array) -> tuple[Any, Any]:
+    n_pairs, width = k.shape[0] // 2, q.shape[-1]
+    n = q.shape[0] // n_pairs
+    key_gap = _tile(k[:n_pairs] - k[n_pairs:], n)
+    value_gap = _tile(v[:n_pairs] - v[n_pairs:], n)
+    weight_H = jax.nn.sigmoid(math.sqrt(n_heads / width) * _sum_heads(q * key_gap, n_heads))
+    out = _tile(v[n_pairs:], n) + _spread_heads(weight_H, width) * value_gap
+    return out, (q, key_gap, value_gap, weight_H, k[:n_pairs, :0])
+
+
+def _attend_backward(n_heads: int, saved: tuple[jax.Array, ...], gradient: jax.Array) -> Any:
+    q, key_gap, value_gap, weight_H, pairs = saved
+    n_pairs, width = pairs.shape[0], q.shape[-1]
+    to_score = weight_H * (1 - weight_H) * _sum_heads(gradient * value_gap, n_heads)
+    to_gap = _spread_heads(math.sqrt(n_heads / width) * to_score, width)
+    to_key, to_first = to_gap * q, _spread_heads(weight_H, width) * gradient
+    if q.shape[0] > n_pairs:  # both tokens asked: their gradients add up
+        to_key = to_key[:n_pairs] + to_key[n_pairs:]
+        to_first = to_first[:n_pairs] + to_first[n_pairs:]
+        gradient = gradient[:n_pairs] + gradient[n_pairs:]
+    to_k = jnp.concatenate([to_key, -to_key])
+    return to_gap * key_gap, to_k, jnp.concatenate([to_first, gradient - to_first])
+
+
+attend.defvjp(_attend_forward, _attend_backward)
 
 
 def _transformer_tables(net: Transformer) -> jax.Array:
     """First-layer input and its query, key, value for every (position, token): (2, P, 4D)."""
     x_SPD = net.embed.embedding[...] + net.position.embedding[...][:, None]
+    rows = x_SPD.reshape(-1, x_SPD.shape[-1])
     first = net.blocks[0]
-    return jnp.concatenate([x_SPD, first.qkv(first.norm1(x_SPD))], axis=-1)
+    table = jnp.concatenate([rows, _apply(first.qkv, first.norm1(rows))], axis=-1)
+    return table.reshape(2, x_SPD.shape[1], -1)
 
 
 def _transformer_states(
     net: Transformer, config: ModelConfig, a: jax.Array, b: jax.Array, both: bool
 ) -> tuple[list[jax.Array], jax.Array]:
-    """States after each block, (S, B, D), and the last feed-forward layer's neurons.
+    """States after each block, (2B, D), first tokens then second, and the last block's neurons.
 
-    The last block's are (1, B, D), the second token alone, unless ``both``.
+    The last state is (B, D), the second token alone, unless ``both``.
     """
-    width = config.d_model
-    tables = _transformer_tables(net)
-    n_tokens = tables.shape[1]
-    rows_SB4D = jnp.stack([take_rows(n_tokens, tables[s], t) for s, t in ((0, a), (1, b))])
-    x, qkv = rows_SB4D[..., :width], rows_SB4D[..., width:]
+    width, n_pairs = config.d_model, a.shape[0]
+    rows = take_rows(_transformer_tables(net), jnp.stack([a, b]))
+    x, q, k, v = jnp.split(rows, 4, axis=-1)
     states = []
     neurons = x
     for depth, block in enumerate(net.blocks):
-        last = depth == config.n_layers - 1 and not both
-        queries = slice(1, 2) if last else slice(0, 2)
+        alone = depth == config.n_layers - 1 and not both
+        first = n_pairs if alone else 0
         if depth == 0:
-            q, k, v = qkv[queries, :, :width], qkv[..., width : 2 * width], qkv[..., 2 * width :]
+            q = q[first:]
         else:
             y = block.norm1(x)
             kernel, bias = block.qkv.kernel[...], block.qkv.bias[...]
-            q = y[queries] @ kernel[:, :width] + bias[:width]
-            k, v = jnp.split(y @ kernel[:, width:] + bias[width:], 2, axis=-1)
-        x = x[queries] + block.out(_attend(q, k, v, config.n_heads))
-        neurons = ACTIVATIONS[config.activation](block.up(block.norm2(x)))
-        x = x + block.down(neurons)
+            q = affine(y[first:], kernel[:, :width], bias[:width])
+            k, v = jnp.split(affine(y, kernel[:, width:], bias[width:]), 2, axis=-1)
+        x = x[first:] + _apply(block.out, attend(config.n_heads, q, k, v))
+        neurons = ACTIVATIONS[config.activation](_apply(block.up, block.norm2(x)))
+        x = x + _apply(block.down, neurons)
         states.append(x)
-    return states, neurons[-1]
+    return states, neurons[-n_pairs:]
 
 
 # --------------------------------------------------------------------------- MLP
@@ -196,14 +267,14 @@ def _mlp_states(net: MLP, config: ModelConfig, a: jax.Array, b: jax.Array) -> li
     """Hidden states after each layer's activation, (B, W) each."""
     activation = ACTIVATIONS[config.activation]
     embed_PD = net.embed.embedding[...]
-    n_tokens, width = embed_PD.shape
+    width, n_pairs = config.d_model, a.shape[0]
     # The first layer acts on a pair of embedding rows: two tables of P rows, looked up and added.
-    kernel = net.hidden[0].kernel[...]
-    first = take_rows(n_tokens, embed_PD @ kernel[:width] + net.hidden[0].bias[...], a)
-    second = take_rows(n_tokens, embed_PD @ kernel[width:], b)
-    states = [activation(first + second)]
+    kernel, bias = net.hidden[0].kernel[...], net.hidden[0].bias[...]
+    tables = [affine(embed_PD, kernel[:width], bias), embed_PD @ kernel[width:]]
+    rows = take_rows(jnp.stack(tables), jnp.stack([a, b]))
+    states = [activation(rows[:n_pairs] + rows[n_pairs:])]
     for layer in list(net.hidden)[1:]:
-        states.append(activation(layer(states[-1])))
+        states.append(activation(_apply(layer, states[-1])))
     return states
 
 
@@ -245,8 +316,8 @@ class Model:
         net = self._merge(params)
         if self.config.model == "transformer":
             states, _ = _transformer_states(net, self.config, a, b, both=False)
-            return net.unembed(net.norm(states[-1][0]))
-        return net.unembed(_mlp_states(net, self.config, a, b)[-1])
+            return _apply(net.unembed, net.norm(states[-1]))
+        return _apply(net.unembed, _mlp_states(net, self.config, a, b)[-1])
 
     def states(self, params: Params, a: jax.Array, b: jax.Array) -> dict[str, jax.Array]:
         """What the layers hold for the pairs.
@@ -260,12 +331,13 @@ class Model:
         net = self._merge(params)
         if self.config.model == "transformer":
             states, neurons = _transformer_states(net, self.config, a, b, both=True)
-            logits = net.unembed(net.norm(states[-1][1]))
+            logits = _apply(net.unembed, net.norm(states[-1][a.shape[0] :]))
         else:
-            states = [state[None] for state in _mlp_states(net, self.config, a, b)]
-            neurons = states[-1][0]
-            logits = net.unembed(neurons)
-        named = dict(zip(self.state_names, states, strict=True))
+            states = _mlp_states(net, self.config, a, b)
+            neurons = states[-1]
+            logits = _apply(net.unembed, neurons)
+        by_token = [state.reshape(-1, a.shape[0], state.shape[-1]) for state in states]
+        named = dict(zip(self.state_names, by_token, strict=True))
         return named | {"neurons": neurons, "logits": logits}
 
     @property
