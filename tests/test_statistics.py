@@ -179,13 +179,13 @@ class TestSpearmanSurrogate:
             statistics.spearman_surrogate(x, y, seed=i)[1] for i, (x, y) in enumerate(pairs)
         ]
         assert 0.03 <= share_below(p_values) <= 0.07
-        assert share_below([stats.spearmanr(x, y).pvalue for x, y in pairs]) > 0.75
+        assert share_below([stats.spearmanr(x, y).pvalue for x, y in pairs[:300]]) > 0.75
 
     @pytest.mark.parametrize("method", ["block", "phase"])
     def test_block_and_phase_do_not_reject_too_often(self, method):
         p_values = [
             statistics.spearman_surrogate(x, y, method, n_surrogates=99, seed=i).p_value
-            for i, (x, y) in enumerate(unrelated_pairs(seed=1, n_pairs=300))
+            for i, (x, y) in enumerate(unrelated_pairs(seed=1, n_pairs=200))
         ]
         assert share_below(p_values) <= 0.07
 
@@ -275,6 +275,14 @@ class TestPooled:
         runs = [coupled_seeds(seed, n_seeds=10) for seed in range(12)]
         p_values = [statistics.pooled_exchange(xs, ys).p_value for xs, ys in runs]
         assert share_below(p_values) >= 0.8
+
+    def test_each_seed_has_its_own_surrogates(self):
+        x = step_series(np.random.default_rng(12), 60)
+        # Only if all three rotations are by 0, one draw in 1.7 million, is a surrogate as good;
+        # with one rotation for all it would be one in 120.
+        result = statistics.pooled_surrogate([x] * 3, [x] * 3)
+        assert result.mean_rho == pytest.approx(1)
+        assert result.p_value == 1 / 1000
 
     def test_mean_and_per_seed_rho(self):
         xs, ys = coupled_seeds(0, n_seeds=4)
@@ -420,6 +428,16 @@ class TestCcf:
         assert np.isnan(statistics.ccf_surrogate_band(x, flat, 5, n_surrogates=9)[1]).all()
 
     @pytest.mark.parametrize("method", statistics.SURROGATE_METHODS)
+    def test_band_is_the_quantiles_over_surrogates(self, method):
+        rng = np.random.default_rng(26)
+        x, y = rng.normal(size=(2, 25)).cumsum(axis=1)
+        rows = statistics.surrogates(y, method, 40, np.random.default_rng(3))
+        expected = np.quantile([statistics.ccf(x, row, 4)[1] for row in rows], [0.1, 0.9], axis=0)
+        lags, band = statistics.ccf_surrogate_band(x, y, 4, method, 40, 3, (0.1, 0.9))
+        np.testing.assert_array_equal(lags, np.arange(-4, 5))
+        np.testing.assert_allclose(band, expected, atol=1e-12)
+
+    @pytest.mark.parametrize("method", statistics.SURROGATE_METHODS)
     def test_band_holds_unrelated_and_not_coupled_steps(self, method):
         rng = np.random.default_rng(25)
         x = step_series(rng, 60, width=0.5, noise=0.02)
@@ -451,7 +469,7 @@ class TestBootstrapInterval:
         rng = np.random.default_rng(30)
         intervals = [
             statistics.bootstrap_interval(rng.normal(size=5), n_resamples=499, seed=i)
-            for i in range(400)
+            for i in range(300)
         ]
         assert 0.78 <= np.mean([low <= 0 <= high for low, high in intervals]) <= 0.9
 
@@ -460,6 +478,13 @@ class TestBootstrapInterval:
         low, high = statistics.bootstrap_interval(values)
         half = 1.96 * values.std() / 20
         np.testing.assert_allclose([low, high], values.mean() + np.array([-half, half]), atol=0.01)
+
+    def test_seed_fixes_the_result(self):
+        values = np.random.default_rng(32).normal(size=30)
+        first, again, other = (
+            statistics.bootstrap_interval(values, n_resamples=99, seed=s) for s in (1, 1, 2)
+        )
+        assert first == again != other
 
     def test_median_equal_and_missing_values(self):
         assert statistics.bootstrap_interval([-2, -2, -2], np.median) == (-2, -2)
