@@ -79,8 +79,7 @@ def twonn_pointwise(
         ValueError: On another shape, too few points, or an unknown ``empirical``.
     """
     array = points if isinstance(points, jax.Array) else np.asarray(points)
-    if array.ndim != 2:
-        raise ValueError(f"points must have shape (n, d), not {array.shape}")
+    _check(array, "(n, d)", empirical)
     return twonn_pointwise_batch(array[None], n_neighbors, empirical=empirical)[0]
 
 
@@ -104,7 +103,8 @@ def twonn_pointwise_batch(
         ValueError: As :func:`twonn_pointwise`.
     """
     array = clouds if isinstance(clouds, jax.Array) else np.asarray(clouds)
-    _check(array, n_neighbors, empirical)
+    _check(array, "(b, n, d)", empirical)
+    _check_neighbors(array.shape[1], n_neighbors)
     with jax.enable_x64(True):
         estimates = _pointwise_batch(
             jnp.asarray(array, jnp.float64), n_neighbors, empirical == "from_zero"
@@ -127,9 +127,9 @@ def twonn_global(points: ArrayLike | jax.Array, *, empirical: str = "from_one") 
         ValueError: On another shape, too few points, or an unknown ``empirical``.
     """
     array = points if isinstance(points, jax.Array) else np.asarray(points)
-    if array.ndim != 2:
-        raise ValueError(f"points must have shape (n, d), not {array.shape}")
-    _check(array[None], array.shape[0] - 1, empirical)
+    _check(array, "(n, d)", empirical)
+    if array.shape[0] < _MIN_POINTS:
+        raise ValueError(f"TwoNN needs at least {_MIN_POINTS} points, not {array.shape[0]}")
     with jax.enable_x64(True):
         estimate = _global(jnp.asarray(array, jnp.float64), empirical == "from_zero")
     return float(estimate)
@@ -154,12 +154,16 @@ def summarize(pointwise: ArrayLike) -> DimensionSummary:
     return DimensionSummary(float(values.mean()), float(values.std()))
 
 
-def _check(clouds: np.ndarray | jax.Array, n_neighbors: int, empirical: str) -> None:
-    if clouds.ndim != 3 or clouds.shape[2] < 1:
-        raise ValueError(f"clouds must have shape (b, n, d) with d >= 1, not {clouds.shape}")
-    if clouds.dtype.kind not in "fiub" and clouds.dtype != jnp.bfloat16:
-        raise ValueError(f"points must be real numbers, not {clouds.dtype}")
-    n = clouds.shape[1]
+def _check(array: np.ndarray | jax.Array, axes: str, empirical: str) -> None:
+    if array.ndim != axes.count(",") + 1 or array.shape[-1] < 1:
+        raise ValueError(f"points must have shape {axes} with d >= 1, not {array.shape}")
+    if array.dtype.kind not in "fiub" and array.dtype != jnp.bfloat16:
+        raise ValueError(f"points must be real numbers, not {array.dtype}")
+    if empirical not in EMPIRICAL:
+        raise ValueError(f"empirical is {empirical!r}; it must be one of {', '.join(EMPIRICAL)}")
+
+
+def _check_neighbors(n: int, n_neighbors: int) -> None:
     if n_neighbors < _MIN_POINTS:
         raise ValueError(f"TwoNN needs at least {_MIN_POINTS} neighbours, not {n_neighbors}")
     if n <= n_neighbors:
@@ -167,8 +171,6 @@ def _check(clouds: np.ndarray | jax.Array, n_neighbors: int, empirical: str) -> 
             f"{n} points are too few for neighbourhoods of {n_neighbors}: "
             f"at least {n_neighbors + 1} are needed"
         )
-    if empirical not in EMPIRICAL:
-        raise ValueError(f"empirical is {empirical!r}; it must be one of {', '.join(EMPIRICAL)}")
 
 
 @partial(jax.jit, static_argnums=(1, 2))

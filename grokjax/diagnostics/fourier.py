@@ -33,7 +33,7 @@ MULTIPLICATIVE = ("multiply", "divide")
 
 # A neuron whose variance is below this share of its mean square varies by rounding alone.
 _CONSTANT = 1e-10
-# Logits closer than this share of their row's largest differ by rounding alone.
+# Logits closer than this share of the largest differ by rounding alone.
 _TIE = 1e-6
 # Rows of logits at a time: a block that stays in cache.
 _ROWS = 256
@@ -164,14 +164,13 @@ def circularity(embedding: ArrayLike | jax.Array, n_components: int = 4) -> floa
         raise ValueError(f"n_components is {n_components}; it must be at least 1")
     if not np.isfinite(rows).all():
         return math.nan
-    # float32 rows that are equal to rounding must not pass for components.
-    rounding = max(rows.shape) * np.finfo(np.float32).eps
     scores, sizes, _ = np.linalg.svd(rows - rows.mean(axis=0), full_matrices=False)
-    real = sizes > rounding * max(sizes[0], float(np.abs(rows).max()))
-    scores = scores[:, real][:, :n_components]
-    if not scores.size:
+    # Rows are float32 as a rule: what is below their rounding is no component.
+    rounding = np.finfo(np.float32).eps
+    if sizes[0] <= rounding * np.linalg.norm(rows):
         return math.nan
-    return float(_wave_power(scores).max(axis=0).mean())
+    real = sizes > rounding * max(rows.shape) * sizes[0]
+    return float(_wave_power(scores[:, real][:, :n_components]).max(axis=0).mean())
 
 
 def neuron_frequencies(neurons: ArrayLike | jax.Array) -> NeuronFrequencies:
@@ -251,9 +250,9 @@ def restricted_and_excluded(
     plus each output's mean over the inputs; cross-entropy and accuracy over all n² inputs.
     *Excluded*: the logits less the projections; over the training inputs.
 
-    The prediction is the largest logit. Where m logits are largest to within 1e-6 of the row's
-    largest original logit, one of them being the label's, the input counts 1/m, as it would on
-    average under a random choice: with nothing left but rounding, accuracy is that of chance.
+    The prediction is the largest logit. Where m logits, the label's among them, are largest to
+    within 1e-6 of the largest original logit of any input, the input counts 1/m, as on average
+    under a random choice: where nothing but rounding is left, accuracy is that of chance.
 
     Args:
         logits: Shape (n², q), rows a·n + b, without padding; q is n, or p where the residue 0
@@ -272,7 +271,7 @@ def restricted_and_excluded(
     """
     inputs = _check_inputs(logits, labels, train_mask)
     frequencies = _check_frequencies(key_frequencies, inputs.n)
-    return RestrictedExcluded(*(float(v) for v in _evaluate(inputs, [frequencies])[0]))
+    return RestrictedExcluded(*(float(v) for v in _evaluate(inputs, [frequencies], np.float64)[0]))
 
 
 def restricted_and_excluded_by_frequency(
@@ -291,11 +290,203 @@ def restricted_and_excluded_by_frequency(
 
     Returns:
         Four arrays of shape (K,), float64, for the K distinct frequencies in ascending order.
+        float32 logits less a projection are rounded to float32 here, an error in the loss of about
+        1e-7 of the largest logit: at initialisation nearly all frequencies are key, and exact
+        arithmetic on each would cost twice as much.
 
     Raises:
         ValueError: As :func:`restricted_and_excluded`.
     """
     inputs = _check_inputs(logits, labels, train_mask)
     frequencies = _check_frequencies(key_frequencies, inputs.n)
-    rows = _evaluate(inputs, [[k] for k in frequencies])
+    rows = _evaluate(inputs, [[k] for k in frequencies], np.float32)
     return RestrictedExcluded(*np.asarray(rows, np.float64).reshape(-1, 4).T)
+
+
+def residue_order(n_residues: int, operation: str) -> NDArray[np.int64]:
+    """The order in which residues are read so that the operation becomes addition of places.
+
+    Args:
+        n_residues: p; a prime for multiplicative operations.
+        operation: ``"add"`` or ``"subtract"`` (the residues as they are), ``"multiply"`` or
+            ``"divide"`` (:func:`discrete_log_order`).
+
+    Returns:
+        Shape (p,) or, multiplicative, (p − 1,): ``rows[residue_order(p, op)]`` is what
+        :func:`spectrum` and :func:`circularity` are to be given. Rows of pairs are read likewise,
+        ``rows[(order[:, None] * p + order).ravel()]``; outputs may keep their order.
+
+    Raises:
+        ValueError: An unknown operation, or as :func:`discrete_log_order`.
+    """
+    if operation in ADDITIVE:
+        return np.arange(n_residues)
+    if operation in MULTIPLICATIVE:
+        return discrete_log_order(n_residues)
+    known = ", ".join(ADDITIVE + MULTIPLICATIVE)
+    raise ValueError(f"operation is {operation!r}; orders are known for {known}")
+
+
+def discrete_log_order(p: int) -> NDArray[np.int64]:
+    """Nonzero residues as powers of the least primitive root g: entry i is g^i mod p.
+
+    The product of entries i and j is entry (i + j) mod (p − 1). The residue 0 has no logarithm and
+    is left out.
+
+    Args:
+        p: An odd prime.
+
+    Returns:
+        Shape (p − 1,), integers; a permutation of 1 … p − 1 starting at 1.
+
+    Raises:
+        ValueError: ``p`` is not an odd prime.
+    """
+    if p < 3 or any(p % d == 0 for d in range(2, math.isqrt(p) + 1)):
+        raise ValueError(f"discrete logarithms need an odd prime, not {p}")
+    for root in range(2, p):
+        powers = [1]
+        while (power := powers[-1] * root % p) != 1:
+            powers.append(power)
+        if len(powers) == p - 1:
+            break
+    return np.array(powers)
+
+
+class _Inputs(NamedTuple):
+    n: int
+    logits: NDArray[Any]  # (N², Q)
+    labels: NDArray[np.int64]  # (N²,)
+    train: NDArray[np.int64]  # indices of the training rows
+
+
+def _side(array: NDArray[Any], name: str) -> int:
+    """N of an array of N² rows."""
+    n = math.isqrt(array.shape[0]) if array.ndim else 0
+    if array.ndim != 2 or n < 3 or n * n != array.shape[0] or not array.shape[1]:
+        raise ValueError(f"{name} must have n^2 rows, n >= 3, and 2 axes, not {array.shape}")
+    return n
+
+
+def _check_inputs(logits: Any, labels: Any, train_mask: Any) -> _Inputs:
+    array, label, mask = np.asarray(logits), np.asarray(labels), np.asarray(train_mask)
+    n = _side(array, "logits")
+    if label.shape != (n * n,) or label.dtype.kind not in "iu":
+        raise ValueError(f"labels must be {n * n} integers, not {label.dtype} {label.shape}")
+    if mask.shape != (n * n,) or mask.dtype != bool:
+        raise ValueError(f"train_mask must be {n * n} booleans, not {mask.dtype} {mask.shape}")
+    if array.shape[1] < 2:
+        raise ValueError("logits must have at least 2 outputs, not 1")
+    if label.min() < 0 or label.max() >= array.shape[1]:
+        raise ValueError(
+            f"labels run from {label.min()} to {label.max()}; there are {array.shape[1]} outputs"
+        )
+    return _Inputs(n, array, label.astype(np.int64), np.flatnonzero(mask))
+
+
+def _check_frequencies(frequencies: Iterable[int], n: int) -> list[int]:
+    distinct = sorted({int(k) for k in frequencies})
+    if distinct and (distinct[0] < 1 or distinct[-1] > n // 2):
+        raise ValueError(f"key frequencies of {n} residues are from 1 to {n // 2}, not {distinct}")
+    return distinct
+
+
+@lru_cache(maxsize=32)
+def _waves(n: int) -> tuple[Floats, Floats]:
+    """Two (F, N): normalised cosines and sines; the sine of an even n's last frequency is 0."""
+    k = np.arange(1, n // 2 + 1)
+    # The product is reduced before it becomes an angle, which keeps every entry to rounding.
+    angle = 2 * np.pi * (k[:, None] * np.arange(n) % n) / n
+    cos, sin = np.cos(angle) * math.sqrt(2 / n), np.sin(angle) * math.sqrt(2 / n)
+    if n % 2 == 0:
+        cos[-1] /= math.sqrt(2)
+        sin[-1] = 0
+    for waves in (cos, sin):
+        waves.flags.writeable = False
+    return cos, sin
+
+
+def _wave_power(table: Floats) -> Floats:
+    """(N, …) → (F, …): squared coefficients of each frequency's waves."""
+    cos, sin = _waves(table.shape[0])
+    power: Floats = (cos @ table) ** 2 + (sin @ table) ** 2
+    return power
+
+
+def _sums_by_total(logits: NDArray[Any], n: int) -> Floats:
+    """(N², Q) → (N, Q): sums over the inputs with equal (a + b) mod n."""
+    sums = np.zeros((n, logits.shape[1]))
+    for a, block in enumerate(logits.reshape(n, n, -1)):
+        sums[a:] += block[: n - a]
+        sums[:a] += block[n - a :]
+    return sums
+
+
+def _evaluate(
+    inputs: _Inputs, key_sets: list[list[int]], dtype: type[np.floating[Any]]
+) -> list[tuple[float, ...]]:
+    """The four measures for each set of key frequencies, in the order of the result's fields.
+
+    ``dtype`` is that of excluded logits, nearly all of the cost.
+    """
+    n, logits, labels, train = inputs
+    with np.errstate(invalid="ignore", over="ignore"):
+        sums = _sums_by_total(logits, n)
+    if not np.isfinite(sums).all():
+        return [(math.nan,) * 4] * len(key_sets)
+    tie = _TIE * max(float(logits.max()), -float(logits.min()))
+    total = np.add.outer(np.arange(n), np.arange(n)).ravel() % n
+    # How often each label is asked for among the inputs that share restricted logits.
+    asked = np.bincount(total * logits.shape[1] + labels, minlength=sums.size).reshape(sums.shape)
+    mean = sums.sum(axis=0) / n**2
+    train_logits, train_labels, train_total = logits[train], labels[train], total[train]
+    results: list[tuple[float, ...]] = []
+    for keys in key_sets:
+        waves = np.concatenate([w[np.array(keys, int) - 1] for w in _waves(n)])
+        projection = waves.T @ (waves @ sums) / n
+        restricted = _restricted(projection + mean, asked, tie)
+        excluded = _excluded(train_logits, train_labels, projection.astype(dtype), train_total, tie)
+        results.append((restricted[0], excluded[0], restricted[1], excluded[1]))
+    return results
+
+
+def _restricted(logits: Floats, asked: NDArray[np.int64], tie: float) -> tuple[float, float]:
+    """Mean loss and credit over all inputs, from one row of logits (N, Q) for each a + b."""
+    largest = logits.max(axis=1, keepdims=True)
+    log_sum = np.log(np.exp(logits - largest).sum(axis=1, keepdims=True)) + largest
+    first = logits >= largest - tie
+    credit = first / first.sum(axis=1, keepdims=True)
+    n_inputs = asked.sum()
+    loss = ((log_sum - logits) * asked).sum() / n_inputs
+    return float(loss), float((credit * asked).sum() / n_inputs)
+
+
+def _excluded(
+    logits: NDArray[Any],
+    labels: NDArray[np.int64],
+    projection: Floats,
+    total: NDArray[np.int64],
+    tie: float,
+) -> tuple[float, float]:
+    """Mean loss and credit over the rows of logits less their row of the projection."""
+    if not len(labels):
+        return math.nan, math.nan
+    loss = credit = 0.0
+    for start in range(0, len(labels), _ROWS):
+        rows = slice(start, start + _ROWS)
+        rest = logits[rows] - projection[total[rows]]
+        every, label = np.arange(len(rest)), labels[rows]
+        own = rest[every, label]
+        rest[every, label] = -np.inf
+        rival = rest.max(axis=1)
+        rest -= rival[:, None]
+        lead = own - rival
+        credit += np.count_nonzero(lead > tie)
+        tied = np.abs(lead) <= tie
+        if tied.any():
+            level = np.maximum(lead[tied], 0)[:, None] - tie
+            credit += (1 / (1 + (rest[tied] >= level).sum(axis=1))).sum()
+        # log(1 + Σ exp(other − own)), which keeps small losses to full relative accuracy.
+        log_rivals = np.log(np.exp(rest, out=rest).sum(axis=1))
+        loss += np.logaddexp(0, log_rivals - lead).sum(dtype=np.float64)
+    return float(loss / len(labels)), float(credit / len(labels))

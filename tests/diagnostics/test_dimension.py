@@ -1,0 +1,262 @@
+"""TwoNN: scikit-dimension's own fits on 50 clouds, known dimensions, and where it has no answer."""
+
+import warnings
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+import skdim
+from scipy.spatial.distance import cdist
+from skdim._commonfuncs import get_nn
+from threadpoolctl import threadpool_limits
+
+from grokjax.diagnostics import dimension
+
+# Few shapes, for each is compiled: LOW dimensions where scikit-dimension's distances are exact.
+N, D, LOW, K = 300, 128, 8, 64
+# scikit-dimension needs milliseconds a point, so it fits every fifteenth.
+SAMPLE = np.arange(0, N, 15)
+
+
+def scikit_dimension(points, neighbors=None):
+    """``TwoNN().fit_transform_pw`` at the sampled points, on its own neighbours or on those given.
+
+    It gets the rows of the neighbours that it would find itself, for some points only.
+    """
+    if neighbors is None:
+        neighbors = get_nn(points, K)[1]
+    with threadpool_limits(1), warnings.catch_warnings():
+        warnings.filterwarnings("ignore", message="Dropping .* points with zero distance")
+        return skdim.id.TwoNN().fit_transform_pw(points, precomputed_knn=neighbors[SAMPLE])
+
+
+def nearest_by_index(points):
+    """The K nearest points by exact distances, the lowest index first where distances are equal."""
+    distances = cdist(points, points)
+    np.fill_diagonal(distances, np.inf)
+    return np.argsort(distances, axis=1, kind="stable")[:, :K]
+
+
+def frame(rng, d):
+    return np.linalg.qr(rng.normal(size=(D, d)))[0].T
+
+
+def gaussian(seed, d):
+    rng = np.random.default_rng((seed, d))
+    return rng.normal(size=(N, d)) @ frame(rng, d)
+
+
+def circle(seed, noise):
+    rng = np.random.default_rng(seed)
+    angle = rng.uniform(0, 2 * np.pi, N)
+    plane = np.stack([np.cos(angle), np.sin(angle)], axis=1) @ frame(rng, 2)
+    return plane + noise * rng.normal(size=plane.shape)
+
+
+def hidden_states(seed):
+    """Unit rows about 31 class means on two circles, spread in six directions: as if trained."""
+    rng = np.random.default_rng(seed)
+    angle = 2 * np.pi * np.outer(rng.integers(0, 31, N), [3, 7]) / 31
+    means = np.concatenate([np.cos(angle), np.sin(angle)], axis=1) @ frame(rng, 4)
+    states = means + 0.05 * rng.normal(size=(N, 6)) @ frame(rng, 6)
+    states += 0.005 * rng.normal(size=states.shape)
+    return states / np.linalg.norm(states, axis=1, keepdims=True)
+
+
+SMOOTH = {
+    **{f"gaussian {d} {i}": gaussian(i, d) for d in (2, 5, 20) for i in range(8)},
+    **{f"circle {i}": circle(i, 0.01 * (i % 2)) for i in range(6)},
+    **{f"hidden states {i}": hidden_states(i) for i in range(8)},
+}
+
+
+@pytest.fixture(scope="module")
+def smooth():
+    """Name → estimates; clouds alternate between float32 and float64, each batch of one dtype."""
+    estimates = {}
+    for dtype in (np.float32, np.float64):
+        names = [name for i, name in enumerate(SMOOTH) if (i % 2 == 0) == (dtype == np.float32)]
+        clouds = np.stack([SMOOTH[name].astype(dtype) for name in names])
+        pointwise = dimension.twonn_pointwise_batch(clouds, K)
+        estimates |= zip(names, zip(clouds, pointwise, strict=True), strict=True)
+    return estimates
+
+
+@pytest.mark.parametrize("name", SMOOTH)
+def test_equals_scikit_dimension(smooth, name):
+    points, estimates = smooth[name]
+    assert estimates.shape == (N,)
+    np.testing.assert_allclose(estimates[SAMPLE], scikit_dimension(points), rtol=2e-6)
+
+
+def with_duplicates(seed):
+    points = np.random.default_rng(seed).normal(size=(N, LOW))
+    points[: N - 1 : 7] = points[1:N:7]
+    points[5:10] = points[4]
+    return points
+
+
+@pytest.mark.parametrize("seed", range(4))
+def test_duplicates_are_left_out_as_scikit_dimension_does(seed):
+    points = with_duplicates(seed)
+    np.testing.assert_allclose(
+        dimension.twonn_pointwise(points, K)[SAMPLE], scikit_dimension(points), rtol=2e-6
+    )
+
+
+@pytest.mark.parametrize("seed", range(4))
+@pytest.mark.parametrize("width", [LOW, D])
+def test_ties_and_duplicates_on_a_lattice(seed, width):
+    # Small integers: every distance is exact by either method, and very many are equal.
+    points = np.zeros((N, width))
+    points[:, :4] = np.random.default_rng(seed).integers(0, 8, (N, 4))
+    estimates = dimension.twonn_pointwise(points.astype(np.float32), K)
+    expected = scikit_dimension(points, nearest_by_index(points))
+    np.testing.assert_allclose(estimates[SAMPLE], expected, rtol=2e-6)
+    assert len(np.unique(points, axis=0)) < N
+
+
+def test_a_full_grid_has_only_ratios_of_one():
+    points = np.zeros((N, LOW))
+    points[:, :3] = np.stack(np.meshgrid(*map(np.arange, (6, 5, 10))), axis=-1).reshape(N, 3) / 8
+    expected = scikit_dimension(points, nearest_by_index(points))
+    np.testing.assert_array_equal(expected, 0)
+    np.testing.assert_array_equal(dimension.twonn_pointwise(points, K), 0)
+
+
+def test_duplicates_in_many_dimensions_are_at_distance_zero():
+    points = gaussian(0, 5).astype(np.float32)
+    points[::6] = points[1::6]
+    estimates = dimension.twonn_pointwise(points, K)
+    # Above 25 dimensions scikit-dimension's distances carry rounding; these two columns do not.
+    exact = points.astype(np.float64)
+    neighbors = nearest_by_index(exact)
+    for i in SAMPLE[:8]:
+        within = np.sort(cdist(exact[neighbors[i]], exact[neighbors[i]]), axis=1)[:, 1:3]
+        with pytest.warns(UserWarning, match="Dropping"):
+            expected = skdim.id.TwoNN(dist=True).fit(within).dimension_
+        assert estimates[i] == pytest.approx(expected, rel=2e-6)
+
+
+@pytest.mark.parametrize("offset", [0.0, 300.0])
+def test_small_distances_survive_in_float32(offset):
+    rng = np.random.default_rng(0)
+    # Clusters a millionth of the cloud in size: inner products, even in float64, would lose them.
+    points = np.repeat(rng.normal(size=(3, LOW)), N // 3, axis=0) * 1e3
+    points = (points + offset + 1e-3 * rng.normal(size=(N, LOW))).astype(np.float32)
+    expected = scikit_dimension(points.astype(np.float64), nearest_by_index(points))
+    np.testing.assert_allclose(dimension.twonn_pointwise(points, K)[SAMPLE], expected, rtol=2e-6)
+
+
+def test_scale_and_device_arrays_do_not_matter():
+    points = gaussian(1, 5).astype(np.float32)
+    estimates = dimension.twonn_pointwise(points, K)
+    np.testing.assert_allclose(dimension.twonn_pointwise(jnp.asarray(points), K), estimates)
+    for scale in (2.0**-90, 2.0**90):
+        scaled = dimension.twonn_pointwise((points * scale).astype(np.float32), K)
+        np.testing.assert_allclose(scaled, estimates, rtol=1e-12)
+    assert estimates.dtype == np.float64
+    assert not jax.config.jax_enable_x64
+
+
+# -------------------------------------------------------------------------- known dimensions
+
+
+@pytest.mark.parametrize("d", [2, 5])
+def test_a_gaussian_in_128_dimensions_has_its_dimension(smooth, d):
+    # One cloud of 300 points strays by a tenth; eight of them are the 2,400 points of one estimate.
+    means = [dimension.summarize(smooth[f"gaussian {d} {i}"][1]).lid_mean for i in range(8)]
+    assert np.mean(means) == pytest.approx(d, rel=0.15)
+
+
+def test_older_releases_counted_from_zero():
+    points = gaussian(3, 5)
+    older = dimension.twonn_pointwise(points, K, empirical="from_zero")
+    newer = dimension.twonn_pointwise(points, K)
+    # As the releases up to 0.3.4 had it, on ratios from 0.5's neighbourhoods.
+    neighbors = nearest_by_index(points)
+    for i in SAMPLE[:8]:
+        within = np.sort(cdist(points[neighbors[i]], points[neighbors[i]]), axis=1)
+        x = np.log(np.sort(within[:, 2] / within[:, 1])[:57])
+        y = -np.log(1 - np.arange(57) / 64)
+        assert older[i] == pytest.approx((x @ y) / (x @ x), rel=2e-6)
+    assert 0.93 < np.mean(older / newer) < 0.97
+
+
+@pytest.mark.parametrize("d", [2, 5, 20])
+def test_global_estimate_equals_scikit_dimension(d):
+    for points in (gaussian(0, d), gaussian(1, d).astype(np.float32), with_duplicates(d)):
+        with threadpool_limits(1), warnings.catch_warnings():
+            warnings.filterwarnings("ignore", message="Dropping .* points with zero distance")
+            expected = skdim.id.TwoNN().fit(points).dimension_
+        assert dimension.twonn_global(points) == pytest.approx(expected, rel=2e-6)
+
+
+@pytest.mark.parametrize("n_neighbors", [3, 90])
+def test_fewest_and_most_neighbours(n_neighbors):
+    points = np.random.default_rng(n_neighbors).normal(size=(91, 6))
+    neighbors = get_nn(points, n_neighbors)[1][:9]
+    with threadpool_limits(1):
+        expected = skdim.id.TwoNN().fit_transform_pw(
+            points, precomputed_knn=neighbors, n_neighbors=n_neighbors
+        )
+    estimates = dimension.twonn_pointwise(points, n_neighbors)
+    np.testing.assert_allclose(estimates[:9], expected, rtol=2e-6)
+
+
+# ------------------------------------------------------------------------------------- batches
+
+
+def test_a_cloud_in_a_batch_is_the_cloud_alone_whatever_its_neighbours(smooth):
+    names = list(SMOOTH)[::2]
+    clouds = np.stack([smooth[name][0] for name in names])
+    clouds[1, 17, 3], clouds[2, 0, 0], clouds[2, 1, 1] = np.nan, np.inf, -np.inf
+    compiled = dimension._pointwise_batch._cache_size()
+    together = dimension.twonn_pointwise_batch(clouds, K)
+    assert dimension._pointwise_batch._cache_size() == compiled
+    assert np.isnan(together[1:3]).all()
+    for i in (0, 3, 18):
+        np.testing.assert_array_equal(together[i], smooth[names[i]][1])
+        alone = dimension.twonn_pointwise(clouds[i], K)
+        np.testing.assert_allclose(alone, together[i], rtol=1e-12)
+
+
+# ------------------------------------------------------------------------- no answer, bad inputs
+
+
+def test_no_estimate_where_all_members_coincide():
+    same = np.ones((N, LOW), np.float32)
+    assert np.isnan(dimension.twonn_pointwise(same, K)).all()
+    assert np.isnan(dimension.twonn_global(same))
+    assert np.isnan(dimension.twonn_global(np.full((N, LOW), np.nan)))
+    # A tight knot of equal points far from a cloud: only their own neighbourhoods are empty.
+    knot = gaussian(0, 5)
+    knot[: K + 1] = 50.0
+    estimates = dimension.twonn_pointwise(knot, K)
+    np.testing.assert_array_equal(np.isnan(estimates), np.arange(N) <= K)
+
+
+def test_summary_is_mean_and_population_deviation_and_hides_no_gap():
+    assert dimension.summarize([1.0, 2.0, 6.0]) == pytest.approx((3.0, np.sqrt(14 / 3)))
+    assert np.isnan(dimension.summarize([1.0, np.nan])).all()
+
+
+@pytest.mark.parametrize(
+    ("call", "message"),
+    [
+        (lambda: dimension.twonn_pointwise(np.zeros((64, 3))), "64 points are too few.*64.*65"),
+        (lambda: dimension.twonn_pointwise(np.zeros(99)), r"\(n, d\) with d >= 1, not \(99,\)"),
+        (lambda: dimension.twonn_pointwise(np.zeros((99, 0))), "d >= 1"),
+        (lambda: dimension.twonn_pointwise(np.zeros((99, 3)), 2), "at least 3 neighbours, not 2"),
+        (lambda: dimension.twonn_pointwise(np.zeros((99, 3), complex)), "real .* complex128"),
+        (lambda: dimension.twonn_pointwise(np.zeros((99, 3)), empirical="zero"), "'zero'"),
+        (lambda: dimension.twonn_pointwise_batch(np.zeros((99, 3))), r"\(b, n, d\)"),
+        (lambda: dimension.twonn_global(np.zeros((2, 3))), "at least 3 points, not 2"),
+        (lambda: dimension.twonn_global(np.zeros(5)), r"\(n, d\)"),
+        (lambda: dimension.summarize([]), "n >= 1"),
+    ],
+)
+def test_bad_inputs_are_named(call, message):
+    with pytest.raises(ValueError, match=message):
+        call()
