@@ -207,7 +207,7 @@ def _squared_distances(points: jax.Array) -> jax.Array:
     cancellation would be felt anywhere off the diagonal.
     """
     # Shifting by a point, not by the mean, keeps what is exact (coinciding points, grids) exact.
-    shifted = points - points[0]
+    shifted = points - points[:1]
     itself = jnp.eye(points.shape[0], dtype=bool)
     products = jnp.matmul(shifted, shifted.T, precision=lax.Precision.HIGHEST)
     norms = jnp.diagonal(products)
@@ -278,7 +278,7 @@ def _fit(first: jax.Array, second: jax.Array, from_zero: bool) -> jax.Array:
     n_kept_of = jnp.asarray([math.floor(m * (1 - DISCARD_FRACTION)) for m in range(n + 1)])
     n_usable = jnp.sum(usable, axis=-1, keepdims=True)
     n_kept = n_kept_of[n_usable]
-    index = jnp.arange(n)
+    index = lax.broadcasted_iota(n_kept.dtype, log_ratio.shape, log_ratio.ndim - 1)
     kept = index < n_kept
     below = index if from_zero else index + 1
     x = jnp.where(kept, log_ratio, 0)
