@@ -105,16 +105,32 @@ def test_duplicates_are_left_out_as_scikit_dimension_does(seed):
     )
 
 
-@pytest.mark.parametrize("seed", range(4))
+@pytest.mark.parametrize("distinct", [True, False])
+@pytest.mark.parametrize("seed", range(2))
 @pytest.mark.parametrize("width", [LOW, D])
-def test_ties_and_duplicates_on_a_lattice(seed, width):
+def test_ties_on_a_lattice(seed, width, distinct):
     # Small integers: every distance is exact by either method, and very many are equal.
+    cells = np.random.default_rng(seed).choice(6**4, N, replace=not distinct)
     points = np.zeros((N, width))
-    points[:, :4] = np.random.default_rng(seed).integers(0, 8, (N, 4))
+    points[:, :4] = np.stack(np.unravel_index(cells, (6,) * 4), axis=1)
     estimates = dimension.twonn_pointwise(points.astype(np.float32), K)
     expected = scikit_dimension(points, nearest_by_index(points))
     np.testing.assert_allclose(estimates[SAMPLE], expected, rtol=2e-6)
-    assert len(np.unique(points, axis=0)) < N
+
+
+@pytest.mark.parametrize("lower_index_is_nearer", [True, False])
+def test_the_last_neighbour_is_chosen_in_double_precision(lower_index_is_nearer):
+    points = np.random.default_rng(4).normal(size=(N, LOW))
+    points[0] = 0
+    order = np.argsort(np.linalg.norm(points, axis=1))
+    last, next_one = sorted(order[K : K + 2], reverse=not lower_index_is_nearer)
+    radius = np.linalg.norm(points[order[K]])
+    for i, factor in ((last, 1), (next_one, 1 + 1e-11)):
+        points[i] *= radius * factor / np.linalg.norm(points[i])
+    neighbors = get_nn(points, K)[1][0]
+    assert last in neighbors and next_one not in neighbors
+    estimate = dimension.twonn_pointwise(points, K)[0]
+    assert estimate == pytest.approx(scikit_dimension(points)[0], rel=2e-6)
 
 
 def test_a_full_grid_has_only_ratios_of_one():
