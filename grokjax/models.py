@@ -81,11 +81,11 @@ def _embedding(n_rows: int, n_columns: int, rngs: nnx.Rngs) -> nnx.Embed:
 @jax.custom_vjp
 def affine(x: jax.Array, kernel: jax.Array, bias: jax.Array) -> jax.Array:
     """``x @ kernel + bias`` for rows x (N, n_in)."""
-    return x @ kernel + bias
+    return x @ kernel + bias[None]
 
 
 def _affine_forward(x: jax.Array, kernel: jax.Array, bias: jax.Array) -> tuple[Any, Any]:
-    return x @ kernel + bias, (x, kernel)
+    return x @ kernel + bias[None], (x, kernel)
 
 
 def _affine_backward(saved: tuple[jax.Array, jax.Array], gradient: jax.Array) -> tuple[Any, ...]:
@@ -212,7 +212,7 @@ attend.defvjp(_attend_forward, _attend_backward)
 
 def _transformer_tables(net: Transformer) -> jax.Array:
     """First-layer input and its query, key, value for every (position, token): (2, P, 4D)."""
-    x_SPD = net.embed.embedding[...] + net.position.embedding[...][:, None]
+    x_SPD = net.embed.embedding[...][None] + net.position.embedding[...][:, None]
     rows = x_SPD.reshape(-1, x_SPD.shape[-1])
     first = net.blocks[0]
     table = jnp.concatenate([rows, _apply(first.qkv, first.norm1(rows))], axis=-1)
@@ -415,7 +415,7 @@ def mask_padding(params: Params, prime: jax.Array | int) -> Params:
 
     def mask(leaf: jax.Array, axis: int) -> jax.Array:
         rows = jnp.arange(leaf.shape[axis]) < prime
-        return jnp.where(rows if axis == -1 else rows[:, None], leaf, 0)
+        return jnp.where(jnp.expand_dims(rows, [i for i in range(leaf.ndim) if i - leaf.ndim != axis]), leaf, 0)
 
     return _map_vocabulary(mask, params)
 

@@ -12,7 +12,6 @@ from collections.abc import Iterator, Sequence
 from typing import Any, Protocol
 
 import jax
-import jax.numpy as jnp
 import numpy as np
 import pandas as pd
 
@@ -174,7 +173,7 @@ class BatchTrainer:
         while step < target:
             begun = time.perf_counter()
             state, losses = train.train_chunk(
-                self._program, self._mesh, n_steps, state, self._data, jnp.int32(step)
+                self._program, self._mesh, n_steps, state, self._data, step
             )
             jax.block_until_ready(losses)
             seconds = time.perf_counter() - begun

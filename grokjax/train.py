@@ -112,7 +112,7 @@ def _masked_logits(
     """(B, P) logits with those of padding residues at the lowest float."""
     logits = program.model.logits(params, a, b)
     real = jnp.arange(program.model.n_tokens) < prime
-    return jnp.where(real, logits, jnp.finfo(logits.dtype).min)
+    return jnp.where(real[None], logits, jnp.finfo(logits.dtype).min)
 
 
 def _loss(
@@ -155,7 +155,7 @@ def _evaluate_run(program: Program, params: Params, run: RunData) -> Evaluation:
         split = jnp.where(inside, run.split[a, b], tasks.PADDING)
         loss = optax.softmax_cross_entropy_with_integer_labels(logits, label)
         right = jnp.argmax(logits, axis=-1) == label
-        member_BK = split[:, None] == jnp.array([tasks.TRAIN, tasks.LEAKED, tasks.NOVEL])
+        member_BK = split[:, None] == jnp.array([[tasks.TRAIN, tasks.LEAKED, tasks.NOVEL]])
         return (
             member_BK.sum(0),
             jnp.where(member_BK, loss[:, None], 0).sum(0),
@@ -182,10 +182,16 @@ def _over_runs(mesh: Mesh, function: Callable[..., Any]) -> Callable[..., Any]:
     """Maps a one-run function over the runs of a batch, split over the mesh's devices.
 
     Runs never talk to each other, so each device gets a program of its own without collectives.
+    An accelerator takes its runs at once (vmap). A CPU takes them one after the other: one run's
+    parameters and activations stay in its cache, where those of all runs would not, and the
+    matrix products of a single run fill its cores already.
     """
     runs, same = PartitionSpec("runs"), PartitionSpec()
+    one_by_one = mesh.devices.flat[0].platform == "cpu"
 
     def batched(mapped: Any, shared: Any) -> Any:
+        if one_by_one:
+            return jax.lax.map(lambda run: function(run, shared), mapped)
         return jax.vmap(function, in_axes=(0, None))(mapped, shared)
 
     return jax.shard_map(
@@ -210,43 +216,64 @@ def place(mesh: Mesh, tree: Any) -> Any:
     return jax.tree.map(put, tree)
 
 
-@functools.partial(jax.jit, static_argnums=(0, 1))
+def _jit(mesh: Mesh, function: Callable[..., Any], **options: Any) -> Any:
+    # Said outright, because JAX gives some outputs an equivalent sharding of another spelling,
+    # with which the next call would compile again.
+    return jax.jit(function, out_shardings=NamedSharding(mesh, PartitionSpec("runs")), **options)
+
+
+@functools.cache
+def _compiled_init(program: Program, mesh: Mesh) -> Any:
+    return _jit(mesh, lambda runs: _over_runs(mesh, lambda run, _: _init(program, run))(runs, None))
+
+
+@functools.cache
+def compiled_chunk(program: Program, mesh: Mesh, n_steps: int) -> Any:
+    """The jitted function behind ``train_chunk``: (state, runs, first_step) → (state, losses)."""
+
+    def chunk(state: State, runs: RunData, first_step: jax.Array) -> tuple[State, jax.Array]:
+        def one(mapped: tuple[State, RunData], first: jax.Array) -> tuple[State, jax.Array]:
+            return _train_run(program, n_steps, *mapped, first)
+
+        with jax.default_matmul_precision(PRECISIONS[program.precision]):
+            return _over_runs(mesh, one)((state, runs), first_step)
+
+    return _jit(mesh, chunk, donate_argnums=0)
+
+
+@functools.cache
+def compiled_evaluation(program: Program, mesh: Mesh) -> Any:
+    """The jitted function behind ``evaluate``: (params, runs) → Evaluation."""
+
+    def evaluation(params: Params, runs: RunData) -> Evaluation:
+        def one(mapped: tuple[Params, RunData], _: None) -> Evaluation:
+            return _evaluate_run(program, *mapped)
+
+        with jax.default_matmul_precision(PRECISIONS[program.precision]):
+            return _over_runs(mesh, one)((params, runs), None)
+
+    return _jit(mesh, evaluation)
+
+
 def init(program: Program, mesh: Mesh, runs: RunData) -> State:
     """Step-0 states of the runs."""
-    return _over_runs(mesh, lambda run, _: _init(program, run))(runs, None)
+    return _compiled_init(program, mesh)(runs)
 
 
-@functools.partial(jax.jit, static_argnums=(0, 1, 2), donate_argnums=3)
 def train_chunk(
-    program: Program,
-    mesh: Mesh,
-    n_steps: int,
-    state: State,
-    runs: RunData,
-    first_step: jax.Array,
+    program: Program, mesh: Mesh, n_steps: int, state: State, runs: RunData, first_step: int
 ) -> tuple[State, jax.Array]:
     """Trains all runs for ``n_steps`` steps from ``first_step``; ``state`` is consumed.
 
     Returns:
         The new state, and (R, n_steps) losses of the batches as they were met.
     """
-
-    def chunk(mapped: tuple[State, RunData], first_step: jax.Array) -> tuple[State, jax.Array]:
-        return _train_run(program, n_steps, *mapped, first_step)
-
-    with jax.default_matmul_precision(PRECISIONS[program.precision]):
-        return _over_runs(mesh, chunk)((state, runs), first_step)
+    return compiled_chunk(program, mesh, n_steps)(state, runs, jnp.int32(first_step))
 
 
-@functools.partial(jax.jit, static_argnums=(0, 1))
 def evaluate(program: Program, mesh: Mesh, params: Params, runs: RunData) -> Evaluation:
     """Sums of all runs over all their pairs, each with a leading R axis."""
-
-    def one(mapped: tuple[Params, RunData], _: None) -> Evaluation:
-        return _evaluate_run(program, *mapped)
-
-    with jax.default_matmul_precision(PRECISIONS[program.precision]):
-        return _over_runs(mesh, one)((params, runs), None)
+    return compiled_evaluation(program, mesh)(params, runs)
 
 
 def metrics(evaluation: Evaluation) -> dict[str, np.ndarray]:
