@@ -127,7 +127,10 @@ class Reader:
     def steps(self, batch: str, item: str = "params") -> list[int]:
         """Committed steps of a batch, ascending; ``item`` is params or opt_state."""
         manager = self._open(batch, item)
-        return sorted(manager.all_steps(read=True)) if manager else []
+        if manager is None:
+            return []
+        manager.reload()
+        return sorted(manager.all_steps())
 
     def resumable_step(self, batch: str) -> int | None:
         """The latest step at which both parameters and optimiser state are committed."""

@@ -7,7 +7,7 @@ import sys
 from collections.abc import Callable, Sequence
 from typing import Any
 
-from absl import app, flags
+from absl import app, flags, logging
 
 from grokjax import grid, tasks
 from grokjax.diagnostics import Options
@@ -164,6 +164,9 @@ def run(main: Callable[[flags.FlagValues], int]) -> None:
     def call(argv: Sequence[str]) -> int:
         if len(argv) > 1:
             _refuse(f"'{argv[1]}' is not a flag; flags are written --name=value")
+        if not flags.FLAGS["verbosity"].present:
+            # Orbax and JAX log every file they touch; what a user should know is printed by us.
+            logging.set_verbosity(logging.ERROR)
         try:
             return main(flags.FLAGS)
         except InvalidSettingError as error:
