@@ -19,7 +19,6 @@ from __future__ import annotations
 
 import math
 from collections.abc import Iterable
-from functools import lru_cache
 from typing import Any, NamedTuple
 
 import jax
@@ -391,26 +390,23 @@ def _check_frequencies(frequencies: Iterable[int], n: int) -> list[int]:
     return distinct
 
 
-@lru_cache(maxsize=32)
-def _waves(n: int) -> tuple[Floats, Floats]:
-    """Two (F, N): normalised cosines and sines; the sine of an even n's last frequency is 0."""
-    k = np.arange(1, n // 2 + 1)
-    # The product is reduced before it becomes an angle, which keeps every entry to rounding.
-    angle = 2 * np.pi * (k[:, None] * np.arange(n) % n) / n
-    cos, sin = np.cos(angle) * math.sqrt(2 / n), np.sin(angle) * math.sqrt(2 / n)
-    if n % 2 == 0:
-        cos[-1] /= math.sqrt(2)
-        sin[-1] = 0
-    for waves in (cos, sin):
-        waves.flags.writeable = False
-    return cos, sin
-
-
 def _wave_power(table: Floats) -> Floats:
-    """(N, …) → (F, …): squared coefficients of each frequency's waves."""
-    cos, sin = _waves(table.shape[0])
-    power: Floats = (cos @ table) ** 2 + (sin @ table) ** 2
+    """(N, …) → (F, …): squared coefficients of each frequency's waves, summed over its waves."""
+    n = table.shape[0]
+    # The transform, unlike products with the basis, waits for no other thread.
+    power: Floats = np.abs(np.fft.rfft(table, axis=0)[1:]) ** 2 * (2 / n)
+    if n % 2 == 0:
+        power[-1] /= 2
     return power
+
+
+def _on_waves(table: Floats, keys: list[int]) -> Floats:
+    """(N, …) → (N, …): projection of each column on the waves of the key frequencies."""
+    transform = np.fft.rfft(table, axis=0)
+    kept = np.zeros_like(transform)
+    kept[keys] = transform[keys]
+    projection: Floats = np.fft.irfft(kept, n=table.shape[0], axis=0)
+    return projection
 
 
 def _sums_by_total(logits: NDArray[Any], n: int) -> Floats:
@@ -442,8 +438,7 @@ def _evaluate(
     train_logits, train_labels, train_total = logits[train], labels[train], total[train]
     results: list[tuple[float, ...]] = []
     for keys in key_sets:
-        waves = np.concatenate([w[np.array(keys, int) - 1] for w in _waves(n)])
-        projection = waves.T @ (waves @ sums) / n
+        projection = _on_waves(sums, keys) / n
         restricted = _restricted(projection + mean, asked, tie)
         excluded = _excluded(train_logits, train_labels, projection.astype(dtype), train_total, tie)
         results.append((restricted[0], excluded[0], restricted[1], excluded[1]))

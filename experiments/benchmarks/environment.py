@@ -1,0 +1,36 @@
+"""What goes with a benchmark's numbers: machine, versions, commit; and where they are kept."""
+
+import json
+import os
+import platform
+import subprocess
+from collections.abc import Mapping, Sequence
+from datetime import UTC, datetime
+from importlib.metadata import version
+from pathlib import Path
+from typing import Any
+
+
+def environment(packages: Sequence[str]) -> dict[str, Any]:
+    """Machine, load, versions of the packages, commit and time."""
+    cpu = platform.processor()
+    cpuinfo = Path("/proc/cpuinfo")
+    if cpuinfo.exists():
+        names = [line for line in cpuinfo.read_text().splitlines() if line.startswith("model name")]
+        cpu = names[0].partition(":")[2].strip() if names else cpu
+    commit = subprocess.run(["git", "rev-parse", "HEAD"], capture_output=True, text=True)
+    return {
+        "device": f"{cpu}, {os.cpu_count()} cores",
+        "load_average": os.getloadavg()[0],
+        "python": platform.python_version(),
+        "versions": {package: version(package) for package in packages},
+        "commit": commit.stdout.strip() or None,
+        "time": datetime.now(UTC).isoformat(timespec="seconds"),
+    }
+
+
+def append(output: Path | None, record: Mapping[str, Any]) -> None:
+    """Appends a record to a file as one JSON line, if there is a file."""
+    if output is not None:
+        with output.open("a") as file:
+            file.write(json.dumps(record) + "\n")

@@ -1,0 +1,210 @@
+"""Cost of all Fourier measures of one checkpoint, against the training steps between two.
+
+Claim: at p = 113 they take less than 5 % of the time of 500 training steps of the same run.
+Command: python -m experiments.benchmarks.fourier [--step_ms MS] [--output FILE]; two minutes.
+Expected: 1 to 2 % for a network that has generalised. 4 % early in training, when nearly every
+frequency is key and each is restricted and excluded alone.
+
+Wall time on all cores, warm, of the paper's transformer and split (α = 0.3). Steps and measures
+take turns within each repeat, so that a busy machine slows them alike: read the ratios rather than
+the times. ``--step_ms`` puts a step's time measured elsewhere, as on an accelerator, in place.
+
+"early" measures the network after a few steps; "generalised" measures closed-form neurons and
+logits with six key frequencies and noise. Both include the forward pass over all p² pairs.
+"""
+
+import argparse
+import statistics
+import time
+from collections.abc import Callable, Mapping
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import jax
+import numpy as np
+from numpy.typing import NDArray
+
+from experiments.benchmarks.environment import append, environment
+from grokjax import clouds, models, tasks, train
+from grokjax.diagnostics import fourier
+from grokjax.grid import ModelConfig, RunSpec
+
+STEPS = 500
+REQUIRED_PRIME, REQUIRED_SHARE = 113, 0.05
+TIMED_STEPS = 25
+N_KEYS = 6
+PACKAGES = ("jax", "jaxlib", "numpy")
+
+
+class Training:
+    """The paper's transformer at one prime, alone, in training."""
+
+    def __init__(self, prime: int):
+        run = RunSpec(
+            model="transformer",
+            operation="add",
+            prime=prime,
+            train_fraction=0.3,
+            label_permutation=0.0,
+            weight_decay=0.1,
+            learning_rate=3e-3,
+            init_scale=1.0,
+            seed=46,
+        )
+        self.model = models.Model(config=ModelConfig(model=run.model), n_tokens=prime)
+        self.program = train.Program(model=self.model, batch_size=512, precision="float32")
+        self.task = tasks.make_task(run)
+        self.mesh = train.runs_mesh()
+        self.data = train.place(self.mesh, tasks.stack([run]))
+        self.state = train.init(self.program, self.mesh, self.data)
+        self.step = 0
+
+    def steps(self) -> None:
+        """Trains ``TIMED_STEPS`` steps and waits for them."""
+        self.state, losses = train.train_chunk(
+            self.program, self.mesh, TIMED_STEPS, self.state, self.data, self.step
+        )
+        jax.block_until_ready(losses)
+        self.step += TIMED_STEPS
+
+    def params(self) -> models.Params:
+        """The run's parameters as NumPy arrays."""
+        return models.row(jax.device_get(self.state.params), 0, self.model.n_tokens)
+
+
+class Checkpoint(NamedTuple):
+    """What the measures are taken of."""
+
+    neurons: NDArray[np.float32]  # (p², w)
+    logits: NDArray[np.float32]  # (p², p)
+    labels: NDArray[np.int32]  # (p²,)
+    train_mask: NDArray[np.bool_]  # (p²,)
+    embedding: NDArray[np.float32]  # (p, d)
+    head_rows: Mapping[str, Any]  # name → (p, h, d_head)
+
+
+def early(training: Training) -> Checkpoint:
+    """The network as it is."""
+    params = training.params()
+    neurons, logits = clouds.everything(training.model, "float32", params)
+    return Checkpoint(
+        neurons,
+        logits,
+        training.task.labels.ravel(),
+        training.task.train_mask.ravel(),
+        np.asarray(models.embedding(params)),
+        training.model.head_rows(params),
+    )
+
+
+def generalised(checkpoint: Checkpoint, rng: np.random.Generator) -> Checkpoint:
+    """The same with neurons and logits on six frequencies, and noise."""
+    p, width = checkpoint.logits.shape[1], checkpoint.neurons.shape[1]
+    keys = rng.choice(np.arange(1, p // 2 + 1), N_KEYS, replace=False)
+    a, b = np.divmod(np.arange(p * p), p)
+    w = 2 * np.pi * np.resize(keys, width) / p
+    phi, psi = rng.uniform(0, 2 * np.pi, (2, width))
+    neurons = np.maximum(np.cos(np.outer(a, w) + phi) + np.cos(np.outer(b, w) + psi), 0)
+    angles = 2 * np.pi * (((a + b)[:, None] - np.arange(p)) % p) / p
+    logits = sum(5 * np.cos(k * angles) for k in keys) + rng.normal(size=checkpoint.logits.shape)
+    return checkpoint._replace(neurons=neurons.astype(np.float32), logits=logits.astype(np.float32))
+
+
+def measures(
+    checkpoint: Checkpoint, forward: Callable[[], object]
+) -> tuple[dict[str, float], tuple[int, ...]]:
+    """Wall seconds of each measure, and the key frequencies."""
+    seconds: dict[str, float] = {}
+
+    def timed(name: str, compute: Callable[[], Any]) -> Any:
+        start = time.perf_counter()
+        result = compute()
+        seconds[name] = time.perf_counter() - start
+        return result
+
+    timed("forward pass", forward)
+    keys = timed("key frequencies", lambda: fourier.key_frequencies(checkpoint.neurons))
+    logits = (checkpoint.logits, checkpoint.labels, checkpoint.train_mask, keys)
+    timed("restricted, excluded", lambda: fourier.restricted_and_excluded(*logits))
+    timed("one by one", lambda: fourier.restricted_and_excluded_by_frequency(*logits))
+
+    def spectra() -> None:
+        for rows in (checkpoint.embedding, *checkpoint.head_rows.values()):
+            fourier.spectrum(rows)
+        fourier.concentration(fourier.spectrum(checkpoint.embedding))
+        fourier.circularity(checkpoint.embedding)
+
+    timed("spectra, circularity", spectra)
+    return seconds, keys
+
+
+def measure(prime: int, repeats: int, step_ms: float | None) -> dict[str, Any]:
+    """Medians of times, and of the share of 500 steps in each repeat."""
+    training = Training(prime)
+    training.steps()
+    params = training.params()
+    now = early(training)
+    states = {"early": now, "generalised": generalised(now, np.random.default_rng(prime))}
+    steps_ms: list[float] = []
+    times: dict[str, list[dict[str, float]]] = {name: [] for name in states}
+    n_keys = {}
+    for _ in range(repeats):
+        start = time.perf_counter()
+        training.steps()
+        steps_ms.append(1e3 * (time.perf_counter() - start) / TIMED_STEPS)
+        for name, checkpoint in states.items():
+            seconds, keys = measures(
+                checkpoint, lambda: clouds.everything(training.model, "float32", params)
+            )
+            times[name].append(seconds)
+            n_keys[name] = len(keys)
+    result: dict[str, Any] = {"prime": prime, "step_ms": step_ms or statistics.median(steps_ms)}
+    for name, repeated in times.items():
+        steps = [step_ms] * repeats if step_ms else steps_ms
+        shares = [
+            1e3 * sum(seconds.values()) / (STEPS * step)
+            for seconds, step in zip(repeated, steps, strict=True)
+        ]
+        result[name] = {
+            "n_key_frequencies": n_keys[name],
+            "milliseconds": {
+                part: 1e3 * statistics.median(seconds[part] for seconds in repeated)
+                for part in repeated[0]
+            },
+            "share_of_steps": statistics.median(shares),
+        }
+    return result
+
+
+def main() -> None:
+    """Measure, print the shares, and append a JSON line where asked."""
+    parser = argparse.ArgumentParser(description=__doc__.partition("\n")[0])
+    parser.add_argument("--primes", type=int, nargs="+", default=[REQUIRED_PRIME, 197])
+    parser.add_argument("--step_ms", type=float, help="time of a training step measured elsewhere")
+    parser.add_argument("--repeats", type=int, default=5)
+    parser.add_argument("--output", type=Path, help="file to append one JSON line to")
+    options = parser.parse_args()
+
+    results = []
+    for prime in options.primes:
+        result = measure(prime, options.repeats, options.step_ms)
+        results.append(result)
+        print(f"p = {prime}, a step takes {result['step_ms']:.1f} ms")
+        for name in ("early", "generalised"):
+            state = result[name]
+            print(f"  {name}, {state['n_key_frequencies']} key frequencies")
+            for part, milliseconds in state["milliseconds"].items():
+                print(f"    {part:22} {milliseconds:8.1f} ms")
+            share = state["share_of_steps"]
+            verdict = "PASS" if share < REQUIRED_SHARE else "above"
+            required = f" ({verdict}; required: below {REQUIRED_SHARE:.0%})"
+            print(
+                f"    all: {share:.1%} of {STEPS} steps"
+                + (required if prime == REQUIRED_PRIME else ""),
+                flush=True,
+            )
+    append(options.output, {"benchmark": "fourier", "results": results, **environment(PACKAGES)})
+
+
+if __name__ == "__main__":
+    main()
