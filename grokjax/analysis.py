@@ -34,8 +34,9 @@ def tables_of(options: Options) -> dict[str, dict[str, Table]]:
 
 
 def settings_of(name: str, options: Options) -> dict[str, Any]:
-    """The options that a diagnostic's numbers depend on."""
-    return {field: getattr(options, field) for field in diagnostics.get(name).SETTINGS}
+    """The options that a diagnostic's numbers depend on, as JSON gives them back."""
+    values = {field: getattr(options, field) for field in diagnostics.get(name).SETTINGS}
+    return {k: list(v) if isinstance(v, tuple) else v for k, v in values.items()}
 
 
 def validate(options: Options, configs: Sequence[ModelConfig], runs: Sequence[RunSpec]) -> None:

@@ -9,7 +9,7 @@ from grokjax import analysis, cli, workdir
 from grokjax.analysis import Analyst
 
 cli.define_option_flags()
-flags.DEFINE_string("workdir", None, "work directory of a sweep")
+cli.define_workdir_flag("work directory of a sweep")
 flags.DEFINE_boolean("follow", False, "go on while another process trains, until it is done")
 
 

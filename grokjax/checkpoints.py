@@ -101,6 +101,7 @@ class Reader:
     def __init__(self, root: pathlib.Path):
         self._root = root.absolute()
         self._managers: dict[tuple[str, str], ocp.CheckpointManager] = {}
+        self._batches: dict[str, Batch] = {}  # what a folder holds never changes
 
     def _open(self, batch: str, item: str) -> ocp.CheckpointManager | None:
         folder = self._root / batch / ("params" if item == "params" else "optimizer")
@@ -114,15 +115,14 @@ class Reader:
         """Folder name → identity, of every batch with at least one committed checkpoint."""
         if not self._root.is_dir():
             return {}
-        found = {}
         for folder in sorted(self._root.iterdir()):
-            steps = self.steps(folder.name)
+            steps = [] if folder.name in self._batches else self.steps(folder.name)
             if steps:
                 meta = self._meta(folder.name, "params", steps[0])
-                found[folder.name] = Batch(
+                self._batches[folder.name] = Batch(
                     run_ids=tuple(meta["run_ids"]), config_hash=meta["config_hash"]
                 )
-        return found
+        return dict(self._batches)
 
     def steps(self, batch: str, item: str = "params") -> list[int]:
         """Committed steps of a batch, ascending; ``item`` is params or opt_state."""

@@ -71,6 +71,8 @@ _OPTION_HELP = {
 
 
 def _define(name: str, default: Any, text: str) -> None:
+    if name in flags.FLAGS:  # by another entry point in this process
+        return
     if isinstance(default, bool):
         flags.DEFINE_boolean(name, default, text)
     elif isinstance(default, int):
@@ -81,10 +83,15 @@ def _define(name: str, default: Any, text: str) -> None:
         flags.DEFINE_string(name, default, text)
 
 
+def define_workdir_flag(text: str) -> None:
+    """The flag that names the work directory."""
+    _define("workdir", None, text)
+
+
 def define_grid_flags() -> None:
     """Flags of what is trained."""
     for name, default in _AXIS_DEFAULTS.items():
-        flags.DEFINE_string(name, default, f"{_AXIS_HELP[name]} (comma list; grid axis)")
+        _define(name, default, f"{_AXIS_HELP[name]} (comma list; grid axis)")
     for name, text in _MODEL_HELP.items():
         _define(name, getattr(ModelConfig, name), text)
     for name, text in _TRAIN_HELP.items():
@@ -149,8 +156,11 @@ def existing_workdir(values: flags.FlagValues) -> pathlib.Path:
     return folder
 
 
-def run(main: Callable[[flags.FlagValues], int]) -> None:
-    """Parses flags and runs ``main``; turns bad settings into exit code 2 and one message."""
+def run(main: Callable[[flags.FlagValues], int], argv: Sequence[str] | None = None) -> None:
+    """Parses flags, runs ``main`` and exits with what it returns.
+
+    Bad settings end in exit code 2 and one message that names the flag.
+    """
 
     def parse(argv: Sequence[str]) -> list[str]:
         try:
@@ -175,7 +185,7 @@ def run(main: Callable[[flags.FlagValues], int]) -> None:
             _refuse(str(error))
         raise AssertionError("unreachable")
 
-    app.run(call, flags_parser=parse)
+    app.run(call, argv=argv, flags_parser=parse)
 
 
 def _refuse(message: str) -> None:

@@ -1,8 +1,10 @@
 """``python -m grokjax.sweep``: trains a grid of runs, measures the checkpoints, reports."""
 
+import contextlib
 import pathlib
 import signal
 import types
+from collections.abc import Iterator
 
 from absl import flags
 
@@ -13,7 +15,7 @@ from grokjax.workdir import SweepConfig
 
 cli.define_grid_flags()
 cli.define_option_flags()
-flags.DEFINE_string("workdir", None, "work directory; default: work/<hash of what is trained>")
+cli.define_workdir_flag("work directory; default: work/<hash of what is trained>")
 flags.DEFINE_float("max_seconds", None, "stop as by SIGTERM after so many seconds", lower_bound=0)
 flags.DEFINE_float("grace_seconds", 30, "time to reach a checkpoint when asked to stop", 0)
 
@@ -35,14 +37,19 @@ def _runs_per_batch(config: SweepConfig, asked: int | None) -> int:
     )
 
 
-def _install(stop: pipeline.StopRequest) -> None:
+@contextlib.contextmanager
+def _stopping_on_signals(stop: pipeline.StopRequest) -> Iterator[None]:
     def handler(number: int, frame: types.FrameType | None) -> None:
         stop.request(signal.Signals(number).name)
         # A second one ends the process at once; committed checkpoints are safe.
         signal.signal(number, signal.SIG_DFL)
 
-    for number in (signal.SIGINT, signal.SIGTERM):
-        signal.signal(number, handler)
+    before = {n: signal.signal(n, handler) for n in (signal.SIGINT, signal.SIGTERM)}
+    try:
+        yield
+    finally:
+        for number, old in before.items():
+            signal.signal(number, old)
 
 
 def main(values: flags.FlagValues) -> int:
@@ -52,8 +59,7 @@ def main(values: flags.FlagValues) -> int:
     runs_per_batch = _runs_per_batch(config, values.runs_per_batch)
     workdir.check_usable(folder, config)
     stop = pipeline.StopRequest(values.max_seconds, values.grace_seconds)
-    _install(stop)
-    with workdir.owning(folder):
+    with _stopping_on_signals(stop), workdir.owning(folder):
         batches = workdir.prepare(
             folder, config, cli.resolved_flags(values, __name__), runs_per_batch
         )

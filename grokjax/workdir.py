@@ -219,8 +219,12 @@ def owning(workdir: pathlib.Path, lock: str = ".lock") -> Iterator[None]:
     Raises:
         WorkdirError: naming the holder, if another process has it.
     """
-    workdir.mkdir(parents=True, exist_ok=True)
-    with open(workdir / lock, "a+", encoding="utf-8") as file:
+    try:
+        workdir.mkdir(parents=True, exist_ok=True)
+        file = open(workdir / lock, "a+", encoding="utf-8")  # noqa: SIM115 - closed below
+    except OSError as error:
+        raise InvalidSettingError("workdir", workdir, f"cannot be written: {error}") from error
+    with file:
         try:
             fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except BlockingIOError:

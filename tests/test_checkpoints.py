@@ -1,0 +1,89 @@
+"""Checkpoints: what goes in comes out, and what does not fit is refused by name."""
+
+import jax
+import numpy as np
+import pytest
+
+from grokjax.checkpoints import Batch, CheckpointError, Reader, Writer
+
+BATCH = Batch(run_ids=("a", "b"), config_hash="h1")
+
+
+def state(step):
+    rng = np.random.default_rng(step)
+    params = {"embed": {"embedding": rng.normal(size=(2, 5, 3)).astype(np.float32)},
+              "blocks": {"0": {"w": rng.normal(size=(2, 4)).astype(np.float32)}}}  # fmt: skip
+    return params, (np.full(2, step, np.int32), params)
+
+
+def template(tree):
+    return jax.tree.map(lambda leaf: jax.ShapeDtypeStruct(leaf.shape, leaf.dtype), tree)
+
+
+@pytest.fixture
+def root(tmp_path):
+    with Writer(tmp_path, BATCH) as writer:
+        for step in (0, 10, 20, 30):
+            writer.save(step, *state(step))
+        writer.save(30, *state(30))  # a step that is there already
+    return tmp_path
+
+
+def test_parameters_stay_at_every_step_and_optimiser_states_at_the_latest_two(root):
+    reader = Reader(root)
+    assert reader.batches() == {BATCH.name: BATCH}
+    assert reader.steps(BATCH.name) == [0, 10, 20, 30]
+    assert reader.steps(BATCH.name, "opt_state") == [20, 30]
+    assert reader.resumable_step(BATCH.name) == 30
+
+
+def test_arrays_come_back_bit_for_bit(root):
+    reader = Reader(root)
+    for step in (0, 20, 30):
+        params, opt_state = state(step)
+        found = reader.params(BATCH, step, template(params))
+        assert jax.tree.all(jax.tree.map(np.array_equal, found, params))
+        assert all(isinstance(leaf, np.ndarray) for leaf in jax.tree.leaves(found))
+        if step >= 20:
+            found = reader.opt_state(BATCH, step, template(opt_state))
+            assert jax.tree.structure(found) == jax.tree.structure(opt_state)
+            assert jax.tree.all(jax.tree.map(np.array_equal, found, opt_state))
+
+
+def test_another_configuration_is_refused(root):
+    other = Batch(run_ids=BATCH.run_ids, config_hash="h2")
+    with pytest.raises(CheckpointError, match="another configuration"):
+        Reader(root).params(other, 0, template(state(0)[0]))
+
+
+def test_another_shape_is_refused(root):
+    params = state(0)[0]
+    params["blocks"]["0"]["w"] = np.zeros((2, 7), np.float32)
+    with pytest.raises(CheckpointError, match=r"blocks.*float32\(2, 4\).*\(2, 7\)"):
+        Reader(root).params(BATCH, 0, template(params))
+
+
+def test_a_missing_step_and_a_damaged_one_are_named(root):
+    with pytest.raises(CheckpointError, match="step 5 cannot be read"):
+        Reader(root).params(BATCH, 5, template(state(0)[0]))
+    folder = root / BATCH.name / "params" / "10"
+    for path in folder.rglob("*"):
+        if path.is_file():
+            path.write_bytes(b"")
+    with pytest.raises(CheckpointError, match="step 10 cannot be read"):
+        Reader(root).params(BATCH, 10, template(state(0)[0]))
+
+
+def test_a_half_written_step_is_invisible(root):
+    (root / BATCH.name / "params" / "40.orbax-checkpoint-tmp").mkdir()
+    assert Reader(root).steps(BATCH.name) == [0, 10, 20, 30]
+
+
+def test_a_reader_sees_what_is_written_after_it_was_opened(root):
+    reader = Reader(root)
+    assert reader.steps(BATCH.name)[-1] == 30
+    with Writer(root, BATCH) as writer:
+        writer.save(40, *state(40))
+    assert reader.steps(BATCH.name)[-1] == 40
+    assert reader.resumable_step(BATCH.name) == 40
+    assert Reader(root / "nothing").batches() == {}

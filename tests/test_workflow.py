@@ -1,0 +1,248 @@
+"""Whole programs on a small grid: sweep, stop and resume, analyze, bad input."""
+
+import json
+import os
+import pathlib
+import signal
+import subprocess
+import sys
+import time
+
+import numpy as np
+import pandas as pd
+import pytest
+from absl import flags
+
+import grokjax
+from grokjax import analyze, cli, sweep
+from grokjax.workdir import owning
+
+SHAPE = ["--d_model=16", "--n_heads=2", "--d_ff=16", "--n_layers=1", "--mlp_width=16",
+         "--mlp_depth=1", "--batch_size=32"]  # fmt: skip
+GRID = ["--primes=11,13", "--train_fractions=0.5", "--seeds=1,2", "--steps=40",
+        "--checkpoint_every=10", "--diagnostics=persistence", "--save_diagrams", *SHAPE]  # fmt: skip
+
+
+def call(main, *arguments):
+    """Runs an entry point in this process; returns its exit code."""
+    flags.FLAGS.unparse_flags()
+    for name in list(flags.FLAGS):
+        flags.FLAGS[name].unparse()
+    with pytest.raises(SystemExit) as caught:
+        cli.run(main, ["grokjax", *map(str, arguments)])
+    return caught.value.code or 0
+
+
+def tables(workdir):
+    """Every table of a work directory, by name."""
+    return {path.stem: pd.read_parquet(path) for path in sorted((workdir / "results").glob("*.parquet"))}
+
+
+def assert_same_tables(ours, theirs):
+    assert ours.keys() == theirs.keys()
+    for name, frame in theirs.items():
+        pd.testing.assert_frame_equal(ours[name], frame, check_exact=True, obj=name)
+
+
+@pytest.fixture(scope="module")
+def finished(tmp_path_factory):
+    """A finished sweep."""
+    workdir = tmp_path_factory.mktemp("finished") / "w"
+    assert call(sweep.main, *GRID, f"--workdir={workdir}") == 0
+    return workdir
+
+
+def test_a_sweep_fills_every_table_without_gaps(finished):
+    found = tables(finished)
+    assert set(found) == {"runs", "metrics", "persistence", "diagrams"}
+    runs = found["runs"]
+    assert list(runs["status"]) == ["done"] * 4
+    assert list(runs["n_train"]) == [round(0.5 * p * p) for p in (11, 11, 13, 13)]
+    keys = [(run_id, step) for run_id in runs["run_id"] for step in range(0, 41, 10)]
+    for name in ("metrics", "persistence"):
+        assert list(found[name][["run_id", "step"]].itertuples(index=False, name=None)) == keys
+        numbers = found[name].select_dtypes("number").drop(columns=["step"])
+        assert np.isfinite(numbers.to_numpy(float)).all()
+    assert not list((finished / "results").glob(".parts/*/*"))
+
+
+def test_sweep_json_says_how_to_repeat_it(finished):
+    record = json.loads((finished / "sweep.json").read_text())
+    assert record["config"]["axes"]["prime"] == [11, 13]
+    assert record["flags"]["steps"] == 40
+    start = record["starts"][0]
+    assert {"commit", "packages", "devices", "python", "command"} <= start.keys()
+    assert start["packages"]["jax"]
+
+
+def test_the_report_is_there(finished):
+    assert (finished / "report" / "index.html").stat().st_size > 1000
+    assert list((finished / "figures").glob("*.svg"))
+
+
+def test_load_gives_tables_checkpoints_clouds_and_diagrams(finished):
+    loaded = grokjax.load(finished)
+    assert len(loaded.runs) == 4
+    run_id = loaded.runs["run_id"][3]
+    params = loaded.checkpoint(run_id, 20)
+    assert params["embed"]["embedding"].shape == (13, 16)
+    assert params["unembed"]["kernel"].shape == (16, 13)
+    cloud = loaded.cloud(run_id, 20, "embedding")
+    np.testing.assert_allclose(np.linalg.norm(cloud, axis=1), 1, atol=1e-6)
+    diagram = loaded.diagram(run_id, 20, "embedding")
+    row = loaded.persistence.query("run_id == @run_id and step == 20").iloc[0]
+    assert grokjax.diagnostics.persistence.summarize(diagram).h1_max == row["h1_max"]
+    saved = loaded.diagrams.query("run_id == @run_id and step == 20")
+    for degree in (0, 1):
+        bars = saved.query("dimension == @degree")[["birth", "death"]].to_numpy()
+        np.testing.assert_array_equal(bars, diagram[degree])
+    with pytest.raises(KeyError, match="no checkpoint at step 21"):
+        loaded.checkpoint(run_id, 21)
+    with pytest.raises(KeyError, match="no checkpoint of run 'x'"):
+        loaded.checkpoint("x", 20)
+    with pytest.raises(AttributeError, match="no table 'lid'"):
+        _ = loaded.lid
+
+
+def test_the_metrics_are_those_of_the_checkpoint(finished):
+    loaded = grokjax.load(finished)
+    run_id = loaded.runs["run_id"][1]
+    view = loaded.view(run_id, 40)
+    right = view.logits().argmax(1) == view.labels
+    row = loaded.metrics.query("run_id == @run_id and step == 40").iloc[0]
+    assert right[view.train_mask].mean() == pytest.approx(row["train_accuracy"])
+    assert right[~view.train_mask].mean() == pytest.approx(row["test_accuracy"])
+
+
+def test_the_other_engine_gives_the_same_table(finished, tmp_path):
+    copy = tmp_path / "w"
+    subprocess.run(["cp", "-r", finished, copy], check=True)
+    assert call(analyze.main, f"--workdir={copy}", "--ph_engine=giotto", "--ph_threads=1") == 0
+    ours, theirs = (pd.read_parquet(w / "results/persistence.parquet") for w in (copy, finished))
+    assert set(ours["engine"]) == {"giotto"}
+    numbers = ours.select_dtypes("number").columns
+    np.testing.assert_allclose(ours[numbers], theirs[numbers], atol=1e-6)
+    (kept,) = (copy / "results" / "replaced").glob("persistence-*.parquet")
+    pd.testing.assert_frame_equal(pd.read_parquet(kept), theirs)
+
+
+def test_the_same_command_again_changes_nothing(finished, capsys):
+    before = {p: p.stat().st_mtime_ns for p in (finished / "results").glob("*.parquet")}
+    assert call(sweep.main, *GRID, f"--workdir={finished}") == 0
+    after = {p: p.stat().st_mtime_ns for p in (finished / "results").glob("*.parquet")}
+    assert {p for p in before if before[p] != after[p]} <= {finished / "results/runs.parquet"}
+
+
+def test_stopped_sweeps_go_on_to_the_same_tables(finished, tmp_path):
+    """Stopped at its first look at the clock, again and again, until it is through."""
+    workdir = tmp_path / "w"
+    limits = ["--max_seconds=0.001", "--grace_seconds=0"]
+    codes = []
+    while not codes or codes[-1] == cli.EXIT_STOPPED:
+        codes.append(call(sweep.main, *GRID, *limits, f"--workdir={workdir}"))
+        assert len(codes) < 20
+    # Every start is stopped after one checkpoint at the latest, and loses none.
+    assert len(codes) > 3
+    assert codes[-1] == 0
+    assert_same_tables(tables(workdir), tables(finished))
+
+
+def test_ctrl_c_stops_at_a_checkpoint_and_the_command_resumes(finished, tmp_path):
+    workdir = tmp_path / "w"
+    grid = [*GRID, "--steps=40", f"--workdir={workdir}"]
+    process = subprocess.Popen(
+        [sys.executable, "-m", "grokjax.sweep", *grid],
+        stdout=subprocess.PIPE,
+        text=True,
+        env=os.environ | {"PYTHONUNBUFFERED": "1"},
+    )
+    for line in process.stdout:
+        if "step 0 " in line:
+            process.send_signal(signal.SIGINT)
+            break
+    rest = process.stdout.read()
+    assert process.wait(timeout=120) == cli.EXIT_STOPPED, rest
+    assert "the same command goes on" in rest
+    assert call(sweep.main, *grid) == 0
+    assert_same_tables(tables(workdir), tables(finished))
+
+
+def test_a_diverging_run_is_recorded_and_reported(tmp_path):
+    workdir = tmp_path / "w"
+    arguments = [*GRID, "--learning_rates=0.003,100", "--primes=11", "--seeds=1", "--steps=60"]
+    assert call(sweep.main, *arguments, f"--workdir={workdir}") == 0
+    found = tables(workdir)
+    assert list(found["runs"]["status"]) == ["done", "diverged"]
+    diverged = found["runs"]["run_id"][1]
+    rows = found["persistence"].query("run_id == @diverged")
+    assert len(rows) == 7
+    assert np.isnan(rows["h1_max"].iloc[-1])
+    assert np.isfinite(found["persistence"].query("run_id != @diverged")["h1_max"]).all()
+
+
+# --------------------------------------------------------------------------- bad input
+
+
+@pytest.mark.parametrize(
+    ("argument", "words"),
+    [
+        ("--primes=1", "--primes=1: 1 cannot be used; each must be an odd prime"),
+        ("--primes=abc", "--primes=abc: 'abc' is not an integer"),
+        ("--train_fractions=1.2", "--train_fractions=1.2"),
+        ("--train_fractions=0", "--train_fractions=0"),
+        ("--seeds=5:5", "--seeds=5:5: the range '5:5' is empty"),
+        ("--models=rnn", "--models=rnn: rnn cannot be used; each must be one of transformer, mlp"),
+        ("--steps=1001", "--steps=1001: must be a multiple of --checkpoint_every=10"),
+        ("--steps=many", "--steps=many"),
+        ("--clouds=layer7", "--clouds=layer7: there is no cloud 'layer7'"),
+        ("--diagnostics=magic", "--diagnostics=magic: each must be one of"),
+        ("--ph_engine=ripser", "--ph_engine=ripser: must be one of redzed, giotto"),
+        ("--ph_verify=2", "--ph_verify=2"),
+        ("--runs_per_batch=0", "--runs_per_batch=0"),
+        ("--prime=11", "primes"),
+        ("stray", "'stray' is not a flag"),
+        ("--flagfile=/does/not/exist.flags", "/does/not/exist.flags"),
+    ],
+)
+def test_bad_input_exits_with_2_says_why_and_writes_nothing(argument, words, tmp_path, capsys):
+    workdir = tmp_path / "w"
+    assert call(sweep.main, *GRID, argument, f"--workdir={workdir}") == cli.EXIT_USAGE
+    assert words in capsys.readouterr().err
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_a_directory_of_another_grid_is_refused_untouched(finished, capsys):
+    before = sorted((p, p.stat().st_mtime_ns) for p in finished.rglob("*") if p.is_file())
+    assert call(sweep.main, *GRID, "--seeds=1,3", f"--workdir={finished}") == cli.EXIT_USAGE
+    error = capsys.readouterr().err
+    assert "holds another sweep, with --seeds=1,2 where this one has 1,3" in error
+    assert before == sorted((p, p.stat().st_mtime_ns) for p in finished.rglob("*") if p.is_file())
+
+
+def test_a_directory_of_something_else_is_refused(tmp_path, capsys):
+    (tmp_path / "thesis.tex").write_text("x")
+    assert call(sweep.main, *GRID, f"--workdir={tmp_path}") == cli.EXIT_USAGE
+    assert "holds no sweep" in capsys.readouterr().err
+    assert [p.name for p in tmp_path.iterdir()] == ["thesis.tex"]
+
+
+@pytest.mark.parametrize("place", ["/proc/w", "{tmp}/file/w"])
+def test_a_place_that_cannot_be_written_is_refused(place, tmp_path, capsys):
+    (tmp_path / "file").write_text("x")
+    place = place.format(tmp=tmp_path)
+    assert call(sweep.main, *GRID, f"--workdir={place}") == cli.EXIT_USAGE
+    assert f"--workdir={place}: cannot be written" in capsys.readouterr().err
+    assert [p.name for p in tmp_path.iterdir()] == ["file"]
+
+
+def test_two_sweeps_at_once_are_refused(finished, capsys):
+    with owning(pathlib.Path(finished)):
+        assert call(sweep.main, *GRID, f"--workdir={finished}") == cli.EXIT_USAGE
+    assert f"is in use by process {os.getpid()}" in capsys.readouterr().err
+
+
+def test_analyze_and_report_need_a_sweep(tmp_path, capsys):
+    assert call(analyze.main, f"--workdir={tmp_path}") == cli.EXIT_USAGE
+    assert "holds no sweep" in capsys.readouterr().err
+    assert call(analyze.main) == cli.EXIT_USAGE
+    assert "--workdir" in capsys.readouterr().err
