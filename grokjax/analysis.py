@@ -43,7 +43,9 @@ def validate(options: Options, configs: Sequence[ModelConfig], runs: Sequence[Ru
     """Raises ``InvalidSettingError`` for options that some run of the grid cannot meet."""
     known, text = diagnostics.names(), ",".join(options.diagnostics)
     for name in options.diagnostics:
-        check(name in known, "diagnostics", text, f"each must be one of {', '.join(known)}, or none")
+        check(
+            name in known, "diagnostics", text, f"each must be one of {', '.join(known)}, or none"
+        )
     clouds.validate(options.clouds, configs)
     allowed: dict[str, tuple[str, ...]] = {
         "cloud_normalisation": clouds.NORMALISATIONS,
@@ -132,8 +134,9 @@ class _Lazy:
         return clouds.take(name, self.states, n_points, "random", "none")
 
 
-def view(run: RunSpec, config: ModelConfig, params: Any, step: int, precision: str,
-         options: Options) -> RunView:
+def view(
+    run: RunSpec, config: ModelConfig, params: Any, step: int, precision: str, options: Options
+) -> RunView:
     """What diagnostics see of a run, given its parameters at its own prime."""
     model = Model(config=config, n_tokens=run.prime)
     lazy = _Lazy(run, model, params, precision, options)

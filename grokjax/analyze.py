@@ -1,6 +1,5 @@
 """``python -m grokjax.analyze``: measures the checkpoints of a sweep, without training."""
 
-import pathlib
 import time
 
 from absl import flags

@@ -64,6 +64,7 @@ _OPTION_HELP = {
     "ph_threads": "threads (giotto: processes) for persistence; default: all cores",
     "ph_verify": "share of the clouds that the other engine recomputes",
     "save_diagrams": "write every bar to diagrams.parquet",
+    "save_key_frequencies": "write each key frequency's own measures to key_frequencies.parquet",
     "lid_points": "states of the last layer whose local dimension is estimated",
     "lid_neighbors": "neighbours a point's local dimension is estimated from",
     "lid_empirical": "from_one (scikit-dimension 0.5 on) or from_zero (before)",
@@ -129,11 +130,12 @@ def options_from(values: flags.FlagValues, base: Options | None = None) -> Optio
 def sweep_config_from(values: flags.FlagValues) -> SweepConfig:
     """The sweep that the flags describe; raises ``InvalidSettingError``."""
     axes = {
-        axis.field: grid.parse_axis(axis, values[axis.flag].value)
+        axis.field: grid.parse_axis(axis, str(values[axis.flag].value))
         for axis in grid.axes(tasks.OPERATIONS)
     }
-    shape = {name: values[name].value for name in _MODEL_HELP}
-    train = TrainConfig(**{name: values[name].value for name in _TRAIN_HELP})
+    shape: dict[str, Any] = {name: values[name].value for name in _MODEL_HELP}
+    budget: dict[str, Any] = {name: values[name].value for name in _TRAIN_HELP}
+    train = TrainConfig(**budget)
     models = {model: ModelConfig(model=model, **shape) for model in axes["model"]}
     config = SweepConfig(axes=axes, models=models, train=train, options=options_from(values))
     config.validate()
@@ -156,7 +158,7 @@ def existing_workdir(values: flags.FlagValues) -> pathlib.Path:
     return folder
 
 
-def run(main: Callable[[flags.FlagValues], int], argv: Sequence[str] | None = None) -> None:
+def run(main: Callable[[flags.FlagValues], int], argv: list[str] | None = None) -> None:
     """Parses flags, runs ``main`` and exits with what it returns.
 
     Bad settings end in exit code 2 and one message that names the flag.

@@ -9,6 +9,7 @@ same pairs at every checkpoint of a run.
 
 import functools
 from collections.abc import Sequence
+from typing import Any
 
 import jax
 import numpy as np
@@ -51,6 +52,7 @@ def normalize(points: ArrayLike, how: str = "unit") -> NDArray[np.float32]:
     with np.errstate(invalid="ignore", over="ignore"):
         cloud = cloud - cloud.mean(axis=0, keepdims=True)
         norms = np.linalg.norm(cloud, axis=1, keepdims=True)
+        scale: Any
         if how == "unit":
             scale = norms
         elif how == "rms":
@@ -129,7 +131,7 @@ def test_pairs(run: RunSpec, task: tasks.Task) -> NDArray[np.int64]:
 
 
 @functools.partial(jax.jit, static_argnums=(0, 1))
-def _states(model: Model, precision: str, params: Params, a: jax.Array, b: jax.Array) -> dict:
+def _states(model: Model, precision: str, params: Params, a: jax.Array, b: jax.Array) -> Any:
     with jax.default_matmul_precision(PRECISIONS[precision]):
         states = model.states(params, a, b)
     return {name: states[name] for name in model.state_names}

@@ -10,7 +10,7 @@ import hashlib
 import itertools
 import json
 import math
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import Any
 
 MODELS = ("transformer", "mlp")
@@ -282,7 +282,7 @@ class TrainConfig:
 PRECISIONS = {"float32": "highest", "tf32": "tensorfloat32", "bfloat16": "bfloat16"}
 
 
-def expand(axis_values: dict[str, Sequence[Any]]) -> tuple[RunSpec, ...]:
+def expand(axis_values: Mapping[str, Sequence[Any]]) -> tuple[RunSpec, ...]:
     """The product of the axes, given by RunSpec's field names, as runs.
 
     Raises:

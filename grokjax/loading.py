@@ -76,9 +76,7 @@ class Sweep:
         stacked = self._reader.params(batch, step, models.stacked(padded.template(), len(runs)))
         return models.row(stacked, batch.run_ids.index(run_id), self._runs[run_id].prime)
 
-    def cloud(
-        self, run_id: str, step: int, name: str = clouds.EMBEDDING
-    ) -> NDArray[np.float32]:
+    def cloud(self, run_id: str, step: int, name: str = clouds.EMBEDDING) -> NDArray[np.float32]:
         """The (n, d) cloud of that name as the diagnostics saw it."""
         return self.view(run_id, step).cloud(name)
 

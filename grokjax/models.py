@@ -16,6 +16,7 @@ block computes a single query. ``tests/reference.py`` holds the textbook model t
 
 import dataclasses
 import functools
+import itertools
 import math
 from collections.abc import Callable
 from typing import Any
@@ -68,9 +69,7 @@ def _linear(
 
 
 def _embedding(n_rows: int, n_columns: int, rngs: nnx.Rngs) -> nnx.Embed:
-    return nnx.Embed(
-        n_rows, n_columns, embedding_init=jax.nn.initializers.normal(1.0), rngs=rngs
-    )
+    return nnx.Embed(n_rows, n_columns, embedding_init=jax.nn.initializers.normal(1.0), rngs=rngs)
 
 
 # --------------------------------------------------------------------------- products
@@ -113,7 +112,9 @@ def _take_rows_forward(tables: jax.Array, index: jax.Array) -> tuple[Any, Any]:
     return take_rows(tables, index), (index, tables[:, :, :0])
 
 
-def _take_rows_backward(saved: tuple[jax.Array, jax.Array], gradient: jax.Array) -> tuple[Any, None]:
+def _take_rows_backward(
+    saved: tuple[jax.Array, jax.Array], gradient: jax.Array
+) -> tuple[Any, None]:
     index, empty = saved
     n_tables, n_rows, _ = empty.shape
     gradient_SBC = gradient.reshape(n_tables, -1, gradient.shape[-1])
@@ -127,8 +128,13 @@ def _take_rows_backward(saved: tuple[jax.Array, jax.Array], gradient: jax.Array)
 take_rows.defvjp(_take_rows_forward, _take_rows_backward)
 
 
+def _weights(layer: nnx.Linear) -> tuple[jax.Array, jax.Array]:
+    assert layer.bias is not None  # every layer here has one
+    return layer.kernel[...], layer.bias[...]
+
+
 def _apply(layer: nnx.Linear, x: jax.Array) -> jax.Array:
-    return affine(x, layer.kernel[...], layer.bias[...])
+    return affine(x, *_weights(layer))
 
 
 # --------------------------------------------------------------------------- transformer
@@ -238,7 +244,7 @@ def _transformer_states(
             q = q[first:]
         else:
             y = block.norm1(x)
-            kernel, bias = block.qkv.kernel[...], block.qkv.bias[...]
+            kernel, bias = _weights(block.qkv)
             q = affine(y[first:], kernel[:, :width], bias[:width])
             k, v = jnp.split(affine(y, kernel[:, width:], bias[width:]), 2, axis=-1)
         x = x[first:] + _apply(block.out, attend(config.n_heads, q, k, v))
@@ -257,9 +263,7 @@ class MLP(nnx.Module):
     def __init__(self, config: ModelConfig, n_tokens: int, rngs: nnx.Rngs):
         widths = [2 * config.d_model] + [config.mlp_width] * config.mlp_depth
         self.embed = _embedding(n_tokens, config.d_model, rngs)
-        self.hidden = nnx.List(
-            [_linear(n, m, rngs) for n, m in zip(widths[:-1], widths[1:], strict=True)]
-        )
+        self.hidden = nnx.List([_linear(n, m, rngs) for n, m in itertools.pairwise(widths)])
         self.unembed = _linear(config.mlp_width, n_tokens, rngs)
 
 
@@ -269,7 +273,7 @@ def _mlp_states(net: MLP, config: ModelConfig, a: jax.Array, b: jax.Array) -> li
     embed_PD = net.embed.embedding[...]
     width, n_pairs = config.d_model, a.shape[0]
     # The first layer acts on a pair of embedding rows: two tables of P rows, looked up and added.
-    kernel, bias = net.hidden[0].kernel[...], net.hidden[0].bias[...]
+    kernel, bias = _weights(net.hidden[0])
     tables = [affine(embed_PD, kernel[:width], bias), embed_PD @ kernel[width:]]
     rows = take_rows(jnp.stack(tables), jnp.stack([a, b]))
     states = [activation(rows[:n_pairs] + rows[n_pairs:])]
@@ -383,8 +387,7 @@ def _with_integer_keys(tree: Any) -> Any:
     if not isinstance(tree, dict):
         return tree
     return {
-        int(key) if key.isdigit() else key: _with_integer_keys(value)
-        for key, value in tree.items()
+        int(key) if key.isdigit() else key: _with_integer_keys(value) for key, value in tree.items()
     }
 
 
@@ -415,7 +418,9 @@ def mask_padding(params: Params, prime: jax.Array | int) -> Params:
 
     def mask(leaf: jax.Array, axis: int) -> jax.Array:
         rows = jnp.arange(leaf.shape[axis]) < prime
-        return jnp.where(jnp.expand_dims(rows, [i for i in range(leaf.ndim) if i - leaf.ndim != axis]), leaf, 0)
+        return jnp.where(
+            jnp.expand_dims(rows, [i for i in range(leaf.ndim) if i - leaf.ndim != axis]), leaf, 0
+        )
 
     return _map_vocabulary(mask, params)
 

@@ -51,7 +51,7 @@ class Display(Protocol):
         """Something worth a line."""
 
 
-class Stopped(Exception):  # noqa: N818 - not an error: the sweep was asked to stop
+class Stopped(Exception):
     """The sweep stopped before its end, at a checkpoint, as it was asked to."""
 
 

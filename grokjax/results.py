@@ -2,9 +2,9 @@
 
 A measurement of one checkpoint of a batch is committed as a *part*: a small Parquet file, written
 beside its place and renamed into it. Parts are merged into ``W/results/<table>.parquet`` now and
-then and at the end, in the order of the grid, and removed once merged. A part is complete or absent,
-so what is done can be read off the rows; a part that was merged but not yet removed is recognised
-by its units and counts once.
+then and at the end, in the order of the grid, and removed once merged. A part is complete or
+absent, so what is done can be read off the rows; a part that was merged but not yet removed is
+recognised by its units and counts once.
 """
 
 import contextlib

@@ -27,9 +27,7 @@ def _runs_per_batch(config: SweepConfig, asked: int | None) -> int:
         return asked
     return min(
         train.runs_that_fit(
-            train.Program.of(
-                Model(config=model, n_tokens=max(config.axes["prime"])), config.train
-            ),
+            train.Program.of(Model(config=model, n_tokens=max(config.axes["prime"])), config.train),
             max(run.n_train for run in config.runs),
             config.train.checkpoint_every,
         )

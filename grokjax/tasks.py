@@ -10,7 +10,7 @@ Shapes: R runs, N training pairs (padded to the batch's largest), P padded prime
 
 import hashlib
 from collections.abc import Callable, Sequence
-from typing import NamedTuple
+from typing import Any, NamedTuple, TypeAlias
 
 import numpy as np
 
@@ -103,21 +103,24 @@ def make_task(run: RunSpec) -> Task:
     )
 
 
+Array: TypeAlias = Any  # NumPy on the host, JAX in a program
+
+
 class RunData(NamedTuple):
     """Everything a step or an evaluation needs of R runs, padded to common shapes."""
 
-    prime: np.ndarray  # (R,) int32
-    n_train: np.ndarray  # (R,) int32
-    learning_rate: np.ndarray  # (R,) float32
-    weight_decay: np.ndarray  # (R,) float32
-    init_scale: np.ndarray  # (R,) float32
-    init_key: np.ndarray  # (R, 2) uint32
-    batch_key: np.ndarray  # (R, 2) uint32
-    train_a: np.ndarray  # (R, N) int32
-    train_b: np.ndarray  # (R, N) int32
-    train_label: np.ndarray  # (R, N) int32
-    labels: np.ndarray  # (R, P, P) int32
-    split: np.ndarray  # (R, P, P) int8: PADDING, TRAIN, LEAKED (test, not novel) or NOVEL
+    prime: Array  # (R,) int32
+    n_train: Array  # (R,) int32
+    learning_rate: Array  # (R,) float32
+    weight_decay: Array  # (R,) float32
+    init_scale: Array  # (R,) float32
+    init_key: Array  # (R, 2) uint32
+    batch_key: Array  # (R, 2) uint32
+    train_a: Array  # (R, N) int32
+    train_b: Array  # (R, N) int32
+    train_label: Array  # (R, N) int32
+    labels: Array  # (R, P, P) int32
+    split: Array  # (R, P, P) int8: PADDING, TRAIN, LEAKED (test, not novel) or NOVEL
 
 
 PADDING, TRAIN, LEAKED, NOVEL = 0, 1, 2, 3

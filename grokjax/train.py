@@ -164,9 +164,8 @@ def _evaluate_run(program: Program, params: Params, run: RunData) -> Evaluation:
 
     blocks = jax.lax.map(block, jnp.arange(n_blocks) * rows)
     count, loss, right = (part.sum(0) for part in blocks)
-    norm = jnp.sqrt(
-        sum(jnp.sum(leaf**2) for leaf in jax.tree.leaves(mask_padding(params, run.prime)))
-    )
+    squares = [jnp.sum(leaf**2) for leaf in jax.tree.leaves(mask_padding(params, run.prime))]
+    norm = jnp.sqrt(jnp.stack(squares).sum())
     return Evaluation(count=count, right=right, loss=loss, weight_norm=norm)
 
 
@@ -194,9 +193,7 @@ def _over_runs(mesh: Mesh, function: Callable[..., Any]) -> Callable[..., Any]:
             return jax.lax.map(lambda run: function(run, shared), mapped)
         return jax.vmap(function, in_axes=(0, None))(mapped, shared)
 
-    return jax.shard_map(
-        batched, mesh=mesh, in_specs=(runs, same), out_specs=runs, check_vma=False
-    )
+    return jax.shard_map(batched, mesh=mesh, in_specs=(runs, same), out_specs=runs, check_vma=False)
 
 
 def place(mesh: Mesh, tree: Any) -> Any:

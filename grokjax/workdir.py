@@ -61,7 +61,7 @@ class SweepConfig:
         """As plain values; ``from_json`` reads them back."""
         return {
             "axes": {name: list(values) for name, values in self.axes.items()},
-            "models": {name: dataclasses.asdict(config) for name, config in self.models.items()},
+            "models": {name: dataclasses.asdict(m) for name, m in self.models.items()},
             "train": dataclasses.asdict(self.train),
             "options": dataclasses.asdict(self.options),
         }
@@ -69,7 +69,9 @@ class SweepConfig:
     @classmethod
     def from_json(cls, data: dict[str, Any]) -> "SweepConfig":
         """Reads what ``to_json`` wrote; raises KeyError, TypeError or ValueError otherwise."""
-        options = {k: tuple(v) if isinstance(v, list) else v for k, v in data["options"].items()}
+        options: Any = {
+            k: tuple(v) if isinstance(v, list) else v for k, v in data["options"].items()
+        }
         return cls(
             axes={str(name): tuple(values) for name, values in data["axes"].items()},
             models={name: ModelConfig(**fields) for name, fields in data["models"].items()},

@@ -5,12 +5,12 @@ import itertools
 import random
 
 import pytest
-from tests.helpers import axis, make_runs
 from hypothesis import given
 from hypothesis import strategies as st
 
 from grokjax import grid
 from grokjax.grid import InvalidSettingError, ModelConfig, TrainConfig
+from tests.helpers import axis, make_runs
 
 
 @pytest.mark.parametrize(

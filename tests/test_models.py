@@ -6,12 +6,12 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
-from tests import reference
-from tests.helpers import SMALL
 
 from grokjax import models
 from grokjax.grid import ModelConfig
 from grokjax.models import Model
+from tests import reference
+from tests.helpers import SMALL
 
 P = 23
 CONFIGS = [

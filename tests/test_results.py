@@ -112,7 +112,7 @@ def test_a_truncated_table_is_named(tmp_path, n_bytes):
     tables.merge("t", TABLE)
     path = tables.path("t")
     path.write_bytes(path.read_bytes()[:n_bytes])
-    with pytest.raises(DamagedTableError, match="t.parquet cannot be read"):
+    with pytest.raises(DamagedTableError, match=r"t\.parquet cannot be read"):
         tables.read("t", TABLE)
 
 

@@ -2,9 +2,9 @@
 
 import numpy as np
 import pytest
-from tests.helpers import make_runs
 
 from grokjax import tasks
+from tests.helpers import make_runs
 
 
 @pytest.mark.parametrize("prime", [3, 23, 47])

@@ -7,13 +7,13 @@ import jax.numpy as jnp
 import numpy as np
 import optax
 import pytest
-from tests import reference
-from tests.helpers import SMALL, make_runs
 
 from grokjax import models, tasks, train
 from grokjax.grid import ModelConfig
 from grokjax.models import Model
 from grokjax.train import Program, State
+from tests import reference
+from tests.helpers import SMALL, make_runs
 
 
 def program_for(runs, batch_size=64, **shape):
@@ -128,9 +128,7 @@ def test_steps_equal_textbook_steps(kind):
                 return p - rate * (step + 1.0 * p)
 
             params = jax.tree.map(update, params, first, second)
-    for ours, theirs in zip(
-        jax.tree.leaves(batch.params(0)), jax.tree.leaves(params), strict=True
-    ):
+    for ours, theirs in zip(jax.tree.leaves(batch.params(0)), jax.tree.leaves(params), strict=True):
         np.testing.assert_allclose(ours, theirs, atol=2e-5)
 
 
@@ -183,9 +181,7 @@ def test_padding_never_influences_anything(kind):
         return jnp.asarray(leaf)
 
     params = models._map_vocabulary(poison, jax.device_get(poisoned.state.params))
-    poisoned.state = State(
-        train.place(poisoned.mesh, params), poisoned.state.opt_state
-    )
+    poisoned.state = State(train.place(poisoned.mesh, params), poisoned.state.opt_state)
     for batch in (clean, poisoned):
         batch.losses = batch.train(10)
     assert np.array_equal(clean.losses, poisoned.losses)

@@ -49,6 +49,7 @@ class Options:
     ph_threads: int = 1
     ph_verify: float = 0.01
     save_diagrams: bool = False
+    save_key_frequencies: bool = False
     lid_points: int = 2000
     lid_neighbors: int = 64
     lid_empirical: str = "from_one"

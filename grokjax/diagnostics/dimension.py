@@ -30,6 +30,7 @@ Shapes: B clouds, N points, D dimensions, K neighbours.
 from __future__ import annotations
 
 import math
+from collections.abc import Sequence
 from functools import partial
 from typing import NamedTuple
 
@@ -38,6 +39,8 @@ import jax.numpy as jnp
 import numpy as np
 from jax import lax
 from numpy.typing import ArrayLike, NDArray
+
+from grokjax.diagnostics import Options, Rows, RunView, Table
 
 EMPIRICAL = ("from_one", "from_zero")
 DISCARD_FRACTION = 0.1
@@ -287,3 +290,68 @@ def _fit(first: jax.Array, second: jax.Array, from_zero: bool) -> jax.Array:
     # All ratios 1: every slope fits alike, and the reference takes the smallest.
     slope = jnp.where(xx > 0, xy / jnp.where(xx > 0, xx, 1), 0)
     return jnp.where(n_kept[..., 0] >= 2, slope, jnp.nan)
+
+
+# --------------------------------------------------------------------------- as a diagnostic
+
+TABLES = {
+    "dimension": Table(
+        columns={
+            "cloud": "str",
+            "n_points": "int64",
+            "n_neighbors": "int64",
+            "lid_mean": "float64",
+            "lid_std": "float64",
+            "lid_global": "float64",
+            "normalisation": "str",
+            "empirical": "str",
+        },
+        unit=("run_id", "step", "cloud"),
+    )
+}
+SETTINGS = (
+    "clouds",
+    "cloud_points",
+    "cloud_selection",
+    "cloud_normalisation",
+    "lid_points",
+    "lid_neighbors",
+    "lid_empirical",
+)
+
+
+def measure(views: Sequence[RunView], options: Options) -> Rows:
+    """Local dimension of every cloud asked for, and of the study's own.
+
+    The study's cloud, states of the last layer at both token positions, is taken as it is,
+    ``options.lid_points`` of them.
+    """
+    keys, clouds = [], []
+    for view in views:
+        for name in view.cloud_names:
+            if name != view.last_states_name:
+                keys.append((view, name, options.cloud_normalisation))
+                clouds.append(view.cloud(name))
+        keys.append((view, view.last_states_name, "none"))
+        clouds.append(view.last_states(options.lid_points))
+    # One cloud a call: a program is compiled for each shape, however many runs are waiting.
+    pointwise = [
+        twonn_pointwise(cloud, options.lid_neighbors, empirical=options.lid_empirical)
+        for cloud in clouds
+    ]
+    return {
+        "dimension": [
+            {
+                "run_id": view.run_id,
+                "step": view.step,
+                "cloud": name,
+                "n_points": len(cloud),
+                "n_neighbors": options.lid_neighbors,
+                **summarize(estimates)._asdict(),
+                "lid_global": twonn_global(cloud, empirical=options.lid_empirical),
+                "normalisation": how,
+                "empirical": options.lid_empirical,
+            }
+            for (view, name, how), cloud, estimates in zip(keys, clouds, pointwise, strict=True)
+        ]
+    }

@@ -18,12 +18,15 @@ Shapes: N residues, F = ⌊N/2⌋ frequencies, W neurons, Q outputs, K key frequ
 from __future__ import annotations
 
 import math
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from typing import Any, NamedTuple
 
 import jax
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
+
+from grokjax.diagnostics import Options, Rows, RunView, Table
+from grokjax.diagnostics._exclusion import Inputs, evaluate
 
 Floats = NDArray[np.float64]
 
@@ -32,10 +35,6 @@ MULTIPLICATIVE = ("multiply", "divide")
 
 # A neuron whose variance is below this share of its mean square varies by rounding alone.
 _CONSTANT = 1e-10
-# Logits closer than this share of the largest differ by rounding alone.
-_TIE = 1e-6
-# Rows of logits at a time: a block that stays in cache.
-_ROWS = 256
 
 
 class NeuronFrequencies(NamedTuple):
@@ -270,7 +269,7 @@ def restricted_and_excluded(
     """
     inputs = _check_inputs(logits, labels, train_mask)
     frequencies = _check_frequencies(key_frequencies, inputs.n)
-    return RestrictedExcluded(*(float(v) for v in _evaluate(inputs, [frequencies], np.float64)[0]))
+    return RestrictedExcluded(*(float(value) for value in evaluate(inputs, [frequencies])[:, 0]))
 
 
 def restricted_and_excluded_by_frequency(
@@ -289,17 +288,13 @@ def restricted_and_excluded_by_frequency(
 
     Returns:
         Four arrays of shape (K,), float64, for the K distinct frequencies in ascending order.
-        float32 logits less a projection are rounded to float32 here, an error in the loss of about
-        1e-7 of the largest logit: at initialisation nearly all frequencies are key, and exact
-        arithmetic on each would cost twice as much.
 
     Raises:
         ValueError: As :func:`restricted_and_excluded`.
     """
     inputs = _check_inputs(logits, labels, train_mask)
     frequencies = _check_frequencies(key_frequencies, inputs.n)
-    rows = _evaluate(inputs, [[k] for k in frequencies], np.float32)
-    return RestrictedExcluded(*np.asarray(rows, np.float64).reshape(-1, 4).T)
+    return RestrictedExcluded(*evaluate(inputs, [[k] for k in frequencies]))
 
 
 def residue_order(n_residues: int, operation: str) -> NDArray[np.int64]:
@@ -352,13 +347,6 @@ def discrete_log_order(p: int) -> NDArray[np.int64]:
     return np.array(powers)
 
 
-class _Inputs(NamedTuple):
-    n: int
-    logits: NDArray[Any]  # (N², Q)
-    labels: NDArray[np.int64]  # (N²,)
-    train: NDArray[np.int64]  # indices of the training rows
-
-
 def _side(array: NDArray[Any], name: str) -> int:
     """N of an array of N² rows."""
     n = math.isqrt(array.shape[0]) if array.ndim else 0
@@ -367,7 +355,7 @@ def _side(array: NDArray[Any], name: str) -> int:
     return n
 
 
-def _check_inputs(logits: Any, labels: Any, train_mask: Any) -> _Inputs:
+def _check_inputs(logits: Any, labels: Any, train_mask: Any) -> Inputs:
     array, label, mask = np.asarray(logits), np.asarray(labels), np.asarray(train_mask)
     n = _side(array, "logits")
     if label.shape != (n * n,) or label.dtype.kind not in "iu":
@@ -380,7 +368,7 @@ def _check_inputs(logits: Any, labels: Any, train_mask: Any) -> _Inputs:
         raise ValueError(
             f"labels run from {label.min()} to {label.max()}; there are {array.shape[1]} outputs"
         )
-    return _Inputs(n, array, label.astype(np.int64), np.flatnonzero(mask))
+    return Inputs(n, array, label.astype(np.int64), mask)
 
 
 def _check_frequencies(frequencies: Iterable[int], n: int) -> list[int]:
@@ -400,88 +388,81 @@ def _wave_power(table: Floats) -> Floats:
     return power
 
 
-def _on_waves(table: Floats, keys: list[int]) -> Floats:
-    """(N, …) → (N, …): projection of each column on the waves of the key frequencies."""
-    transform = np.fft.rfft(table, axis=0)
-    kept = np.zeros_like(transform)
-    kept[keys] = transform[keys]
-    projection: Floats = np.fft.irfft(kept, n=table.shape[0], axis=0)
-    return projection
+# --------------------------------------------------------------------------- as a diagnostic
+
+_MEASURES = dict.fromkeys(RestrictedExcluded._fields, "float64")
+TABLES = {
+    "fourier": Table(
+        columns={
+            "key_frequencies": "str",
+            **_MEASURES,
+            "concentration": "float64",
+            "effective_frequencies": "float64",
+            "gini": "float64",
+            "circularity": "float64",
+        }
+    ),
+    "spectra": Table(
+        columns={"matrix": "str", "frequency": "int64", "power": "float64"},
+        unit=("run_id", "step", "matrix"),
+    ),
+    "key_frequencies": Table(
+        columns={"frequency": "int64", "n_neurons": "int64", **_MEASURES}, optional=True
+    ),
+}
+SETTINGS = ()
 
 
-def _sums_by_total(logits: NDArray[Any], n: int) -> Floats:
-    """(N², Q) → (N, Q): sums over the inputs with equal (a + b) mod n."""
-    sums = np.zeros((n, logits.shape[1]))
-    for a, block in enumerate(logits.reshape(n, n, -1)):
-        sums[a:] += block[: n - a]
-        sums[:a] += block[n - a :]
-    return sums
+def measure(views: Sequence[RunView], options: Options) -> Rows:
+    """Every Fourier measure of the runs at one checkpoint, residues in the operation's order.
 
-
-def _evaluate(
-    inputs: _Inputs, key_sets: list[list[int]], dtype: type[np.floating[Any]]
-) -> list[tuple[float, ...]]:
-    """The four measures for each set of key frequencies, in the order of the result's fields.
-
-    ``dtype`` is that of excluded logits, nearly all of the cost.
+    ``key_frequencies`` is a comma list, empty where there are none. ``concentration`` is the share
+    of the embedding's power in its six strongest frequencies. Spectra are those of the embedding
+    and of each head's rows (``query0`` …); frequency 0 is the constant.
     """
-    n, logits, labels, train = inputs
-    with np.errstate(invalid="ignore", over="ignore"):
-        sums = _sums_by_total(logits, n)
-    if not np.isfinite(sums).all():
-        return [(math.nan,) * 4] * len(key_sets)
-    tie = _TIE * max(float(logits.max()), -float(logits.min()))
-    total = np.add.outer(np.arange(n), np.arange(n)).ravel() % n
-    # How often each label is asked for among the inputs that share restricted logits.
-    asked = np.bincount(total * logits.shape[1] + labels, minlength=sums.size).reshape(sums.shape)
-    mean = sums.sum(axis=0) / n**2
-    train_logits, train_labels, train_total = logits[train], labels[train], total[train]
-    results: list[tuple[float, ...]] = []
-    for keys in key_sets:
-        projection = _on_waves(sums, keys) / n
-        restricted = _restricted(projection + mean, asked, tie)
-        excluded = _excluded(train_logits, train_labels, projection.astype(dtype), train_total, tie)
-        results.append((restricted[0], excluded[0], restricted[1], excluded[1]))
-    return results
+    rows: dict[str, list[dict[str, Any]]] = {name: [] for name in TABLES}
+    for view in views:
+        key = {"run_id": view.run_id, "step": view.step}
+        order, pairs = _reading(view.prime, view.operation)
+        inputs = (view.logits()[pairs], view.labels[pairs], view.train_mask[pairs])
+        found = neuron_frequencies(view.neurons()[pairs])
+        frequencies, n_neurons = np.unique(found.frequency[found.frequency > 0], return_counts=True)
+        power = spectrum(view.embedding[order])
+        concentrated = concentration(power, n_top=min(6, power.size - 1))
+        rows["fourier"].append(
+            {
+                **key,
+                "key_frequencies": ",".join(map(str, frequencies)),
+                **restricted_and_excluded(*inputs, frequencies)._asdict(),
+                "concentration": concentrated.top_share,
+                "effective_frequencies": concentrated.effective_frequencies,
+                "gini": concentrated.gini,
+                "circularity": circularity(view.embedding[order]),
+            }
+        )
+        spectra = {"embedding": power}
+        for name, head_rows in view.head_rows().items():
+            spectra |= {f"{name}{h}": one for h, one in enumerate(spectrum(head_rows[order]))}
+        rows["spectra"] += [
+            {**key, "matrix": matrix, "frequency": k, "power": float(value)}
+            for matrix, powers in spectra.items()
+            for k, value in enumerate(powers)
+        ]
+        if options.save_key_frequencies:
+            alone = restricted_and_excluded_by_frequency(*inputs, frequencies)
+            rows["key_frequencies"] += [
+                {**key, "frequency": int(k), "n_neurons": int(n), **dict(zip(_MEASURES, values))}
+                for k, n, *values in zip(frequencies, n_neurons, *alone, strict=True)
+            ]
+    return rows
 
 
-def _restricted(logits: Floats, asked: NDArray[np.int64], tie: float) -> tuple[float, float]:
-    """Mean loss and credit over all inputs, from one row of logits (N, Q) for each a + b."""
-    largest = logits.max(axis=1, keepdims=True)
-    log_sum = np.log(np.exp(logits - largest).sum(axis=1, keepdims=True)) + largest
-    first = logits >= largest - tie
-    credit = first / first.sum(axis=1, keepdims=True)
-    n_inputs = asked.sum()
-    loss = ((log_sum - logits) * asked).sum() / n_inputs
-    return float(loss), float((credit * asked).sum() / n_inputs)
-
-
-def _excluded(
-    logits: NDArray[Any],
-    labels: NDArray[np.int64],
-    projection: Floats,
-    total: NDArray[np.int64],
-    tie: float,
-) -> tuple[float, float]:
-    """Mean loss and credit over the rows of logits less their row of the projection."""
-    if not len(labels):
-        return math.nan, math.nan
-    loss = credit = 0.0
-    for start in range(0, len(labels), _ROWS):
-        rows = slice(start, start + _ROWS)
-        rest = logits[rows] - projection[total[rows]]
-        every, label = np.arange(len(rest)), labels[rows]
-        own = rest[every, label]
-        rest[every, label] = -np.inf
-        rival = rest.max(axis=1)
-        rest -= rival[:, None]
-        lead = own - rival
-        credit += np.count_nonzero(lead > tie)
-        tied = np.abs(lead) <= tie
-        if tied.any():
-            level = np.maximum(lead[tied], 0)[:, None] - tie
-            credit += (1 / (1 + (rest[tied] >= level).sum(axis=1))).sum()
-        # log(1 + Σ exp(other − own)), which keeps small losses to full relative accuracy.
-        log_rivals = np.log(np.exp(rest, out=rest).sum(axis=1))
-        loss += np.logaddexp(0, log_rivals - lead).sum(dtype=np.float64)
-    return float(loss / len(labels)), float(credit / len(labels))
+def _reading(p: int, operation: str) -> tuple[NDArray[np.int64], Any]:
+    """Residues, and rows a · p + b of pairs, so read that the operation adds places."""
+    order = residue_order(p, operation)
+    if operation == "add":
+        return order, slice(None)
+    # a − b and a / b are sums with the second residue read backwards.
+    backwards = operation in ("subtract", "divide")
+    second = np.roll(order[::-1], 1) if backwards else order
+    return order, (order[:, None] * p + second).ravel()

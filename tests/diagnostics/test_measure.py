@@ -1,0 +1,96 @@
+"""The diagnostics as a sweep calls them: rows for any run, finite or not."""
+
+import numpy as np
+import pytest
+
+from grokjax import diagnostics
+from grokjax.diagnostics import Options, RunView
+
+P = 13
+
+
+def make_view(finite=True, seed=0):
+    rng = np.random.default_rng(seed)
+    bad = 1.0 if finite else np.nan
+
+    def draw(*shape):
+        return (rng.normal(size=shape) * bad).astype(np.float32)
+
+    a, b = np.divmod(np.arange(P * P), P)
+    return RunView(
+        run_id=f"run{seed}",
+        step=100,
+        prime=P,
+        operation="add",
+        cloud_names=("embedding", "layer1"),
+        cloud=lambda name: draw(P if name == "embedding" else 20, 6),
+        last_states=lambda n: draw(n, 6),
+        last_states_name="layer1_both",
+        embedding=draw(P, 6),
+        head_rows=lambda: {name: draw(P, 2, 3) for name in ("query", "key", "value")},
+        neurons=lambda: draw(P * P, 8),
+        logits=lambda: draw(P * P, P),
+        labels=((a + b) % P).astype(np.int32),
+        train_mask=rng.random(P * P) < 0.5,
+    )
+
+
+OPTIONS = Options(lid_neighbors=8, lid_points=30, ph_verify=1.0, save_key_frequencies=True)
+
+
+def test_the_diagnostics_are_found_by_name():
+    assert diagnostics.names() == ("dimension", "fourier", "persistence")
+    assert diagnostics.get("fourier").TABLES["fourier"]
+    with pytest.raises(ValueError, match="dimension, fourier, persistence"):
+        diagnostics.get("entropy")
+
+
+@pytest.mark.parametrize("name", ["dimension", "fourier", "persistence"])
+@pytest.mark.parametrize("finite", [True, False])
+def test_every_diagnostic_fills_its_tables(name, finite):
+    module = diagnostics.get(name)
+    rows = module.measure([make_view(finite), make_view(finite, seed=1)], OPTIONS)
+    assert rows.keys() == module.TABLES.keys()
+    main = next(iter(module.TABLES))
+    for table, spec in module.TABLES.items():
+        for row in rows[table]:
+            assert row.keys() == {"run_id", "step", *spec.columns}
+    units = [tuple(row[c] for c in module.TABLES[main].unit) for row in rows[main]]
+    assert len(set(units)) == len(units)
+    assert {row["run_id"] for row in rows[main]} == {"run0", "run1"}
+    for row in rows[main]:
+        measured = {"persistence": "h1_max", "dimension": "lid_mean", "fourier": "excluded_loss"}
+        assert np.isfinite(row[measured[name]]) == finite
+
+
+def test_spectra_hold_the_embedding_and_every_head():
+    rows = diagnostics.get("fourier").measure([make_view()], OPTIONS)["spectra"]
+    matrices = {row["matrix"] for row in rows}
+    assert matrices == {
+        "embedding",
+        *(f"{n}{h}" for n in ("query", "key", "value") for h in (0, 1)),
+    }
+    frequencies = [row["frequency"] for row in rows if row["matrix"] == "key1"]
+    assert frequencies == list(range(P // 2 + 1))
+
+
+def test_a_mismatch_names_the_cloud(monkeypatch):
+    persistence = diagnostics.get("persistence")
+    right = persistence.diagrams
+
+    def wrong(points, max_dimension=1, engine="redzed", n_threads=1):
+        found = right(points, max_dimension, engine, n_threads)
+        return [found[0][:-1], *found[1:]] if engine == "giotto" else found
+
+    monkeypatch.setattr(persistence, "diagrams", wrong)
+    with pytest.raises(persistence.EngineMismatch, match=r"cloud embedding of run0.*degree 0"):
+        persistence.measure([make_view()], OPTIONS)
+    persistence.measure([make_view()], Options(ph_verify=0.0))
+
+
+def test_the_verified_share_is_about_what_was_asked():
+    sampled = diagnostics.get("persistence")._sampled
+    hits = [sampled({"run_id": f"r{i}", "step": i}, 0.1) for i in range(5000)]
+    assert 400 < sum(hits) < 600
+    assert not sampled({"run_id": "r"}, 0.0)
+    assert all(sampled({"run_id": f"r{i}"}, 1.0) for i in range(50))
