@@ -451,7 +451,12 @@ def measure(views: Sequence[RunView], options: Options) -> Rows:
         if options.save_key_frequencies:
             alone = restricted_and_excluded_by_frequency(*inputs, frequencies)
             rows["key_frequencies"] += [
-                {**key, "frequency": int(k), "n_neurons": int(n), **dict(zip(_MEASURES, values))}
+                {
+                    **key,
+                    "frequency": int(k),
+                    "n_neurons": int(n),
+                    **dict(zip(_MEASURES, values, strict=True)),
+                }
                 for k, n, *values in zip(frequencies, n_neurons, *alone, strict=True)
             ]
     return rows

@@ -289,15 +289,25 @@ def test_outputs_may_outnumber_residues():
     assert measured == pytest.approx(expected, rel=1e-9)
 
 
-def test_each_frequency_alone():
+@pytest.mark.parametrize("n", [22, 23])
+@pytest.mark.parametrize("strength", [0.0, 1.0, 1000.0])
+def test_each_frequency_alone(n, strength):
     rng = np.random.default_rng(5)
-    logits = (rng.normal(size=(529, 23)) + direct_logits(23, (2, 6))).astype(np.float32)
-    measured = fourier.restricted_and_excluded_by_frequency(logits, sums(23), mask(23), (6, 2, 9))
-    for i, k in enumerate((2, 6, 9)):
-        expected = plain_restricted_and_excluded(
-            logits.astype(np.float64), sums(23), mask(23), (k,)
-        )
-        assert [field[i] for field in measured] == pytest.approx(expected, rel=1e-6)
+    logits = rng.normal(size=(n * n, n)) + strength * direct_logits(n, (2, 6))
+    logits = logits.astype(np.float32)
+    labels = np.where(rng.random(n * n) < 0.1, rng.integers(0, n, n * n), sums(n))
+    keys = range(1, n // 2 + 1)
+    measured = fourier.restricted_and_excluded_by_frequency(logits, labels, mask(n), keys)
+    for i, k in enumerate(keys):
+        expected = plain_restricted_and_excluded(logits.astype(np.float64), labels, mask(n), (k,))
+        assert [field[i] for field in measured] == pytest.approx(expected, rel=1e-9)
+
+
+def test_frequencies_alone_are_in_ascending_order_once_each():
+    logits = direct_logits(23, (2, 6))
+    ordered = fourier.restricted_and_excluded_by_frequency(logits, sums(23), mask(23), (2, 6))
+    other = fourier.restricted_and_excluded_by_frequency(logits, sums(23), mask(23), (6, 2, 6))
+    np.testing.assert_array_equal(ordered, other)
     none = fourier.restricted_and_excluded_by_frequency(logits, sums(23), mask(23), ())
     assert [field.shape for field in none] == [(0,)] * 4
 
@@ -385,6 +395,21 @@ def test_a_multiplicative_character_is_one_frequency_in_that_order():
 def test_residue_order_of_additive_operations_is_the_residues():
     for operation in ("add", "subtract"):
         np.testing.assert_array_equal(fourier.residue_order(9, operation), np.arange(9))
+
+
+@pytest.mark.parametrize(
+    ("operation", "apply"),
+    [
+        ("add", lambda a, b: a + b),
+        ("subtract", lambda a, b: a - b),
+        ("multiply", lambda a, b: a * b),
+        ("divide", lambda a, b: a * np.array([pow(int(x), -1, 13) for x in b])),
+    ],
+)
+def test_read_in_order_every_operation_adds_places(operation, apply):
+    order, pairs = fourier._reading(13, operation)
+    a, b = np.divmod(np.arange(169)[pairs], 13)
+    np.testing.assert_array_equal(apply(a, b) % 13, order[sums(len(order))])
 
 
 # ------------------------------------------------------------------------------------ bad inputs
