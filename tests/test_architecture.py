@@ -2,6 +2,7 @@
 
 import ast
 import pathlib
+import re
 
 import pytest
 
@@ -89,3 +90,12 @@ def test_training_knows_no_topology_and_data_flows_one_way():
         for later in order[i + 1 :]:
             assert name not in users(f"grokjax.{later}"), f"{name} imports {later}"
     assert not users("grokjax.diagnostics") & {"train", "models", "tasks", "grid", "checkpoints"}
+
+
+def test_the_figure_in_the_readme_names_the_modules_that_data_passes():
+    readme = (PACKAGE.parent / "README.md").read_text()
+    figure = re.search(r"```\n(flags ─▶.*?)```", readme, re.DOTALL)
+    named = set(re.findall(r"[a-z]+", figure[1])) - {"flags"}
+    there = {name.split("/")[0] for name in FILES}
+    assert named <= there
+    assert {"grid", "tasks", "models", "train", "checkpoints", "clouds", "results"} <= named

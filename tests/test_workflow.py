@@ -16,14 +16,12 @@ import grokjax
 from grokjax import analyze, cli, sweep
 from grokjax.workdir import owning
 
-SHAPE = (
-    "--d_model=16 --n_heads=2 --d_ff=16 --n_layers=1 --mlp_width=16 --mlp_depth=1 --batch_size=32"
-)
-GRID = [
-    *SHAPE.split(),
-    *"--primes=11,13 --train_fractions=0.5 --seeds=1,2 --steps=40 --checkpoint_every=10".split(),
-    *"--diagnostics=persistence --save_diagrams".split(),
-]
+FLAGS = """
+--d_model=16 --n_heads=2 --d_ff=16 --n_layers=1 --mlp_width=16 --mlp_depth=1 --batch_size=32
+--primes=11,13 --train_fractions=0.5 --seeds=1,2 --steps=40 --checkpoint_every=10
+--diagnostics=persistence --save_diagrams
+"""
+GRID = FLAGS.split()
 
 
 def call(main, *arguments):
