@@ -17,8 +17,8 @@ from numpy.typing import NDArray
 
 Floats = NDArray[np.float64]
 
-# Logits closer than this share of the largest differ by rounding alone.
-_TIE = 1e-6
+# Two float32 roundings: logits closer than this share of the largest are not told apart.
+_TIE = 2.5e-7
 # A removed row that spans more than this could underflow the products of exponentials.
 _LONGEST_REACH = 500.0
 

@@ -249,8 +249,9 @@ def restricted_and_excluded(
     *Excluded*: the logits less the projections; over the training inputs.
 
     The prediction is the largest logit. Where m logits, the label's among them, are largest to
-    within 1e-6 of the largest original logit of any input, the input counts 1/m, as on average
-    under a random choice: where nothing but rounding is left, accuracy is that of chance.
+    within 2.5e-7 (two float32 roundings) of the largest original logit of any input, the input
+    counts 1/m, as on average under a random choice: where nothing but rounding is left, accuracy
+    is that of chance.
 
     Args:
         logits: Shape (n², q), rows a·n + b, without padding; q is n, or p where the residue 0
