@@ -48,12 +48,20 @@ class Snapshots:
             if set(batch.run_ids) <= self._runs.keys()
             for run_id in batch.run_ids
         }
+        self._steps = {
+            batch.name: self._reader.steps(batch.name) for batch in set(self._batches.values())
+        }
         self.unreadable: list[str] = []
 
     def steps(self, run_id: str) -> list[int]:
-        """Steps at which a checkpoint of the run is committed, ascending."""
+        """Steps at which a checkpoint of the run was committed when this was made, ascending."""
         batch = self._batches.get(run_id)
-        return self._reader.steps(batch.name) if batch else []
+        return self._steps[batch.name] if batch else []
+
+    def batch(self, run_id: str) -> str | None:
+        """Name of the batch that holds the run; None if nothing of it is committed."""
+        batch = self._batches.get(run_id)
+        return batch.name if batch else None
 
     def read(self, wanted: Mapping[str, Sequence[int]]) -> Iterator[Snapshot]:
         """The wanted checkpoints (run id → steps) that are there, each file read once.

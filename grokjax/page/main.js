@@ -1,0 +1,161 @@
+// Which view is shown, the theme, downloads, and what a served page does when there is news.
+
+const VIEWS = { overview, curves, run: view, runs: table, data: { show: showData } };
+
+/** The view that the address names, and the words behind it. */
+function address() {
+  const [name, rest = ""] = location.hash.slice(1).split(/\?(.*)/s);
+  return [name in VIEWS ? name : "overview", new URLSearchParams(rest)];
+}
+
+function hash(name, words = {}) {
+  const given = Object.entries(words).filter(([, value]) => value != null);
+  return `#${name}${given.length ? `?${new URLSearchParams(given)}` : ""}`;
+}
+
+/** Shows a view. */
+function go(name, words = {}) {
+  location.hash = hash(name, words);
+}
+
+/** Notes in the address what is shown, without a step in the history. */
+function keep(name, words) {
+  history.replaceState(null, "", hash(name, words));
+}
+
+let shown = null;
+
+function route() {
+  const [name, words] = address();
+  if (location.hash === "#main") return $("main").focus();
+  for (const id of Object.keys(VIEWS)) $(`view-${id}`).hidden = id !== name;
+  for (const link of document.querySelectorAll("nav a")) {
+    if (link.hash === `#${name}`) link.setAttribute("aria-current", "page");
+    else link.removeAttribute("aria-current");
+  }
+  if (name !== "run") view.pause();
+  if (name !== shown) scrollTo(0, 0);
+  shown = name;
+  $("title").textContent = `· ${data.title}`;
+  $("written").textContent = data.written;
+  return VIEWS[name].show(words);
+}
+
+// ---------------------------------------------------------------- data
+
+function showData() {
+  const size = (n) => (n < 1e6 ? `${number(Math.ceil(n / 1e3))} kB` : `${number(n / 1e6)} MB`);
+  const rows = data.tables.map((own) => {
+    const file = `../results/${own.name}.parquet`;
+    const text = own.csv == null
+      ? "too large for this page"
+      : element("button", { type: "button", click: () => download(`${own.name}.csv`, own.csv) }, `${own.name}.csv`);
+    return element(
+      "tr",
+      {},
+      element("th", { scope: "row" }, own.name),
+      element("td", { class: "number" }, number(own.rows)),
+      element("td", { class: "number" }, size(own.bytes)),
+      element("td", {}, element("a", { href: file, download: `${own.name}.parquet` }, `${own.name}.parquet`)),
+      element("td", {}, text),
+    );
+  });
+  const head = ["table", "rows", "size", "file", "as text"].map((name, i) =>
+    element("th", { scope: "col", class: i === 1 || i === 2 ? "number" : null }, name),
+  );
+  $("tables").replaceChildren(element("thead", {}, element("tr", {}, ...head)), element("tbody", {}, ...rows));
+  $("figures").replaceChildren(
+    ...data.figures.map((name) => element("li", {}, element("a", { href: `../figures/${name}` }, name))),
+  );
+  $("folder").textContent = JSON.stringify(data.sweep.folder);
+}
+
+function downloadSettings() {
+  const names = Object.keys(data.settings[0]);
+  download("settings.csv", csv(names, data.settings.map((own) => names.map((name) => own[name]))));
+}
+
+function downloadRuns() {
+  const names = Object.keys(data.runs);
+  download("runs-in-filter.csv", csv(names, table.chosen().map((run) => names.map((name) => run[name]))));
+}
+
+// ---------------------------------------------------------------- theme
+
+const THEMES = ["automatic", "light", "dark"];
+let wish = "automatic";
+
+function setTheme(next) {
+  wish = next;
+  const dark = wish === "dark" || (wish === "automatic" && matchMedia("(prefers-color-scheme: dark)").matches);
+  theme = dark ? "dark" : "light";
+  document.documentElement.dataset.theme = theme;
+  $("theme").textContent = `Theme: ${wish}`;
+}
+
+// ---------------------------------------------------------------- news
+
+let version = null;
+
+/** Asks the server whether there is something new, and shows it without leaving the view. */
+async function ask() {
+  let text = "";
+  try {
+    const state = await (await fetch("state.json", { cache: "no-store" })).json();
+    if (version != null && state.version !== version) {
+      const fresh = await (await fetch("data.json", { cache: "no-store" })).json();
+      data = { ...fresh, live: true };
+      await route();
+    }
+    version = state.version;
+    text = state.message || `Live: as of ${data.written}.`;
+  } catch {
+    text = `The server has stopped; this is as of ${data.written}.`;
+  }
+  $("live").hidden = false;
+  if ($("live").textContent !== text) $("live").textContent = text;
+  setTimeout(ask, 2000);
+}
+
+// ---------------------------------------------------------------- controls
+
+$("theme").addEventListener("click", () => {
+  setTheme(THEMES[(THEMES.indexOf(wish) + 1) % THEMES.length]);
+  route();
+});
+matchMedia("(prefers-color-scheme: dark)").addEventListener("change", () => {
+  setTheme(wish);
+  route();
+});
+addEventListener("hashchange", route);
+$("panel").addEventListener("change", (event) => go("curves", { panel: event.target.value, singles: $("singles").checked ? 1 : null }));
+$("singles").addEventListener("change", () => {
+  keep("curves", { panel: $("panel").value, singles: $("singles").checked ? 1 : null });
+  curves.draw();
+});
+$("which").addEventListener("change", (event) => go("run", { id: event.target.value }));
+for (const [id, by] of [["previous", -1], ["next", 1]]) {
+  $(id).addEventListener("click", () => {
+    const all = runs();
+    go("run", { id: all[(view.run.index + by + all.length) % all.length].run_id });
+  });
+}
+$("step").addEventListener("input", () => view.move(view.at()));
+$("order").addEventListener("change", () => view.move(view.at()));
+$("play").addEventListener("click", () => view.play());
+for (const id of ["filter", "status-filter"]) {
+  $(id).addEventListener("input", () => {
+    table.keep();
+    table.draw();
+  });
+}
+$("more").addEventListener("click", () => {
+  table.all = true;
+  table.draw();
+});
+$("download-settings").addEventListener("click", downloadSettings);
+$("download-runs").addEventListener("click", downloadRuns);
+
+setTheme("automatic");
+route();
+if (data.live) ask();

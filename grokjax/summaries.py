@@ -1,0 +1,91 @@
+"""What became of the runs, one by one and by setting."""
+
+import numpy as np
+import pandas as pd
+
+from grokjax import pipeline, results, statistics
+from grokjax.labels import settings
+from grokjax.loading import Sweep
+
+
+def table_of_runs(sweep: Sweep) -> pd.DataFrame:
+    """The table of runs, also of a sweep that has not come to writing it."""
+    if (sweep.workdir / "results" / "runs.parquet").exists():
+        return sweep.runs
+    rows = pipeline.runs_table(sweep.config.runs, sweep.metrics, sweep.config.train.steps)
+    return pd.DataFrame(rows, columns=list(results.RUN_COLUMNS)).astype(results.RUN_COLUMNS)
+
+
+def before_after(
+    runs: pd.DataFrame, persistence: pd.DataFrame, column: str = "h1_max", cloud: str = "embedding"
+) -> pd.DataFrame:
+    """A persistence column before and after generalisation, a row a run.
+
+    Windows are those of ``statistics.before_after``; for a run that never generalised the split
+    is the median generalisation step of the runs of its model and prime that did.
+
+    Args:
+        runs: the table of runs.
+        persistence: the table of persistence.
+        column: one of its columns.
+        cloud: which cloud.
+
+    Returns:
+        Columns ``run_id``, ``before`` and ``after``; runs without a row in the table are left out.
+    """
+    table = persistence[persistence["cloud"] == cloud]
+    typical = runs.groupby(["model", "prime"])["generalisation_step"].transform("median")
+    by_id = {run.run_id: run for run in runs.assign(typical=typical).itertuples(index=False)}
+    rows = []
+    for run_id, own in table.groupby("run_id", sort=False):
+        run = by_id[run_id]
+        before, after = statistics.before_after(
+            own["step"].to_numpy(),
+            own[column].to_numpy(),
+            optional_step(run.memorisation_step),
+            optional_step(run.generalisation_step),
+            split_step=optional_step(run.typical),
+        )
+        rows.append({"run_id": run_id, "before": before, "after": after})
+    return pd.DataFrame(rows, columns=["run_id", "before", "after"])
+
+
+def optional_step(value: object) -> int | None:
+    """A step out of a table: None where it is missing."""
+    return None if pd.isna(value) else int(value)  # type: ignore[call-overload]
+
+
+def outcomes(sweep: Sweep) -> pd.DataFrame:
+    """The table of runs with columns ``before`` and ``after``: H1 max of the embedding, or NaN."""
+    runs = table_of_runs(sweep)
+    if "persistence" not in sweep.tables():
+        return runs.assign(before=np.nan, after=np.nan)
+    return runs.merge(before_after(runs, sweep.persistence), on="run_id", how="left")
+
+
+def by_setting(runs: pd.DataFrame) -> pd.DataFrame:
+    """By setting: runs, how many generalised and when, H1 max of the embedding before and after.
+
+    Args:
+        runs: as from `outcomes`.
+
+    Returns:
+        A row a setting, in the grid's order: the columns that tell settings apart, ``runs``,
+        ``generalised``, ``median_step`` (of those that did), the means ``h1_max_before`` and
+        ``h1_max_after``, and where there are any, numbers of ``diverged``, ``failed`` and
+        ``running``.
+    """
+    by = settings(runs)
+    grouped = runs.groupby(by, sort=False)
+    frame = grouped.agg(
+        runs=("run_id", "size"),
+        generalised=("generalisation_step", "count"),
+        median_step=("generalisation_step", "median"),
+        h1_max_before=("before", "mean"),
+        h1_max_after=("after", "mean"),
+    ).reset_index()
+    for status in ("diverged", "failed", "running"):
+        count = (runs["status"] == status).groupby([runs[name] for name in by], sort=False).sum()
+        if count.any():
+            frame[status] = count.to_numpy()
+    return frame
