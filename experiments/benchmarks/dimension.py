@@ -2,8 +2,9 @@
 
 Claim: 2,000 points in 128 dimensions take grokjax at most an eighth of scikit-dimension's time on
 two cores.
-Command: python -m experiments.benchmarks.dimension [--output FILE]; about two minutes.
-Expected: 20 times or more over the fastest way of calling scikit-dimension.
+Command: python -m experiments.benchmarks.dimension [--output FILE]; two to five minutes.
+Expected: 10 to 20 times over the fastest way of calling scikit-dimension, 50 or more over the plain
+call, whose threads get in each other's way.
 
 Wall time on all cores, compiled programs warm. The contestants take turns within each repeat, so
 that a busy machine slows them alike: read the ratios rather than the times. scikit-dimension runs
