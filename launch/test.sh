@@ -22,7 +22,8 @@ summary=()
 stage lint ruff check
 stage format ruff format --check
 stage types mypy
-stage tests pytest "$@"
+# Files go to two processes whole: tests of one file share what they compiled.
+stage tests pytest -n 2 --dist loadfile "$@"
 printf '== summary\n'
 printf '%s\n' "${summary[@]}"
 exit "$status"

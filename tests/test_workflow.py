@@ -153,18 +153,15 @@ def test_stopped_sweeps_go_on_to_the_same_tables(finished, tmp_path):
 def test_ctrl_c_stops_at_a_checkpoint_and_the_command_resumes(finished, tmp_path):
     workdir = tmp_path / "w"
     grid = [*GRID, "--steps=40", f"--workdir={workdir}"]
-    process = subprocess.Popen(
-        [sys.executable, "-m", "grokjax.sweep", *grid],
-        stdout=subprocess.PIPE,
-        text=True,
-        env=os.environ | {"PYTHONUNBUFFERED": "1"},
-    )
-    for line in process.stdout:
-        if "step 0 " in line:
-            process.send_signal(signal.SIGINT)
-            break
-    rest = process.stdout.read()
-    assert process.wait(timeout=120) == cli.EXIT_STOPPED, rest
+    command = [sys.executable, "-m", "grokjax.sweep", *grid]
+    environment = os.environ | {"PYTHONUNBUFFERED": "1"}
+    with subprocess.Popen(command, stdout=subprocess.PIPE, text=True, env=environment) as process:
+        for line in process.stdout:
+            if "step 0 " in line:
+                process.send_signal(signal.SIGINT)
+                break
+        rest = process.stdout.read()
+    assert process.returncode == cli.EXIT_STOPPED, rest
     assert "the same command goes on" in rest
     assert call(sweep.main, *grid) == 0
     assert_same_tables(tables(workdir), tables(finished))
