@@ -19,7 +19,7 @@ def main(values: flags.FlagValues) -> int:
     options = cli.options_from(values, base=config.options)
     analysis.validate(options, list(config.models.values()), config.runs)
     analyst = Analyst(folder, config.runs, config.models, config.train.precision, options)
-    with workdir.owning(folder, ".analysis.lock"):
+    with workdir.owning(folder, workdir.ANALYSIS_LOCK):
         for message in analyst.prepare():
             print(message)
         n_expected = len(config.runs) * len(config.train.checkpoint_steps)

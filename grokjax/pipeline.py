@@ -51,7 +51,7 @@ class Display(Protocol):
         """Something worth a line."""
 
 
-class Stopped(Exception):
+class Stopped(BaseException):  # not an error, and not to be caught as one
     """The sweep stopped before its end, at a checkpoint, as it was asked to."""
 
 
@@ -355,8 +355,8 @@ def sweep(
     workdir: pathlib.Path,
     display: Display,
     stop: StopRequest,
-) -> pd.DataFrame:
-    """Trains and measures everything that is not there yet; returns the table of runs.
+) -> list[str]:
+    """Trains and measures everything that is not there yet; returns the ids of runs that failed.
 
     Raises:
         Stopped: if asked to stop; the same call goes on where this one ended.
@@ -373,6 +373,7 @@ def sweep(
     display.started(runs, config.train.steps * len(runs), n_checkpoints)
     follower = Follower(analyst, display)
     follower.start()
+    failed: list[str] = []
     try:
         with _merging(merger):
             metrics = results.read("metrics", METRICS)
@@ -388,12 +389,17 @@ def sweep(
                     display,
                     stop,
                 )
-                trainer.run(measured)
+                try:
+                    trainer.run(measured)
+                except Exception as error:
+                    # Other batches do not depend on this one; what it committed stays.
+                    failed += trainer.batch.run_ids
+                    display.note(f"batch {number + 1} failed: {error!r}")
                 follower.check()
             follower.finish()
     except BaseException:
         follower.abandon()
-        merger.merge()
+        merger.merge(failed)
         raise
-    merger.merge()
-    return pd.read_parquet(results.path("runs"))
+    merger.merge(failed)
+    return failed

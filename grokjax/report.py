@@ -1,17 +1,66 @@
-"""``python -m grokjax.report``: draws figures and the page of a work directory."""
+"""``python -m grokjax.report``: draws figures and the page of a work directory, or serves it."""
+
+import pathlib
+import signal
 
 from absl import flags
 
-from grokjax import cli, progress, reporting
+from grokjax import cli, events, progress, reporting, serving, workdir
+from grokjax.grid import InvalidSettingError
+from grokjax.loading import Sweep
 
-flags.DEFINE_string("workdir", None, "work directory of a sweep")
+cli.define_workdir_flag("work directory of a sweep")
+flags.DEFINE_list("runs", [], "ids of runs that the page shows in detail before any others")
+flags.DEFINE_boolean("tensorboard", False, "write TensorBoard event files to W/tensorboard")
+flags.DEFINE_boolean("watch", False, "serve a page that renews itself, and write no other")
+flags.DEFINE_string("host", "127.0.0.1", "address that --watch listens on")
+flags.DEFINE_integer("port", 0, "port that --watch listens on; 0: a free one", 0, 65535)
+
+
+def _watch(
+    folder: pathlib.Path, host: str, port: int, event_files: events.EventFiles | None
+) -> int:
+    content = serving.Content(folder)
+    if event_files is not None:
+        content.renewed.append(event_files.update)
+    try:
+        server = serving.Server(content, host, port)
+    except OSError as error:
+        message = f"cannot listen there: {error.strerror or error}"
+        raise InvalidSettingError("host", f"{host} --port={port}", message) from error
+    signal.signal(signal.SIGTERM, signal.default_int_handler)
+    with server:
+        try:
+            content.renew()
+            print(f"report: {server.address} (Ctrl-C ends it)", flush=True)
+            with content.renewing():
+                server.serve_forever()
+        except KeyboardInterrupt:
+            return cli.EXIT_OK
+    raise AssertionError("unreachable")
 
 
 def main(values: flags.FlagValues) -> int:
-    """Redraws the report; returns the exit code."""
+    """Redraws the report, or serves it until interrupted; returns the exit code."""
     folder = cli.existing_workdir(values)
+    known = {run.run_id for run in workdir.read_config(folder).runs}
+    for run_id in values.runs:
+        if run_id not in known:
+            raise InvalidSettingError("runs", run_id, f"no run of {folder} has this id")
+    event_files = None
+    if values.tensorboard:
+        if not events.available():
+            raise InvalidSettingError(
+                "tensorboard", "true", "needs tensorboardX: pip install 'grokjax[tensorboard]'"
+            )
+        event_files = events.EventFiles(folder)
+    if values.watch:
+        return _watch(folder, values.host, values.port, event_files)
     progress.print_summary(reporting.summary(folder))
-    print(f"report: {reporting.write(folder)}")
+    print(f"report: {reporting.write(folder, values.runs)}")
+    if event_files is not None:
+        event_files.update(Sweep(folder))
+        print(f"events: tensorboard --logdir={folder / 'tensorboard'}")
     return cli.EXIT_OK
 
 

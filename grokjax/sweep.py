@@ -3,12 +3,14 @@
 import contextlib
 import pathlib
 import signal
+import sys
 import types
 from collections.abc import Iterator
 
 from absl import flags
 
 from grokjax import cli, pipeline, progress, reporting, train, workdir
+from grokjax.diagnostics.persistence import EngineMismatch
 from grokjax.grid import InvalidSettingError
 from grokjax.models import Model
 from grokjax.workdir import SweepConfig
@@ -57,19 +59,29 @@ def main(values: flags.FlagValues) -> int:
     runs_per_batch = _runs_per_batch(config, values.runs_per_batch)
     workdir.check_usable(folder, config)
     stop = pipeline.StopRequest(values.max_seconds, values.grace_seconds)
-    with _stopping_on_signals(stop), workdir.owning(folder):
+    with contextlib.ExitStack() as stack:
+        stack.enter_context(_stopping_on_signals(stop))
+        stack.enter_context(workdir.owning(folder))
+        if config.options.diagnostics:
+            stack.enter_context(workdir.owning(folder, workdir.ANALYSIS_LOCK))
         batches = workdir.prepare(
             folder, config, cli.resolved_flags(values, __name__), runs_per_batch
         )
         print(f"{len(config.runs)} runs in {len(batches)} batch(es), work directory {folder}")
         try:
             with progress.display() as display:
-                pipeline.sweep(config, batches, folder, display, stop)
+                failed = pipeline.sweep(config, batches, folder, display, stop)
         except pipeline.Stopped as stopped:
             print(f"stopped ({stopped}); the same command goes on from the last checkpoint")
             return cli.EXIT_STOPPED
+        except EngineMismatch as mismatch:
+            print(f"stopped, because the numbers are in doubt: {mismatch}", file=sys.stderr)
+            return cli.EXIT_FAILED
         progress.print_summary(reporting.summary(folder))
         print(f"report: {reporting.write(folder)}")
+    if failed:
+        print(f"{len(failed)} runs failed; the same command tries them again", file=sys.stderr)
+        return cli.EXIT_FAILED
     return cli.EXIT_OK
 
 

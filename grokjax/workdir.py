@@ -23,6 +23,8 @@ from grokjax.grid import InvalidSettingError, ModelConfig, RunSpec, TrainConfig
 from grokjax.tasks import OPERATIONS
 
 _FORMAT = 1
+_LOCK, ANALYSIS_LOCK = ".lock", ".analysis.lock"  # of training, of the diagnostics' tables
+_LOCKS = {_LOCK, ANALYSIS_LOCK}
 _PACKAGES = ("jax", "jaxlib", "flax", "optax", "numpy", "scipy", "orbax-checkpoint", "giotto-ph",
              "redzed-tda", "pandas", "pyarrow")  # fmt: skip
 
@@ -151,7 +153,9 @@ def check_usable(workdir: pathlib.Path, config: SweepConfig) -> None:
     """Raises ``InvalidSettingError``, having written nothing, if the sweep cannot go there."""
     if (workdir / "sweep.json").exists():
         _require_same(workdir, read_config(workdir), config)
-    elif workdir.exists() and (not workdir.is_dir() or os.listdir(workdir) not in ([], [".lock"])):
+    elif workdir.exists() and (
+        not workdir.is_dir() or set(os.listdir(workdir)) - {_LOCK, ANALYSIS_LOCK}
+    ):
         raise InvalidSettingError(
             "workdir", workdir, "exists and holds no sweep; name a new or empty directory"
         )
@@ -215,7 +219,7 @@ def commit() -> str | None:
 
 
 @contextlib.contextmanager
-def owning(workdir: pathlib.Path, lock: str = ".lock") -> Iterator[None]:
+def owning(workdir: pathlib.Path, lock: str = _LOCK) -> Iterator[None]:
     """Holds the work directory for writing; the system frees it when this process ends.
 
     Raises:

@@ -13,8 +13,8 @@ import pytest
 from absl import flags
 
 import grokjax
-from grokjax import analyze, cli, sweep
-from grokjax.workdir import owning
+from grokjax import analyze, cli, pipeline, sweep
+from grokjax.workdir import ANALYSIS_LOCK, owning
 
 FLAGS = """
 --d_model=16 --n_heads=2 --d_ff=16 --n_layers=1 --mlp_width=16 --mlp_depth=1 --batch_size=32
@@ -246,3 +246,49 @@ def test_analyze_and_report_need_a_sweep(tmp_path, capsys):
     assert "holds no sweep" in capsys.readouterr().err
     assert call(analyze.main) == cli.EXIT_USAGE
     assert "--workdir" in capsys.readouterr().err
+
+
+# --------------------------------------------------------------------------- what goes wrong
+
+
+def test_a_batch_that_fails_takes_no_other_down(tmp_path, monkeypatch, capsys):
+    right = pipeline.BatchTrainer._train_to
+
+    def wrong(self, target, step, state):
+        if self._number == 0 and target == 20:
+            raise OSError("no space left on device")
+        return right(self, target, step, state)
+
+    workdir = tmp_path / "w"
+    arguments = [*GRID, "--runs_per_batch=2", f"--workdir={workdir}"]
+    with monkeypatch.context() as patch:
+        patch.setattr(pipeline.BatchTrainer, "_train_to", wrong)
+        assert call(sweep.main, *arguments) == cli.EXIT_FAILED
+    output = capsys.readouterr()
+    assert "batch 1 failed: OSError('no space left on device')" in output.out
+    assert "2 runs failed" in output.err
+    assert list(tables(workdir)["runs"]["status"]) == ["failed", "failed", "done", "done"]
+    assert call(sweep.main, *arguments) == 0
+    assert list(tables(workdir)["runs"]["status"]) == ["done"] * 4
+
+
+def test_engines_that_disagree_stop_the_sweep_loudly(tmp_path, monkeypatch, capsys):
+    persistence = grokjax.diagnostics.persistence
+    right = persistence.diagrams
+
+    def wrong(points, max_dimension=1, engine="redzed", n_threads=1):
+        found = right(points, max_dimension, engine, n_threads)
+        return [found[0] * 2, *found[1:]] if engine == "giotto" else found
+
+    monkeypatch.setattr(persistence, "diagrams", wrong)
+    arguments = [*GRID, "--ph_verify=1", f"--workdir={tmp_path / 'w'}"]
+    assert call(sweep.main, *arguments) == cli.EXIT_FAILED
+    error = capsys.readouterr().err
+    assert "the numbers are in doubt" in error
+    assert "redzed and giotto disagree in degree 0" in error
+
+
+def test_an_analysis_beside_a_measuring_sweep_is_refused(finished, capsys):
+    with owning(finished, ANALYSIS_LOCK):
+        assert call(analyze.main, f"--workdir={finished}") == cli.EXIT_USAGE
+    assert "is in use by process" in capsys.readouterr().err

@@ -396,6 +396,7 @@ TABLES = {
     "fourier": Table(
         columns={
             "key_frequencies": "str",
+            "explained": "float64",
             **_MEASURES,
             "concentration": "float64",
             "effective_frequencies": "float64",
@@ -417,7 +418,9 @@ SETTINGS = ()
 def measure(views: Sequence[RunView], options: Options) -> Rows:
     """Every Fourier measure of the runs at one checkpoint, residues in the operation's order.
 
-    ``key_frequencies`` is a comma list, empty where there are none. ``concentration`` is the share
+    ``key_frequencies`` is a comma list, empty where there are none; ``explained`` is the mean over
+    neurons of the share of their variance that their frequency explains: it tells structure from
+    the nearly all frequencies that untrained neurons give. ``concentration`` is the share
     of the embedding's power in its six strongest frequencies. Spectra are those of the embedding
     and of each head's rows (``query0`` …); frequency 0 is the constant.
     """
@@ -428,12 +431,14 @@ def measure(views: Sequence[RunView], options: Options) -> Rows:
         inputs = (view.logits()[pairs], view.labels[pairs], view.train_mask[pairs])
         found = neuron_frequencies(view.neurons()[pairs])
         frequencies, n_neurons = np.unique(found.frequency[found.frequency > 0], return_counts=True)
+        explained = found.explained[np.isfinite(found.explained)]
         power = spectrum(view.embedding[order])
         concentrated = concentration(power, n_top=min(6, power.size - 1))
         rows["fourier"].append(
             {
                 **key,
                 "key_frequencies": ",".join(map(str, frequencies)),
+                "explained": float(explained.mean()) if explained.size else math.nan,
                 **restricted_and_excluded(*inputs, frequencies)._asdict(),
                 "concentration": concentrated.top_share,
                 "effective_frequencies": concentrated.effective_frequencies,
