@@ -22,6 +22,7 @@ COLUMN, PAGE = 3.35, 6.9
 """Widths in inches of one column and of the page of a two-column paper."""
 
 MOST_PANELS = 12
+MOST_RUNS = 200
 
 _DIVERGED = "ended early (diverged or failed), not in the mean"
 
@@ -99,8 +100,9 @@ def curves(
 ) -> Figure:
     """Columns of a table against step: mean ± SD of each setting over thin lines of its runs.
 
-    There is a panel for each model, operation and prime, at most `MOST_PANELS` (a title says so
-    if there are more); colours are what else differs between settings, dashes are the columns.
+    There is a panel for each model, operation and prime; colours are what else differs between
+    settings, dashes are the columns. At most `MOST_PANELS` panels are drawn, and of more than
+    `MOST_RUNS` runs no single lines; a title says so.
 
     The mean is over the runs of a setting that have a finite value at the step, without those that
     diverged or failed: these are drawn, up to a cross, and not averaged. The band is ± one sample
@@ -129,6 +131,10 @@ def curves(
     lines = list(dict.fromkeys(setting.line for setting in settings))
     colours = dict(zip(lines, panels.colours(len(lines)), strict=True))
     excluded = set(runs.loc[runs["status"].isin(("diverged", "failed")), "run_id"])
+    frames = [wide(table, column, list(runs["run_id"])) for column in columns]
+    singles = len(runs) <= MOST_RUNS
+    notes = [f"the first {MOST_PANELS} of {len(titles)} panels"] * (len(titles) > MOST_PANELS)
+    notes += [f"means of {len(runs):,} runs"] * (not singles)
     with panels.style():
         figure, grid = panels.curve_panels(min(len(titles), MOST_PANELS), width, ylabel)
         for title, axes in zip(titles, grid, strict=False):
@@ -136,11 +142,14 @@ def curves(
             for setting in settings:
                 if setting.panel != title:
                     continue
-                for column, dash in zip(columns, panels.DASHES, strict=False):
-                    values = wide(table, column, setting.run_ids)
-                    panels.draw_runs(axes, values, excluded, colours[setting.line], dash)
-        if len(titles) > MOST_PANELS:
-            figure.suptitle(f"the first {MOST_PANELS} of {len(titles)} panels", fontsize=8)
+                for frame, dash in zip(frames, panels.DASHES, strict=False):
+                    values = frame[[name for name in setting.run_ids if name in frame]]
+                    if singles:
+                        panels.draw_runs(axes, values, excluded, colours[setting.line], dash)
+                    kept = values.drop(columns=excluded & set(values.columns))
+                    panels.draw_mean(axes, kept, colours[setting.line], dash)
+        if notes:
+            figure.suptitle("; ".join(notes), fontsize=8)
         names = [labels.COLUMNS.get(column, column) for column in columns]
         panels.line_legend(figure, colours, names, _DIVERGED if excluded else "")
     return figure

@@ -74,31 +74,31 @@ def colours(count: int) -> list[str]:
 # --------------------------------------------------------------------------- curves
 
 
-def draw_runs(
-    axes: Axes, values: pd.DataFrame, excluded: set[str], colour: str, dash: Dash
-) -> None:
-    """Thin lines of runs, and mean ± SD of those not excluded.
+def draw_runs(axes: Axes, values: pd.DataFrame, ended: set[str], colour: str, dash: Dash) -> None:
+    """Thin lines of runs, to a cross for those that ended early.
 
     Args:
         axes: where.
         values: a row a step, a column a run; what is not finite is not there.
-        excluded: ids of runs that are drawn, to a cross where they end, but not averaged.
+        ended: ids of runs that ended early.
         colour: of everything.
         dash: of the lines.
     """
-    values = values.where(np.isfinite(values))
     for run_id in values.columns:
-        series = values[run_id].dropna()
+        series = values[run_id][np.isfinite(values[run_id])]
         axes.plot(series.index, series, color=colour, linestyle=dash, linewidth=0.4, alpha=0.5)
-        if run_id in excluded and len(series):
+        if run_id in ended and len(series):
             axes.plot(series.index[-1], series.iloc[-1], "x", color=colour, markersize=4)
-    kept = values[[run_id for run_id in values.columns if run_id not in excluded]]
-    kept = kept.dropna(how="all")
-    if kept.empty:
+
+
+def draw_mean(axes: Axes, values: pd.DataFrame, colour: str, dash: Dash) -> None:
+    """Mean and ± one sample standard deviation over runs of what is finite at each step."""
+    there = values.where(np.isfinite(values)).dropna(how="all")
+    if there.empty:
         return
-    mean, spread = kept.mean(axis=1), kept.std(axis=1, ddof=1)
+    mean, spread = there.mean(axis=1), there.std(axis=1, ddof=1)
     axes.plot(mean.index, mean, color=colour, linestyle=dash)
-    if kept.shape[1] > 1:
+    if there.shape[1] > 1:
         axes.fill_between(
             mean.index, mean - spread, mean + spread, color=colour, alpha=0.15, linewidth=0
         )

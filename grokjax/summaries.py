@@ -26,14 +26,16 @@ def before_after(
 
     Args:
         runs: the table of runs.
-        persistence: the table of persistence.
+        persistence: the table of persistence; rows of other runs are not read.
         column: one of its columns.
         cloud: which cloud.
 
     Returns:
         Columns ``run_id``, ``before`` and ``after``; runs without a row in the table are left out.
     """
-    table = persistence[persistence["cloud"] == cloud]
+    table = persistence[
+        (persistence["cloud"] == cloud) & persistence["run_id"].isin(runs["run_id"])
+    ]
     typical = runs.groupby(["model", "prime"])["generalisation_step"].transform("median")
     by_id = {run.run_id: run for run in runs.assign(typical=typical).itertuples(index=False)}
     rows = []
@@ -56,11 +58,15 @@ def optional_step(value: object) -> int | None:
 
 
 def outcomes(sweep: Sweep) -> pd.DataFrame:
-    """The table of runs with columns ``before`` and ``after``: H1 max of the embedding, or NaN."""
+    """The table of runs with columns ``before`` and ``after``: H1 max of the embedding.
+
+    NaN where it was not measured, and for runs that diverged or failed.
+    """
     runs = table_of_runs(sweep)
     if "persistence" not in sweep.tables():
         return runs.assign(before=np.nan, after=np.nan)
-    return runs.merge(before_after(runs, sweep.persistence), on="run_id", how="left")
+    whole = runs[~runs["status"].isin(("diverged", "failed"))]
+    return runs.merge(before_after(whole, sweep.persistence), on="run_id", how="left")
 
 
 def by_setting(runs: pd.DataFrame) -> pd.DataFrame:

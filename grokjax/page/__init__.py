@@ -8,12 +8,12 @@ from typing import Any
 _SCRIPTS = ("base.js", "plots.js", "overview.js", "curves.js", "run.js", "runs.js", "main.js")
 
 
-def render(payload: dict[str, Any], *, live: bool = False) -> str:
+def render(payload: dict[str, Any]) -> str:
     """The page's HTML.
 
     Args:
-        payload: as from ``payload.build``.
-        live: whether it is served by ``grokjax.serving`` and asks it for what is new.
+        payload: as from ``payload.build``; with ``live`` set, by ``grokjax.serving``, the page
+            asks where it comes from for what is new.
     """
     from plotly.offline import get_plotlyjs
 
@@ -23,7 +23,7 @@ def render(payload: dict[str, Any], *, live: bool = False) -> str:
         "style": (own / "page.css").read_text(encoding="utf-8"),
         "plotly": get_plotlyjs(),
         "script": "\n".join((own / name).read_text(encoding="utf-8") for name in _SCRIPTS),
-        "data": as_json(payload | {"live": live}),
+        "data": as_json(payload),
     }
     page = (own / "page.html").read_text(encoding="utf-8")
     before, *rest = page.split("{{")

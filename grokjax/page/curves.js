@@ -7,21 +7,22 @@ const TOGETHER = [
   ["accuracy by key frequencies", ["fourier/restricted_accuracy", "fourier/excluded_accuracy"]],
   ["loss by key frequencies", ["fourier/restricted_loss", "fourier/excluded_loss"]],
 ];
-const SHOWN_FIRST = /accuracy|^H1 max|^H1 total|local dimension/;
+const SHOWN_FIRST = /^accuracy|^H1 max \(embedding\)|^H1 total \(embedding\)|^local dimension \(.*_both\)/;
 
 const quantity = (key) => data.curves.quantities.find((own) => own.key === key);
 
-/** Figures that can be drawn: name → the quantities in it. */
-function figures() {
+/** Figures that some of the settings have values for: name → the quantities in it. */
+function figures(settings) {
   const made = new Map();
   const taken = new Set();
+  const there = (own) => own && settings.some((i) => row(own.mean, i).some((value) => value != null));
   for (const [name, keys] of TOGETHER) {
-    const found = keys.map(quantity).filter(Boolean);
+    const found = keys.map(quantity).filter(there);
     if (found.length) made.set(name, found);
     keys.forEach((key) => taken.add(key));
   }
   for (const own of data.curves.quantities) {
-    if (!taken.has(own.key)) made.set(own.label, [own]);
+    if (!taken.has(own.key) && there(own)) made.set(own.label, [own]);
   }
   return made;
 }
@@ -36,8 +37,9 @@ const curves = {
     $("panel").replaceChildren(...names.map((name, i) => element("option", { value: i }, name)));
     $("panel").value = String(panel);
     $("singles").checked = words.get("singles") === "1";
-    this.chosen ??= new Set([...figures().keys()].filter((name) => SHOWN_FIRST.test(name)));
-    this.members = range(data.settings.length).filter((i) => data.settings[i].panel === names[panel]);
+    const all = range(data.settings.length);
+    this.chosen ??= new Set([...figures(all).keys()].filter((name) => SHOWN_FIRST.test(name)));
+    this.members = all.filter((i) => data.settings[i].panel === names[panel]);
     this.hues = new Map(this.members.map((i, place) => [i, colours(this.members.length)[place]]));
     this.lines();
     this.quantities();
@@ -70,13 +72,13 @@ const curves = {
       this.draw();
     };
     $("quantities").replaceChildren(
-      ...[...figures().keys()].map((name) => this.checkbox(name, this.chosen.has(name), toggle(name))),
+      ...[...figures(this.members).keys()].map((name) => this.checkbox(name, this.chosen.has(name), toggle(name))),
     );
   },
 
   draw() {
     const visible = this.members.filter((i) => !this.hidden.has(data.settings[i].name));
-    const wanted = [...figures()].filter(([name]) => this.chosen.has(name));
+    const wanted = [...figures(this.members)].filter(([name]) => this.chosen.has(name));
     const places = wanted.map(([name, members]) => {
       const caption = members.length > 1 ? members.map((own, i) => `${own.label} (${["solid", "dashed", "dotted", "dash-dotted"][i]})`).join(", ") : name;
       const div = element("div", { class: "plot" });
@@ -132,7 +134,7 @@ const curves = {
       const ends = [change["xaxis.range[0]"], change["xaxis.range[1]"]];
       const back = change["xaxis.autorange"];
       if (ends[0] == null && !back) return;
-      const wanted = back ? [0, data.sweep.steps] : ends;
+      const wanted = back ? stepAxis().range : ends;
       for (const other of all) {
         const now = other.layout?.xaxis?.range;
         if (now && (now[0] !== wanted[0] || now[1] !== wanted[1])) {
@@ -159,7 +161,9 @@ const scaled = (values, log) =>
   log ? values.map((value) => (value == null ? null : 10 ** value)) : values;
 
 function line(x, y, colour, dash, width) {
-  return { type: "scatter", mode: "lines", x, y, line: { color: colour, dash, width }, hovertemplate: "%{y:.4g} at step %{x}<extra>%{fullData.name}</extra>" };
+  // A line needs two points: fewer are drawn as such.
+  const mode = known(y).length > 1 ? "lines" : "markers";
+  return { type: "scatter", mode, x, y, line: { color: colour, dash, width }, marker: { color: colour }, hovertemplate: "%{y:.4g} at step %{x}<extra>%{fullData.name}</extra>" };
 }
 
 /** Mean ± spread as filled shapes, one for each stretch without a gap. */

@@ -95,19 +95,15 @@ function setTheme(next) {
 
 // ---------------------------------------------------------------- news
 
-let version = null;
-
 /** Asks the server whether there is something new, and shows it without leaving the view. */
 async function ask() {
   let text = "";
   try {
     const state = await (await fetch("state.json", { cache: "no-store" })).json();
-    if (version != null && state.version !== version) {
-      const fresh = await (await fetch("data.json", { cache: "no-store" })).json();
-      data = { ...fresh, live: true };
+    if (state.version !== data.version) {
+      data = await (await fetch("data.json", { cache: "no-store" })).json();
       await route();
     }
-    version = state.version;
     text = state.message || `Live: as of ${data.written}.`;
   } catch {
     text = `The server has stopped; this is as of ${data.written}.`;

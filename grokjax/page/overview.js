@@ -1,6 +1,6 @@
 // The first view: what came out, by setting, and what was run.
 
-const MOST_ROWS = 60;
+const MOST_ROWS = 30;
 
 const overview = {
   show() {

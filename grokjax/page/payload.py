@@ -50,6 +50,7 @@ def build(sweep: Sweep, wanted: Sequence[str] = ()) -> dict[str, Any]:
         "runs": _runs(runs, settings, found),
         "curves": drawn,
         "details": shown,
+        "checkpoints": any((sweep.workdir / "checkpoints").glob("*/params/*")),
         "tables": _tables(sweep),
         "figures": sorted(path.name for path in (sweep.workdir / "figures").glob("*.svg")),
         "notes": [*_curve_notes(drawn, len(steps), len(runs)), *notes],

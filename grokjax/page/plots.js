@@ -50,7 +50,7 @@ function drawNothing(place, text) {
 }
 
 const stepAxis = (more = {}) =>
-  axis("step", { tickformat: "~s", range: [0, data.sweep.steps], ...more });
+  axis("step", { tickformat: "~s", range: [0, 1.01 * data.sweep.steps], ...more });
 
 /** Goes to a run's view when one of its points is clicked; `customdata` holds its index. */
 function leadToRun(place) {

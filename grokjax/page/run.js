@@ -32,8 +32,10 @@ const view = {
     const here = data.details[id];
     $("run-notice").hidden = true;
     if (here) return here;
-    let text = "Its embedding, diagrams and spectra are not on this page; " +
-      `python -m grokjax.report --workdir=${data.sweep.folder} --runs=${id} puts them there.`;
+    let text = data.checkpoints
+      ? "Its embedding, diagrams and spectra are not on this page; " +
+        `python -m grokjax.report --workdir=${data.sweep.folder} --runs=${id} puts them there.`
+      : "There is no checkpoint in the work directory, so only curves can be shown.";
     if (data.live) {
       try {
         const answer = await fetch(`runs/${encodeURIComponent(id)}.json`);
@@ -222,11 +224,16 @@ const view = {
 
   spectrum(own, i) {
     const shares = row(own.spectra, i);
+    if (!known(shares).length) {
+      $("spectrum-note").textContent = "";
+      drawNothing("spectrum", "not finite");
+      return "";
+    }
     const hue = colours(2);
     const k = own.frequencies[i];
-    const best = shares.map((share, j) => [share, j + 1]).filter(([share]) => share != null).sort((a, b) => b[0] - a[0]).slice(0, 3);
+    const best = shares.map((share, j) => [share, j + 1]).sort((a, b) => b[0] - a[0]).slice(0, 3);
     const words = best.map(([share, at]) => `k = ${at} (${percent(share)})`).join(", ");
-    $("spectrum-note").textContent = best.length ? `(an even share is ${percent(1 / shares.length)})` : "";
+    $("spectrum-note").textContent = `(an even share is ${percent(1 / shares.length)})`;
     const bars = {
       type: "bar",
       x: range(shares.length).map((j) => j + 1),
@@ -235,19 +242,22 @@ const view = {
       hovertemplate: "k = %{x}: %{y:.1%}<extra></extra>",
     };
     const y = axis("share of power", { range: [0, this.limits.share], tickformat: ".0%" });
-    draw("spectrum", [bars], layout(axis("frequency k"), y, { bargap: 0.15 }), `Spectrum of the embedding. Strongest: ${words || "none"}.`);
-    return words && `Strongest frequencies: ${words}.`;
+    draw("spectrum", [bars], layout(axis("frequency k"), y, { bargap: 0.15 }), `Spectrum of the embedding. Strongest: ${words}.`);
+    return `Strongest frequencies: ${words}.`;
   },
 
   bars(own, i) {
     const [births, deaths, h0] = [own.h1_births, own.h1_deaths, own.h0_deaths].map((one) => known(row(one, i)));
     const lengths = births.map((birth, j) => deaths[j] - birth);
     const longest = lengths.indexOf(Math.max(...lengths));
-    const words = !h0.length
-      ? "No bars: the cloud is not finite, or all of its points coincide."
-      : births.length
-        ? `${plural(births.length, "H1 bar")}, the longest ${number(lengths[longest])}, from ${number(births[longest])} to ${number(deaths[longest])}.`
-        : "No H1 bar.";
+    if (!h0.length) {
+      $("diagram-note").textContent = "";
+      for (const id of ["diagram", "barcode"]) drawNothing(id, "no bars");
+      return "No bars: the cloud is not finite, or all of its points coincide.";
+    }
+    const words = births.length
+      ? `${plural(births.length, "H1 bar")}, the longest ${number(lengths[longest])}, from ${number(births[longest])} to ${number(deaths[longest])}.`
+      : "No H1 bar.";
     $("diagram-note").textContent = births.length ? `(longest H1 bar ${number(lengths[longest])})` : "";
     const hue = colours(2);
     const ends = this.limits.bars;

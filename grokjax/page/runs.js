@@ -69,7 +69,7 @@ const table = {
     const columns = this.columns();
     const chosen = this.chosen();
     const shown = this.all ? chosen : chosen.slice(0, FIRST_ROWS);
-    const numeric = (name) => typeof known(data.runs[name])[0] === "number";
+    const numeric = (name) => typeof known(data.runs[name])[0] !== "string";
     const head = columns.map(([name, label]) => {
       const sorted = this.sort === name ? (this.down ? "descending" : "ascending") : null;
       const press = () => {
