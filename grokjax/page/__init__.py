@@ -5,7 +5,16 @@ import importlib.resources
 import json
 from typing import Any
 
-_SCRIPTS = ("base.js", "plots.js", "overview.js", "curves.js", "run.js", "runs.js", "main.js")
+_SCRIPTS = (
+    "base.js",
+    "plots.js",
+    "overview.js",
+    "curves.js",
+    "checkpoint.js",
+    "run.js",
+    "runs.js",
+    "main.js",
+)
 
 
 def render(payload: dict[str, Any]) -> str:

@@ -7,7 +7,8 @@ const TOGETHER = [
   ["accuracy by key frequencies", ["fourier/restricted_accuracy", "fourier/excluded_accuracy"]],
   ["loss by key frequencies", ["fourier/restricted_loss", "fourier/excluded_loss"]],
 ];
-const SHOWN_FIRST = /^accuracy|^H1 max \(embedding\)|^H1 total \(embedding\)|^local dimension \(.*_both\)/;
+const SHOWN_FIRST =
+  /^accuracy|^H1 max \(embedding\)|^H1 total \(embedding\)|^local dimension \(.*_both\)/;
 
 const quantity = (key) => data.curves.quantities.find((own) => own.key === key);
 
@@ -15,7 +16,8 @@ const quantity = (key) => data.curves.quantities.find((own) => own.key === key);
 function figures(settings) {
   const made = new Map();
   const taken = new Set();
-  const there = (own) => own && settings.some((i) => row(own.mean, i).some((value) => value != null));
+  const there = (own) =>
+    own && settings.some((i) => row(own.mean, i).some((value) => value != null));
   for (const [name, keys] of TOGETHER) {
     const found = keys.map(quantity).filter(there);
     if (found.length) made.set(name, found);
@@ -47,8 +49,14 @@ const curves = {
   },
 
   checkbox(label, checked, change, swatch) {
-    const box = element("input", { type: "checkbox", checked, change: (event) => change(event.target.checked) });
-    const colour = swatch && element("span", { class: "swatch", style: `background:${swatch}`, "aria-hidden": "true" });
+    const box = element("input", {
+      type: "checkbox",
+      checked,
+      change: (event) => change(event.target.checked),
+    });
+    const colour =
+      swatch &&
+      element("span", { class: "swatch", style: `background:${swatch}`, "aria-hidden": "true" });
     return element("label", {}, box, " ", colour, label);
   },
 
@@ -72,7 +80,9 @@ const curves = {
       this.draw();
     };
     $("quantities").replaceChildren(
-      ...[...figures(this.members).keys()].map((name) => this.checkbox(name, this.chosen.has(name), toggle(name))),
+      ...[...figures(this.members).keys()].map((name) =>
+        this.checkbox(name, this.chosen.has(name), toggle(name)),
+      ),
     );
   },
 
@@ -80,7 +90,12 @@ const curves = {
     const visible = this.members.filter((i) => !this.hidden.has(data.settings[i].name));
     const wanted = [...figures(this.members)].filter(([name]) => this.chosen.has(name));
     const places = wanted.map(([name, members]) => {
-      const caption = members.length > 1 ? members.map((own, i) => `${own.label} (${["solid", "dashed", "dotted", "dash-dotted"][i]})`).join(", ") : name;
+      const caption =
+        members.length > 1
+          ? members
+              .map((own, i) => `${own.label} (${["solid", "dashed", "dotted", "dash-dotted"][i]})`)
+              .join(", ")
+          : name;
       const div = element("div", { class: "plot" });
       return [div, element("figure", {}, element("figcaption", {}, caption), div)];
     });
@@ -101,10 +116,14 @@ const curves = {
       for (const i of visible) {
         const mean = row(own.mean, i);
         const colour = this.hues.get(i);
-        const label = members.length > 1 ? `${data.settings[i].line} ${own.label}` : data.settings[i].line;
+        const label =
+          members.length > 1 ? `${data.settings[i].line} ${own.label}` : data.settings[i].line;
         if (k === 0) traces.push(...band(steps, mean, row(own.spread, i), colour, own.log));
         if ($("singles").checked) traces.push(...this.singles(own, i, colour, DASHES[k]));
-        traces.push({ ...line(steps, scaled(mean, own.log), colour, DASHES[k], 2), name: label || data.settings[i].panel });
+        traces.push({
+          ...line(steps, scaled(mean, own.log), colour, DASHES[k], 2),
+          name: label || data.settings[i].panel,
+        });
       }
     });
     const y = axis("", { type: members[0].log ? "log" : "linear", exponentformat: "power" });
@@ -119,12 +138,19 @@ const curves = {
       .filter((run) => run.setting === setting && places.has(run.index))
       .flatMap((run) => {
         const values = scaled(row(own.runs, places.get(run.index)), own.log);
-        const thin = { ...line(data.curves.steps, values, colour, dash, 0.8), opacity: 0.6, name: run.run_id };
+        const thin = {
+          ...line(data.curves.steps, values, colour, dash, 0.8),
+          opacity: 0.6,
+          name: run.run_id,
+        };
         const last = values.findLastIndex((value) => value != null);
         if (!hasEnded(run) || last < 0) return [thin];
         const cross = { symbol: "x", size: 8, color: colour };
         const end = { x: [data.curves.steps[last]], y: [values[last]], marker: cross };
-        return [thin, { type: "scatter", mode: "markers", ...end, name: `${run.run_id} ${run.status}` }];
+        return [
+          thin,
+          { type: "scatter", mode: "markers", ...end, name: `${run.run_id} ${run.status}` },
+        ];
       });
   },
 
@@ -163,7 +189,15 @@ const scaled = (values, log) =>
 function line(x, y, colour, dash, width) {
   // A line needs two points: fewer are drawn as such.
   const mode = known(y).length > 1 ? "lines" : "markers";
-  return { type: "scatter", mode, x, y, line: { color: colour, dash, width }, marker: { color: colour }, hovertemplate: "%{y:.4g} at step %{x}<extra>%{fullData.name}</extra>" };
+  return {
+    type: "scatter",
+    mode,
+    x,
+    y,
+    line: { color: colour, dash, width },
+    marker: { color: colour },
+    hovertemplate: "%{y:.4g} at step %{x}<extra>%{fullData.name}</extra>",
+  };
 }
 
 /** Mean ± spread as filled shapes, one for each stretch without a gap. */
@@ -172,7 +206,8 @@ function band(steps, mean, spread, colour, log) {
   let stretch = [];
   const close = () => {
     if (stretch.length > 1) {
-      const side = (sign) => stretch.map((i) => (log ? 10 ** (mean[i] + sign * spread[i]) : mean[i] + sign * spread[i]));
+      const side = (sign) =>
+        stretch.map((i) => (log ? 10 ** (mean[i] + sign * spread[i]) : mean[i] + sign * spread[i]));
       shapes.push({
         type: "scatter",
         mode: "lines",

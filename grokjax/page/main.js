@@ -47,37 +47,63 @@ function showData() {
   const size = (n) => (n < 1e6 ? `${number(Math.ceil(n / 1e3))} kB` : `${number(n / 1e6)} MB`);
   const rows = data.tables.map((own) => {
     const file = `../results/${own.name}.parquet`;
-    const text = own.csv == null
-      ? "too large for this page"
-      : element("button", { type: "button", click: () => download(`${own.name}.csv`, own.csv) }, `${own.name}.csv`);
+    const text =
+      own.csv == null
+        ? "too large for this page"
+        : element(
+            "button",
+            { type: "button", click: () => download(`${own.name}.csv`, own.csv) },
+            `${own.name}.csv`,
+          );
     return element(
       "tr",
       {},
       element("th", { scope: "row" }, own.name),
       element("td", { class: "number" }, number(own.rows)),
       element("td", { class: "number" }, size(own.bytes)),
-      element("td", {}, element("a", { href: file, download: `${own.name}.parquet` }, `${own.name}.parquet`)),
+      element(
+        "td",
+        {},
+        element("a", { href: file, download: `${own.name}.parquet` }, `${own.name}.parquet`),
+      ),
       element("td", {}, text),
     );
   });
   const head = ["table", "rows", "size", "file", "as text"].map((name, i) =>
     element("th", { scope: "col", class: i === 1 || i === 2 ? "number" : null }, name),
   );
-  $("tables").replaceChildren(element("thead", {}, element("tr", {}, ...head)), element("tbody", {}, ...rows));
+  $("tables").replaceChildren(
+    element("thead", {}, element("tr", {}, ...head)),
+    element("tbody", {}, ...rows),
+  );
   $("figures").replaceChildren(
-    ...data.figures.map((name) => element("li", {}, element("a", { href: `../figures/${name}` }, name))),
+    ...data.figures.map((name) =>
+      element("li", {}, element("a", { href: `../figures/${name}` }, name)),
+    ),
   );
   $("folder").textContent = JSON.stringify(data.sweep.folder);
 }
 
 function downloadSettings() {
   const names = Object.keys(data.settings[0]);
-  download("settings.csv", csv(names, data.settings.map((own) => names.map((name) => own[name]))));
+  download(
+    "settings.csv",
+    csv(
+      names,
+      data.settings.map((own) => names.map((name) => own[name])),
+    ),
+  );
 }
 
 function downloadRuns() {
   const names = Object.keys(data.runs);
-  download("runs-in-filter.csv", csv(names, table.chosen().map((run) => names.map((name) => run[name]))));
+  download(
+    "runs-in-filter.csv",
+    csv(
+      names,
+      table.chosen().map((run) => names.map((name) => run[name])),
+    ),
+  );
 }
 
 // ---------------------------------------------------------------- theme
@@ -87,7 +113,8 @@ let wish = "automatic";
 
 function setTheme(next) {
   wish = next;
-  const dark = wish === "dark" || (wish === "automatic" && matchMedia("(prefers-color-scheme: dark)").matches);
+  const dark =
+    wish === "dark" || (wish === "automatic" && matchMedia("(prefers-color-scheme: dark)").matches);
   theme = dark ? "dark" : "light";
   document.documentElement.dataset.theme = theme;
   $("theme").textContent = `Theme: ${wish}`;
@@ -124,13 +151,18 @@ matchMedia("(prefers-color-scheme: dark)").addEventListener("change", () => {
   route();
 });
 addEventListener("hashchange", route);
-$("panel").addEventListener("change", (event) => go("curves", { panel: event.target.value, singles: $("singles").checked ? 1 : null }));
+$("panel").addEventListener("change", (event) =>
+  go("curves", { panel: event.target.value, singles: $("singles").checked ? 1 : null }),
+);
 $("singles").addEventListener("change", () => {
   keep("curves", { panel: $("panel").value, singles: $("singles").checked ? 1 : null });
   curves.draw();
 });
 $("which").addEventListener("change", (event) => go("run", { id: event.target.value }));
-for (const [id, by] of [["previous", -1], ["next", 1]]) {
+for (const [id, by] of [
+  ["previous", -1],
+  ["next", 1],
+]) {
   $(id).addEventListener("click", () => {
     const all = runs();
     go("run", { id: all[(view.run.index + by + all.length) % all.length].run_id });

@@ -40,7 +40,11 @@ const overview = {
       ];
       if (measured) {
         const ratio = own.before_mean ? own.after_mean / own.before_mean : null;
-        numbers.push(spread("before"), spread("after"), own.after_mean == null ? "–" : number(ratio));
+        numbers.push(
+          spread("before"),
+          spread("after"),
+          own.after_mean == null ? "–" : number(ratio),
+        );
       }
       numbers.push(...statuses.map((name) => number(own[name])));
       return element(
@@ -95,19 +99,29 @@ const overview = {
       customdata: shown.map((run) => run.index),
       text: shown.map((run) => `${run.run_id}<br>${run.status}`),
       hovertemplate: "%{text}<extra></extra>",
-      marker: { size: 9, symbol: shown.map(mark), color: shown.map((run) => hue[hasEnded(run) ? 1 : 0]), opacity: 0.75 },
+      marker: {
+        size: 9,
+        symbol: shown.map(mark),
+        color: shown.map((run) => hue[hasEnded(run) ? 1 : 0]),
+        opacity: 0.75,
+      },
     };
     const n = $("when").clientWidth > 420 ? 4 : 2; // narrow: the last would run into "never"
     const ticks = range(n === 4 ? 5 : 2).map((i) => (i * data.sweep.steps) / n);
     const x = axis(`step${only}`, {
       range: [-0.03 * never, 1.06 * never],
       tickvals: [...ticks, never],
-      ticktext: [...ticks.map((step) => (step >= 1000 ? `${+(step / 1000).toFixed(2)}k` : String(step))), "never"],
+      ticktext: [
+        ...ticks.map((step) => (step >= 1000 ? `${+(step / 1000).toFixed(2)}k` : String(step))),
+        "never",
+      ],
     });
     const grown = known(shown.map((run) => run.generalisation_step));
     const text =
       `Step at which each run generalised, a row a setting. ${grown.length} of ${shown.length} ` +
-      (grown.length ? `did, from step ${number(Math.min(...grown))} to ${number(Math.max(...grown))}.` : "did.");
+      (grown.length
+        ? `did, from step ${number(Math.min(...grown))} to ${number(Math.max(...grown))}.`
+        : "did.");
     draw("when", [trace], layout(x, y), `${text} Crosses diverged or failed.`);
     leadToRun("when");
   },
@@ -132,10 +146,7 @@ const overview = {
       marker: { size: 8, symbol, color: colour, opacity: 0.8 },
     });
     const top = Math.max(...known(shown.flatMap((run) => [run.before, run.after])));
-    const traces = [
-      dots("before", "circle-open", hue[0]),
-      dots("after", "diamond", hue[1]),
-    ];
+    const traces = [dots("before", "circle-open", hue[0]), dots("after", "diamond", hue[1])];
     const x = axis(`H1 max: ○ before, ◆ after${only}`, { range: [0, 1.08 * top] });
     const text =
       "H1 max of the embedding of each run before and after generalisation, a row a setting; " +
@@ -153,23 +164,55 @@ const overview = {
       return `${name} (${sizes.map(([key, value]) => `${key} ${value}`).join(", ")})`;
     });
     const facts = [
-      ...Object.entries(own.axes).map(([name, values]) => [name.replaceAll("_", " "), values.join(", ")]),
+      ...Object.entries(own.axes).map(([name, values]) => [
+        name.replaceAll("_", " "),
+        values.join(", "),
+      ]),
       ["steps", `${number(own.steps)}, a checkpoint every ${number(own.checkpoint_every)}`],
       ["batch size", number(own.train.batch_size)],
       ["models", models.join("; ")],
-      ["measured", `${own.options.diagnostics.join(", ") || "nothing"}; clouds ${own.options.clouds.join(", ")}, normalised: ${own.options.cloud_normalisation}; engine ${own.options.ph_engine}`],
-      ["started", own.starts.length > 1 ? `${start.time}; last resumed ${last.time} (${own.starts.length} starts)` : start.time],
-      ["device", tally(last.devices ?? []) + (last.cpu_count ? `, ${last.cpu_count} CPU cores` : "")],
+      [
+        "measured",
+        `${own.options.diagnostics.join(", ") || "nothing"}; clouds ${own.options.clouds.join(", ")}, normalised: ${own.options.cloud_normalisation}; engine ${own.options.ph_engine}`,
+      ],
+      [
+        "started",
+        own.starts.length > 1
+          ? `${start.time}; last resumed ${last.time} (${own.starts.length} starts)`
+          : start.time,
+      ],
+      [
+        "device",
+        tally(last.devices ?? []) + (last.cpu_count ? `, ${last.cpu_count} CPU cores` : ""),
+      ],
       ["platform", last.platform],
-      ["grokjax", [last.grokjax, last.commit?.slice(0, 12) + (last.commit?.endsWith("+changes") ? " with changes" : "")].filter(Boolean).join(", ")],
-      ["versions", [`Python ${last.python}`, ...Object.entries(last.packages ?? {}).map(([name, version]) => `${name} ${version}`)].join(", ")],
+      [
+        "grokjax",
+        [
+          last.grokjax,
+          last.commit?.slice(0, 12) + (last.commit?.endsWith("+changes") ? " with changes" : ""),
+        ]
+          .filter(Boolean)
+          .join(", "),
+      ],
+      [
+        "versions",
+        [
+          `Python ${last.python}`,
+          ...Object.entries(last.packages ?? {}).map(([name, version]) => `${name} ${version}`),
+        ].join(", "),
+      ],
     ];
     $("provenance").replaceChildren(
       ...facts
         .filter(([, value]) => value)
-        .map(([name, value]) => element("div", {}, element("dt", {}, name), element("dd", {}, value))),
+        .map(([name, value]) =>
+          element("div", {}, element("dt", {}, name), element("dd", {}, value)),
+        ),
     );
-    const words = own.command.split(" --").map((word, i) => element("span", {}, i ? `--${word}` : word));
+    const words = own.command
+      .split(" --")
+      .map((word, i) => element("span", {}, i ? `--${word}` : word));
     $("command").replaceChildren(...words.flatMap((word) => [word, " "]));
   },
 };

@@ -178,9 +178,12 @@ def _details(
     snapshots = Snapshots(sweep.workdir, sweep.config)
     specs = {run.run_id: run for run in sweep.config.runs}
     grown = runs.set_index("run_id")["generalisation_step"]
+    saved = "diagrams" in sweep.tables()
 
     def candidate(run_id: str) -> Candidate | None:
-        steps = snapshots.steps(run_id)
+        steps: Sequence[int] = snapshots.steps(run_id)
+        if not steps and saved:
+            steps = sweep.config.train.checkpoint_steps
         if not steps:
             return None
         at = summaries.optional_step(grown[run_id])
@@ -193,6 +196,9 @@ def _details(
 
     chosen = choose(settings, runs, candidate, _DETAILS_BYTES, wanted)
     shown = details.payloads(snapshots, specs, chosen)
+    if saved and len(shown) < len(chosen):
+        without = {run_id: own for run_id, own in chosen.items() if run_id not in shown}
+        shown |= dict(details.saved_diagrams(sweep.workdir, without))
     every = len(sweep.config.train.checkpoint_steps)
     n_most = max((len(own) for own in chosen.values()), default=0)
     notes = [f"Left out: {message}" for message in snapshots.unreadable[:5]]

@@ -1,7 +1,12 @@
 // All runs as a table: sorted by its headers, filtered by words and comparisons.
 
 const FIRST_ROWS = 200;
-const ALIASES = { generalised: "generalisation_step", memorised: "memorisation_step", accuracy: "last_test_accuracy", p: "prime" };
+const ALIASES = {
+  generalised: "generalisation_step",
+  memorised: "memorisation_step",
+  accuracy: "last_test_accuracy",
+  p: "prime",
+};
 
 const table = {
   sort: "setting",
@@ -9,7 +14,14 @@ const table = {
   all: false,
 
   columns() {
-    const varying = ["prime", "train_fraction", "label_permutation", "weight_decay", "learning_rate", "init_scale"];
+    const varying = [
+      "prime",
+      "train_fraction",
+      "label_permutation",
+      "weight_decay",
+      "learning_rate",
+      "init_scale",
+    ];
     const differs = (name) => new Set(data.runs[name]).size > 1;
     return [
       ["run_id", "run"],
@@ -27,7 +39,9 @@ const table = {
   show(words) {
     $("filter").value = words.get("filter") ?? "";
     const statuses = ["", "done", "running", "diverged", "failed"];
-    $("status-filter").replaceChildren(...statuses.map((name) => element("option", { value: name }, name || "any")));
+    $("status-filter").replaceChildren(
+      ...statuses.map((name) => element("option", { value: name }, name || "any")),
+    );
     $("status-filter").value = words.get("status") ?? "";
     this.setting = Number(words.get("setting")) || null;
     this.sort = words.get("sort") ?? "setting";
@@ -80,19 +94,37 @@ const table = {
         $("runs-table").querySelector(`[data-column="${name}"]`).focus();
       };
       const arrow = sorted ? (this.down ? " ▼" : " ▲") : "";
-      const button = element("button", { type: "button", "data-column": name, click: press }, label + arrow);
-      return element("th", { scope: "col", "aria-sort": sorted, class: numeric(name) ? "number" : null }, button);
+      const button = element(
+        "button",
+        { type: "button", "data-column": name, click: press },
+        label + arrow,
+      );
+      return element(
+        "th",
+        { scope: "col", "aria-sort": sorted, class: numeric(name) ? "number" : null },
+        button,
+      );
     });
     const body = shown.map((run) => {
       const cells = columns.map(([name]) => {
-        if (name !== "run_id") return element("td", { class: numeric(name) ? "number" : null }, number(run[name]));
-        const link = element("a", { href: `#run?id=${encodeURIComponent(run.run_id)}` }, run.run_id);
+        if (name !== "run_id")
+          return element("td", { class: numeric(name) ? "number" : null }, number(run[name]));
+        const link = element(
+          "a",
+          { href: `#run?id=${encodeURIComponent(run.run_id)}` },
+          run.run_id,
+        );
         return element("th", { scope: "row" }, link);
       });
       return element("tr", { class: hasEnded(run) ? "ended" : null }, ...cells);
     });
-    $("runs-table").replaceChildren(element("thead", {}, element("tr", {}, ...head)), element("tbody", {}, ...body));
-    const only = this.setting ? ` of setting ${this.setting}: ${data.settings[this.setting - 1]?.name}` : "";
+    $("runs-table").replaceChildren(
+      element("thead", {}, element("tr", {}, ...head)),
+      element("tbody", {}, ...body),
+    );
+    const only = this.setting
+      ? ` of setting ${this.setting}: ${data.settings[this.setting - 1]?.name}`
+      : "";
     $("count").textContent = `${number(chosen.length)} of ${plural(runs().length, "run")}${only}`;
     $("more").hidden = shown.length === chosen.length;
     $("more").textContent = `Show all ${number(chosen.length)}`;
@@ -110,6 +142,13 @@ function test(word) {
   const [, , sign, text] = found;
   if (sign === "=" && /^(none|never)$/i.test(text)) return (run) => run[name] == null;
   const wanted = text.trim() !== "" && Number.isFinite(Number(text)) ? Number(text) : text;
-  const compare = { "<": (a) => a < wanted, ">": (a) => a > wanted, "<=": (a) => a <= wanted, ">=": (a) => a >= wanted, "=": (a) => a === wanted };
-  return (run) => run[name] != null && typeof run[name] === typeof wanted && compare[sign](run[name]);
+  const compare = {
+    "<": (a) => a < wanted,
+    ">": (a) => a > wanted,
+    "<=": (a) => a <= wanted,
+    ">=": (a) => a >= wanted,
+    "=": (a) => a === wanted,
+  };
+  return (run) =>
+    run[name] != null && typeof run[name] === typeof wanted && compare[sign](run[name]);
 }
