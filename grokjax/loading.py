@@ -1,12 +1,12 @@
 """Reading a work directory from Python: tables as frames, checkpoints as arrays."""
 
+import itertools
 import os
 import pathlib
-from typing import Any
 
 import numpy as np
 import pandas as pd
-from numpy.typing import NDArray
+from numpy.typing import ArrayLike, NDArray
 
 from grokjax import analysis, clouds, diagnostics, models, workdir
 from grokjax.checkpoints import Reader
@@ -92,6 +92,40 @@ class Sweep:
             self.cloud(run_id, step, cloud), max_dimension=1, engine=engine
         )
 
+    def diagram_distances(
+        self,
+        run_id: str,
+        cloud: str = clouds.EMBEDDING,
+        degree: int = 1,
+        metric: str = "bottleneck",
+    ) -> pd.DataFrame:
+        """How far a run's diagrams move from checkpoint to checkpoint.
+
+        Returns:
+            A row a checkpoint but the first: ``step`` and ``distance``, from the checkpoint before,
+            as ``diagnostics.persistence.distance`` gives it.
+        """
+        steps = self.steps(run_id)
+        diagrams = [self.diagram(run_id, step, cloud)[degree] for step in steps]
+        distance = diagnostics.get("persistence").distance
+        moved = [distance(a, b, metric) for a, b in itertools.pairwise(diagrams)]
+        return pd.DataFrame({"step": steps[1:], "distance": np.array(moved, np.float64)})
+
+    def betti_curves(
+        self,
+        run_id: str,
+        thresholds: ArrayLike,
+        cloud: str = clouds.EMBEDDING,
+        degree: int = 1,
+    ) -> pd.DataFrame:
+        """Betti numbers of a run's clouds: a row a checkpoint (index), a column a threshold."""
+        curve = diagnostics.get("persistence").betti_curve
+        steps = self.steps(run_id)
+        values = [curve(self.diagram(run_id, step, cloud)[degree], thresholds) for step in steps]
+        return pd.DataFrame(
+            values, index=pd.Index(steps, name="step"), columns=list(np.asarray(thresholds))
+        )
+
     def view(self, run_id: str, step: int) -> RunView:
         """The run at a checkpoint as diagnostics see it: clouds, logits, neurons, labels."""
         run = self._runs[run_id]
@@ -118,8 +152,3 @@ def _known_tables() -> dict[str, Table]:
         for name in diagnostics.names()
         for key, table in diagnostics.get(name).TABLES.items()
     }
-
-
-def describe(config: workdir.SweepConfig) -> dict[str, Any]:
-    """The grid's axes that take more than one value, by RunSpec field."""
-    return {field: values for field, values in config.axes.items() if len(values) > 1}

@@ -3,6 +3,8 @@
 import json
 import os
 import pathlib
+import re
+import shutil
 import signal
 import subprocess
 import sys
@@ -117,9 +119,68 @@ def test_the_metrics_are_those_of_the_checkpoint(finished):
     assert right[~view.train_mask].mean() == pytest.approx(row["test_accuracy"])
 
 
+def test_diagrams_along_a_run(finished):
+    loaded = grokjax.load(finished)
+    run_id = loaded.runs["run_id"][0]
+    persistence = grokjax.diagnostics.persistence
+    first, second = (loaded.diagram(run_id, step)[0] for step in (0, 10))
+    moved = loaded.diagram_distances(run_id, degree=0, metric="wasserstein")
+    assert list(moved["step"]) == [10, 20, 30, 40]
+    assert moved["distance"][0] == persistence.distance(first, second, "wasserstein") > 0
+    betti = loaded.betti_curves(run_id, [0.0, 10.0], degree=0)
+    assert betti.index.tolist() == [0, 10, 20, 30, 40]
+    assert betti[0.0].tolist() == [11] * 5  # every point by itself
+    assert betti[10.0].tolist() == [1] * 5  # all in one
+
+
+def test_the_readmes_own_diagnostic_works_and_touches_no_other_table(
+    finished, tmp_path, monkeypatch
+):
+    readme = (pathlib.Path(__file__).parent.parent / "README.md").read_text()
+    code = re.search(r"```python\n# grokjax/diagnostics/radius.py\n(.*?)```", readme, re.DOTALL)[1]
+    (tmp_path / "extra").mkdir()
+    (tmp_path / "extra" / "radius.py").write_text(code)
+    paths = [*grokjax.diagnostics.__path__, str(tmp_path / "extra")]
+    monkeypatch.setattr(grokjax.diagnostics, "__path__", paths)
+    copy = tmp_path / "w"
+    shutil.copytree(finished, copy)
+    before = {p.name: p.read_bytes() for p in (copy / "results").glob("*.parquet")}
+    assert call(analyze.main, f"--workdir={copy}", "--diagnostics=radius") == 0
+    monkeypatch.delitem(sys.modules, "grokjax.diagnostics.radius")
+    radius = pd.read_parquet(copy / "results" / "radius.parquet")
+    assert len(radius) == 4 * 5
+    embedding = grokjax.load(copy).checkpoint(radius["run_id"][6], int(radius["step"][6]))
+    norms = np.linalg.norm(embedding["embed"]["embedding"], axis=1)
+    assert radius["mean"][6] == pytest.approx(norms.mean(), rel=1e-5)
+    for name, content in before.items():
+        assert (copy / "results" / name).read_bytes() == content
+
+
+def test_every_lens_fills_its_tables(tmp_path):
+    workdir = tmp_path / "w"
+    lenses = [
+        "--diagnostics=persistence,fourier,dimension",
+        "--clouds=all",
+        "--models=transformer,mlp",
+    ]
+    small = ["--cloud_points=40", "--lid_points=50", "--lid_neighbors=8", "--seeds=1", "--steps=10"]
+    assert call(sweep.main, *GRID, *lenses, *small, f"--workdir={workdir}") == 0
+    found = tables(workdir)
+    assert {"fourier", "spectra", "dimension", "persistence"} <= found.keys()
+    clouds_of = found["persistence"].groupby("run_id", sort=False)["cloud"].unique()
+    for run_id, names in clouds_of.items():
+        layer = "layer1" if run_id.startswith("transformer") else "hidden1"
+        assert sorted(names) == sorted(["embedding", layer])
+    assert len(found["fourier"]) == 4 * 2
+    hidden = found["dimension"].query("cloud != 'embedding'")
+    assert set(hidden["n_points"]) == {40, 50}
+    for name in ("fourier", "spectra", "dimension", "persistence"):
+        assert np.isfinite(found[name].select_dtypes("number").to_numpy(float)).all(), name
+
+
 def test_the_other_engine_gives_the_same_table(finished, tmp_path):
     copy = tmp_path / "w"
-    subprocess.run(["cp", "-r", finished, copy], check=True)
+    shutil.copytree(finished, copy)
     assert call(analyze.main, f"--workdir={copy}", "--ph_engine=giotto", "--ph_threads=1") == 0
     ours, theirs = (pd.read_parquet(w / "results/persistence.parquet") for w in (copy, finished))
     assert set(ours["engine"]) == {"giotto"}
@@ -195,6 +256,7 @@ def test_a_diverging_run_is_recorded_and_reported(tmp_path):
         ("--steps=1001", "--steps=1001: must be a multiple of --checkpoint_every=10"),
         ("--steps=many", "--steps=many"),
         ("--clouds=layer7", "--clouds=layer7: there is no cloud 'layer7'"),
+        ("--diagnostics=dimension", "--lid_neighbors=64: the cloud 'embedding' of run"),
         ("--diagnostics=magic", "--diagnostics=magic: each must be one of"),
         ("--ph_engine=ripser", "--ph_engine=ripser: must be one of redzed, giotto"),
         ("--ph_verify=2", "--ph_verify=2"),
