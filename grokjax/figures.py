@@ -24,7 +24,7 @@ COLUMN, PAGE = 3.35, 6.9
 MOST_PANELS = 12
 MOST_RUNS = 200
 
-_DIVERGED = "ended early (diverged or failed), not in the mean"
+_ENDED = "ended early (diverged or failed), not in the mean"
 
 
 def save(figure: Figure, path: str | os.PathLike[str], suffix: str = "") -> None:
@@ -151,7 +151,8 @@ def curves(
         if notes:
             figure.suptitle("; ".join(notes), fontsize=8)
         names = [labels.COLUMNS.get(column, column) for column in columns]
-        panels.line_legend(figure, colours, names, _DIVERGED if excluded else "")
+        handles = panels.line_handles(colours, names, _ENDED if excluded else "")
+        panels.legend_below(figure, handles)
     return figure
 
 
@@ -194,7 +195,7 @@ def persistence_diagrams(
             panels.draw_diagram(axes, degrees, limits)
             axes.set_title(f"step {step:,}")
         row[0].set_ylabel("death")
-        figure.legend(handles=panels.degree_handles(), loc="outside lower center", ncols=3)
+        panels.legend_below(figure, panels.degree_handles())
     return figure
 
 
@@ -267,7 +268,7 @@ def birth(
             panels.draw_diagram(lower, diagrams[step], limits)
         rows[1][0].set_ylabel("death")
         panels.residue_bar(figure, rows[0], len(np.asarray(cloud)), frequency)
-        figure.legend(handles=panels.degree_handles(), loc="outside lower center", ncols=3)
+        panels.legend_below(figure, panels.degree_handles())
         if title:
             figure.suptitle(title, fontsize=8)
     return figure

@@ -124,16 +124,24 @@ def curve_panels(count: int, width: float, ylabel: str) -> tuple[Figure, list[Ax
     return figure, panels[:count]
 
 
-def line_legend(
-    figure: Figure, lines: Mapping[str, str], columns: Sequence[str], excluded: str
-) -> None:
-    """A legend below the panels, in as many columns as fit.
+def legend_below(figure: Figure, handles: Sequence[Line2D]) -> None:
+    """A legend below the panels, in as many columns as fit; nothing where there are no entries."""
+    if handles:
+        longest = max(len(str(handle.get_label())) for handle in handles)
+        # About 0.055 inches a character and 0.5 for the line beside it.
+        per_row = max(1, int(figure.get_figwidth() / (0.055 * longest + 0.5)))
+        figure.legend(
+            handles=list(handles), loc="outside lower center", ncols=min(per_row, len(handles))
+        )
+
+
+def line_handles(lines: Mapping[str, str], columns: Sequence[str], ended: str) -> list[Line2D]:
+    """Legend entries of curves.
 
     Args:
-        figure: where.
         lines: label → colour; an empty label needs no entry.
         columns: what the dashes stand for; one needs no entry.
-        excluded: what the crosses stand for; empty if there are none.
+        ended: what the crosses stand for; empty if there are none.
     """
     handles = [Line2D([], [], color=colour, label=line) for line, colour in lines.items() if line]
     if len(columns) > 1:
@@ -141,13 +149,9 @@ def line_legend(
             Line2D([], [], color="0.3", linestyle=dash, label=name)
             for name, dash in zip(columns, DASHES, strict=False)
         ]
-    if excluded:
-        handles.append(Line2D([], [], color="0.3", marker="x", ls="", ms=4, label=excluded))
-    if handles:
-        longest = max(len(str(handle.get_label())) for handle in handles)
-        # About 0.055 inches a character and 0.5 for the line beside it.
-        per_row = max(1, int(figure.get_figwidth() / (0.055 * longest + 0.5)))
-        figure.legend(handles=handles, loc="outside lower center", ncols=min(per_row, len(handles)))
+    if ended:
+        handles.append(Line2D([], [], color="0.3", marker="x", ls="", ms=4, label=ended))
+    return handles
 
 
 def draw_two_scales(

@@ -1,0 +1,84 @@
+import numpy as np
+import pytest
+
+from grokjax import planes
+
+
+def circle(n, k, d=16, seed=0):
+    """n residues on a circle in d dimensions, in the order of a wave of frequency k."""
+    directions, _ = np.linalg.qr(np.random.default_rng(seed).normal(size=(d, 2)))
+    angle = 2 * np.pi * k * np.arange(n) / n
+    return 3 + np.stack([np.cos(angle), np.sin(angle)], axis=1) @ directions.T
+
+
+def test_principal_plane_keeps_the_distances_of_a_flat_cloud():
+    cloud = circle(31, 4)
+    plane, shares = planes.principal_plane(cloud)
+    gaps = np.linalg.norm(cloud[:, None] - cloud, axis=-1)
+    np.testing.assert_allclose(np.linalg.norm(plane[:, None] - plane, axis=-1), gaps, atol=1e-12)
+    np.testing.assert_allclose(shares, [0.5, 0.5], atol=1e-12)
+
+
+def test_principal_plane_is_of_largest_variance():
+    cloud = np.random.default_rng(1).normal(size=(40, 5)) * [1, 7, 2, 5, 3]
+    plane, shares = planes.principal_plane(cloud)
+    values = np.linalg.eigvalsh(np.cov(cloud.T))[::-1]
+    np.testing.assert_allclose(plane.var(axis=0, ddof=1), values[:2])
+    np.testing.assert_allclose(shares, values[:2] / values.sum())
+
+
+def test_signs_follow_another_time():
+    cloud = np.random.default_rng(2).normal(size=(20, 6)) * [6, 5, 1, 1, 1, 1]
+    plane, _ = planes.principal_plane(cloud)
+    for signs in ([1, -1], [-1, 1], [-1, -1]):
+        again, _ = planes.principal_plane(cloud, like=plane * signs)
+        np.testing.assert_allclose(again, plane * signs)
+
+
+@pytest.mark.parametrize("bad", [np.nan, np.inf])
+def test_what_is_not_finite_has_no_plane(bad):
+    cloud = circle(11, 1)
+    cloud[3, 2] = bad
+    plane, shares = planes.principal_plane(cloud)
+    assert np.isnan(plane).all() and np.isnan(shares).all()
+    assert np.isnan(planes.fourier_plane(cloud, 1)).all()
+    assert planes.strongest_frequency(cloud) == 0
+
+
+def test_points_that_coincide_and_clouds_of_one_dimension_have_planes():
+    plane, shares = planes.principal_plane(np.ones((5, 3)))
+    assert not plane.any() and np.isnan(shares).all()
+    plane, shares = planes.principal_plane(np.arange(4.0)[:, None])
+    np.testing.assert_allclose(np.abs(plane), [[1.5, 0], [0.5, 0], [0.5, 0], [1.5, 0]])
+    np.testing.assert_allclose(shares, [1, 0])
+    assert planes.strongest_frequency(np.ones((5, 3))) == 0
+
+
+@pytest.mark.parametrize("k", [1, 4, 15])
+def test_fourier_plane_puts_residues_at_the_angle_of_their_wave(k):
+    plane = planes.fourier_plane(circle(31, k), k)
+    angle = 2 * np.pi * k * np.arange(31) / 31
+    np.testing.assert_allclose(plane, np.stack([np.cos(angle), np.sin(angle)], axis=1), atol=1e-12)
+    assert planes.strongest_frequency(circle(31, k)) == k
+
+
+def test_the_plane_of_a_wave_shows_none_of_another():
+    def wave(k):
+        return np.stack([trig(2 * np.pi * k * np.arange(31) / 31) for trig in (np.cos, np.sin)]).T
+
+    both = np.concatenate([3 * wave(4), wave(9)], axis=1)
+    np.testing.assert_allclose(planes.fourier_plane(both, 9), wave(9), atol=1e-12)
+    assert planes.strongest_frequency(both) == 4
+
+
+def test_neighbours_are_a_wavelength_apart():
+    order = planes.neighbours_order(31, 4)
+    assert sorted(order) == list(range(31))
+    assert ((4 * (order - np.roll(order, 1))) % 31 == 1).all()
+    assert (planes.neighbours_order(12, 4) == np.arange(12)).all()
+
+
+def test_residues_are_read_in_the_order_of_the_operation():
+    assert (planes.reading_order(7, "add") == np.arange(7)).all()
+    assert planes.reading_order(7, "multiply").tolist() == [1, 3, 2, 6, 4, 5]
+    assert (planes.reading_order(7, "something new") == np.arange(7)).all()
