@@ -109,7 +109,7 @@ def curve_panels(count: int, width: float, ylabel: str) -> tuple[Figure, list[Ax
     n_columns = min(count, 3 if width > 5 else 1)
     n_rows = -(-count // n_columns)
     panel = min(2.0, 0.55 * width / n_columns + 0.4)
-    figure = Figure(figsize=(width, 0.6 + n_rows * panel))
+    figure = Figure(figsize=(width, 0.4 + n_rows * panel))
     grid = figure.subplots(n_rows, n_columns, sharex=True, sharey=True, squeeze=False)
     panels = list(grid.flat)
     for spare in panels[count:]:
@@ -125,14 +125,14 @@ def curve_panels(count: int, width: float, ylabel: str) -> tuple[Figure, list[Ax
 
 
 def legend_below(figure: Figure, handles: Sequence[Line2D]) -> None:
-    """A legend below the panels, in as many columns as fit; nothing where there are no entries."""
+    """A legend below the panels, in as many columns as fit, for which the figure grows."""
     if handles:
         longest = max(len(str(handle.get_label())) for handle in handles)
         # About 0.055 inches a character and 0.5 for the line beside it.
         per_row = max(1, int(figure.get_figwidth() / (0.055 * longest + 0.5)))
-        figure.legend(
-            handles=list(handles), loc="outside lower center", ncols=min(per_row, len(handles))
-        )
+        n_columns = min(per_row, len(handles))
+        figure.set_figheight(figure.get_figheight() + 0.1 + 0.17 * -(-len(handles) // n_columns))
+        figure.legend(handles=list(handles), loc="outside lower center", ncols=n_columns)
 
 
 def line_handles(lines: Mapping[str, str], columns: Sequence[str], ended: str) -> list[Line2D]:
@@ -180,7 +180,7 @@ def square_panels(
 ) -> tuple[Figure, list[list[Axes]], Axes | None]:
     """A figure with rows of square panels, and a wide panel of that height above if asked for."""
     side = min(width / count, 2.2)
-    figure = Figure(figsize=(width, n_rows * (side + 0.1) + above + 0.5))
+    figure = Figure(figsize=(width, n_rows * (side + 0.15) + above + 0.2))
     heights = ([above] if above else []) + [side] * n_rows
     grid = figure.add_gridspec(len(heights), count, height_ratios=heights)
     first = len(heights) - n_rows
