@@ -12,6 +12,7 @@ is either whole or invisible.
 """
 
 import dataclasses
+import logging
 import pathlib
 from typing import Any
 
@@ -22,6 +23,11 @@ import orbax.checkpoint as ocp
 from grokjax.grid import digest
 
 _KEPT_OPTIMISER_STATES = 2
+
+# Orbax warns at every opening that a reader does not write, which is the point of it.
+logging.getLogger("absl").addFilter(
+    lambda record: "read only" not in record.getMessage() and "read_only" not in record.getMessage()
+)
 
 
 class CheckpointError(RuntimeError):
