@@ -51,6 +51,7 @@ class Snapshots:
         self._steps = {
             batch.name: self._reader.steps(batch.name) for batch in set(self._batches.values())
         }
+        self._templates: dict[str, models.Params] = {}
         self.unreadable: list[str] = []
 
     def steps(self, run_id: str) -> list[int]:
@@ -83,12 +84,18 @@ class Snapshots:
     def _embeddings(self, batch: Batch, step: int) -> dict[str, NDArray[np.float32]]:
         """Run id → (p, d) embedding of all runs of a batch."""
         runs = [self._runs[run_id] for run_id in batch.run_ids]
-        model = Model(
-            config=self._config.models[runs[0].model], n_tokens=max(run.prime for run in runs)
-        )
-        whole = models.stacked(model.template(), len(runs))
-        stack = models.embedding(self._reader.params(batch, step, {"embed": whole["embed"]}))
+        stack = models.embedding(self._reader.params(batch, step, self._template(batch)))
         return {run.run_id: stack[i, : run.prime] for i, run in enumerate(runs)}
+
+    def _template(self, batch: Batch) -> models.Params:
+        """Shapes of the embeddings of a batch; finding them takes as long as reading them."""
+        if batch.name not in self._templates:
+            runs = [self._runs[run_id] for run_id in batch.run_ids]
+            config = self._config.models[runs[0].model]
+            model = Model(config=config, n_tokens=max(run.prime for run in runs))
+            whole = models.stacked(model.template(), len(runs))
+            self._templates[batch.name] = {"embed": whole["embed"]}
+        return self._templates[batch.name]
 
     def _snapshots(
         self, step: int, embeddings: Mapping[str, NDArray[np.float32]]

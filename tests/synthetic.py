@@ -1,11 +1,14 @@
 """Work directories without training: made-up curves through the real tables."""
 
+import jax
 import numpy as np
 
-from grokjax import analysis, pipeline, workdir
+from grokjax import analysis, models, pipeline, workdir
 from grokjax.analysis import settings_of
+from grokjax.checkpoints import Batch, Writer
 from grokjax.diagnostics import Options
 from grokjax.grid import ModelConfig, TrainConfig
+from grokjax.models import Model
 from grokjax.results import METRICS, Results
 from grokjax.workdir import SweepConfig
 
@@ -20,6 +23,8 @@ AXES = {
     "init_scale": (1.0,),
     "seed": (46, 47),
 }
+
+_SHAPE = {"d_model": 16, "n_heads": 2, "d_ff": 16, "n_layers": 1, "mlp_width": 16, "mlp_depth": 1}
 
 
 def make(folder, *, steps=400, every=100, diagnostics=("persistence",), diverged=(), reached=None,
@@ -38,7 +43,7 @@ def make(folder, *, steps=400, every=100, diagnostics=("persistence",), diverged
     axes = AXES | axes
     config = SweepConfig(
         axes=axes,
-        models={name: ModelConfig(model=name) for name in axes["model"]},
+        models={name: ModelConfig(model=name, **_SHAPE) for name in axes["model"]},
         train=TrainConfig(steps=steps, checkpoint_every=every),
         options=Options(diagnostics=diagnostics),
     )
@@ -105,3 +110,28 @@ def _persistence(runs, step, born, nan):
         }
         for i, run in enumerate(runs)
     ]
+
+
+def add_checkpoints(folder, config, diverged=()):
+    """Checkpoints at every step: embeddings that turn from noise into a circle."""
+    runs = config.runs
+    random = np.random.default_rng(1)
+    template = Model(
+        config=config.models[runs[0].model], n_tokens=max(run.prime for run in runs)
+    ).template()
+    zeros = jax.tree.map(
+        lambda leaf: np.zeros(leaf.shape, leaf.dtype), models.stacked(template, len(runs))
+    )
+    noise = random.normal(size=zeros["embed"]["embedding"].shape)
+    circle = np.zeros_like(noise)
+    for i, run in enumerate(runs):
+        angle = 2 * np.pi * 3 * np.arange(run.prime) / run.prime
+        circle[i, : run.prime, :2] = 4 * np.stack([np.cos(angle), np.sin(angle)], axis=1)
+    batch = Batch(run_ids=tuple(run.run_id for run in runs), config_hash="made up")
+    steps = config.train.checkpoint_steps
+    with Writer(folder / "checkpoints", batch) as writer:
+        for step in steps:
+            share = step / steps[-1]
+            embedding = ((1 - share) * noise + share * circle).astype(np.float32)
+            embedding[list(diverged)] *= np.nan if step >= steps[2] else 1
+            writer.save(step, zeros | {"embed": {"embedding": embedding}}, [np.zeros(1)])
