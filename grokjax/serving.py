@@ -178,7 +178,7 @@ def _fingerprint(workdir: pathlib.Path) -> Any:
 
 
 class _Handler(http.server.BaseHTTPRequestHandler):
-    protocol_version = "HTTP/1.1"
+    # HTTP/1.0, one request a connection: nothing is gained by more on one machine.
     timeout = 30
     server: "Server"
 
@@ -230,11 +230,9 @@ class _Handler(http.server.BaseHTTPRequestHandler):
         return None
 
     def _refuse(self, status: HTTPStatus, headers: dict[str, str] | None = None) -> None:
-        self.close_connection = True  # what follows might be the body of what was refused
-        text = f"{status.value} {status.phrase}\n".encode()
-        extra = {"Connection": "close", **(headers or {})}
+        text = io.BytesIO(f"{status.value} {status.phrase}\n".encode())
         body = self.command != "HEAD"
-        self._send(status, io.BytesIO(text), "text/plain; charset=utf-8", extra, body)
+        self._send(status, text, "text/plain; charset=utf-8", headers or {}, body)
 
     def _send(
         self, status: HTTPStatus, content: BinaryIO, kind: str, headers: dict[str, str], body: bool

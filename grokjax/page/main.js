@@ -171,8 +171,11 @@ for (const [id, by] of [
 $("step").addEventListener("input", () => view.move(view.at()));
 $("order").addEventListener("change", () => view.move(view.at()));
 $("play").addEventListener("click", () => view.play());
-for (const id of ["filter", "status-filter"]) {
-  $(id).addEventListener("input", () => {
+for (const [id, event] of [
+  ["filter", "input"],
+  ["status-filter", "change"],
+]) {
+  $(id).addEventListener(event, () => {
     table.keep();
     table.draw();
   });

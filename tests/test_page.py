@@ -1,0 +1,467 @@
+"""The report's page in a real browser, Debian's chromium without a screen."""
+
+import contextlib
+import json
+import shutil
+import threading
+import time
+
+import pytest
+from selenium import webdriver
+from selenium.webdriver.chrome.service import Service
+from selenium.webdriver.common.action_chains import ActionChains
+from selenium.webdriver.common.by import By
+from selenium.webdriver.common.keys import Keys
+from selenium.webdriver.support.ui import Select, WebDriverWait
+
+import grokjax
+from grokjax import reporting, serving
+from grokjax.results import METRICS, Results
+from tests import synthetic
+
+CHROMIUM = shutil.which("chromium") or shutil.which("chromium-browser")
+DRIVER = shutil.which("chromedriver")
+pytestmark = pytest.mark.skipif(
+    not (CHROMIUM and DRIVER),
+    reason="no chromium and chromedriver on PATH (Debian: apt-get install chromium-driver)",
+)
+
+PANELS = ("components", "waves", "diagram", "barcode", "spectrum", "run-curves")
+VIEWS = ("overview", "curves", "run", "runs", "data")
+
+
+@pytest.fixture(scope="module")
+def folder(tmp_path_factory):
+    """Two settings of three seeds, with checkpoints and a run that diverges."""
+    root = tmp_path_factory.mktemp("page") / "a <b>work</b> directory"
+    grid = {"label_permutation": (0.0, 1.0), "seed": (46, 47, 48)}
+    config = synthetic.make(root, steps=1000, diverged=[5], **grid)
+    synthetic.add_checkpoints(root, config, diverged=[5])
+    reporting.write(root)
+    return root
+
+
+@pytest.fixture(scope="module")
+def downloads(tmp_path_factory):
+    return tmp_path_factory.mktemp("downloads")
+
+
+@pytest.fixture(scope="module")
+def browser(downloads):
+    options = webdriver.ChromeOptions()
+    options.binary_location = CHROMIUM
+    # The sandbox needs rights that a container has not; the page is our own.
+    for argument in ("--headless=new", "--no-sandbox", "--disable-dev-shm-usage"):
+        options.add_argument(argument)
+    options.set_capability("goog:loggingPrefs", {"browser": "ALL", "performance": "ALL"})
+    driver = webdriver.Chrome(options=options, service=Service(DRIVER))
+    driver.set_page_load_timeout(60)
+    behaviour = {"behavior": "allow", "downloadPath": str(downloads)}
+    driver.execute_cdp_cmd("Browser.setDownloadBehavior", behaviour)
+    yield driver
+    driver.quit()
+
+
+@pytest.fixture
+def page(browser, folder):
+    """The page opened anew from disk, 1,200 pixels wide, in light colours; no errors so far."""
+    look(browser, 1200, "light")
+    browser.get_log("browser")
+    browser.get_log("performance")
+    browser.get("about:blank")
+    browser.get((folder / "report" / "index.html").as_uri())
+    yield browser
+    assert errors(browser) == []
+
+
+def look(browser, width, scheme):
+    """Sets width and colour scheme."""
+    size = {"width": width, "height": 900, "deviceScaleFactor": 1, "mobile": width < 500}
+    browser.execute_cdp_cmd("Emulation.setDeviceMetricsOverride", size)
+    scheme = [{"name": "prefers-color-scheme", "value": scheme}]
+    browser.execute_cdp_cmd("Emulation.setEmulatedMedia", {"features": scheme})
+
+
+def errors(browser):
+    return [entry["message"] for entry in browser.get_log("browser") if entry["level"] != "INFO"]
+
+
+def by_id(browser, name):
+    return browser.find_element(By.ID, name)
+
+
+def go(browser, address):
+    """Follows an address within the page; returns when its view is drawn."""
+    browser.execute_script("location.hash = arguments[0]", f"#{address}")
+    name = address.split("?")[0]
+    wait(browser, lambda: by_id(browser, f"view-{name}").is_displayed())
+    if name == "run":
+        wait(browser, lambda: drawn(browser)["run-curves"])
+
+
+def wait(browser, test):
+    return WebDriverWait(browser, 20, 0.05).until(lambda _: test())
+
+
+def drawn(browser):
+    """What the panels of the run view show: their data and shapes as text."""
+    script = """return Object.fromEntries(arguments[0].map((id) => {
+      const own = document.getElementById(id);
+      return [id, own.data && JSON.stringify([own.data, own.layout.shapes])];
+    }))"""
+    return browser.execute_script(script, PANELS)
+
+
+def rows(browser):
+    """Ids of the runs in the table, in order."""
+    cells = browser.find_elements(By.CSS_SELECTOR, "#runs-table tbody th")
+    return [cell.text for cell in cells]
+
+
+# --------------------------------------------------------------------------- from disk
+
+
+def test_it_opens_from_disk_without_any_request_or_error(page, folder):
+    for view in VIEWS:
+        go(page, view)
+    requests = [
+        json.loads(entry["message"])["message"]["params"]["request"]["url"]
+        for entry in page.get_log("performance")
+        if json.loads(entry["message"])["message"]["method"] == "Network.requestWillBeSent"
+    ]
+    own = (folder / "report" / "index.html").as_uri()
+    foreign = {url for url in requests if not url.startswith((own, "data:", "blob:", "about:"))}
+    assert own in {url.split("#")[0] for url in requests} and not foreign
+    assert page.title == f"{folder.name} · grokjax"
+
+
+def test_the_overview_says_what_came_out_and_what_was_run(page, folder):
+    assert "6 runs in 2 settings: 5 done, 1 diverged. 3 generalised." in by_id(page, "outcome").text
+    table = by_id(page, "settings").text
+    summary = reporting.summary(folder)
+    assert "transformer, p = 11, true labels" in table and "3 of 3" in table
+    assert f"{summary['median_step'][0]:,.0f}" in table
+    assert "--label_permutations=0.0,1.0" in by_id(page, "command").text
+    assert "500" not in by_id(page, "provenance").text and "1,000" in by_id(page, "provenance").text
+
+
+def test_curves_are_of_the_chosen_settings_and_single_runs_come_on_demand(page):
+    go(page, "curves")
+
+    def lines():
+        script = (
+            "return [...document.querySelectorAll('#curve-plots .plot')].map((p) => p.data.length)"
+        )
+        return page.execute_script(script)
+
+    all_settings = lines()
+    assert len(all_settings) == 3  # accuracy, H1 max, H1 total
+    by_id(page, "singles").click()
+    assert all(more > few for more, few in zip(lines(), all_settings, strict=True))
+    page.find_element(By.CSS_SELECTOR, "#lines input").click()
+    by_id(page, "singles").click()
+    assert all(few < more for few, more in zip(lines(), all_settings, strict=True))
+    page.find_element(By.CSS_SELECTOR, "#quantities-box summary").click()
+    boxes = page.find_elements(By.CSS_SELECTOR, "#quantities label")
+    next(box for box in boxes if box.text.strip() == "loss").click()
+    assert len(lines()) == 4
+    assert "1 run of this panel diverged or failed" in by_id(page, "ended").text
+
+
+# --------------------------------------------------------------------------- one run
+
+
+def test_the_slider_moves_every_panel(page):
+    go(page, "run")
+    first = drawn(page)
+    assert all(first.values())
+    slider = by_id(page, "step")
+    slider.send_keys(Keys.HOME)
+    start = drawn(page)
+    slider.send_keys(Keys.ARROW_RIGHT)
+    after = drawn(page)
+    for name in PANELS:
+        assert len({first[name], start[name], after[name]}) == 3, name
+    assert by_id(page, "step-text").text == "step 100 of 1,000"
+    assert slider.get_attribute("aria-valuetext") == "step 100 of 1,000"
+    assert by_id(page, "says").text.startswith("Step 100. Accuracy: test ")
+    assert "step=100" in page.current_url
+
+
+def test_what_is_shown_is_what_was_measured(page, folder):
+    sweep = grokjax.load(folder)
+    run_id = sweep.runs["run_id"][0]
+    go(page, f"run?id={run_id}&step=1000")
+    h0, h1 = sweep.diagram(run_id, 1000)
+    data = page.execute_script(
+        "const own = document.getElementById('diagram').data; return [own[1].y, own[2].x, own[2].y]"
+    )
+    for shown, true in zip(data, (h0[:-1, 1], h1[:, 0], h1[:, 1]), strict=True):
+        assert sorted(shown) == pytest.approx(sorted(true), abs=1e-4)
+    own = sweep.metrics.query("run_id == @run_id")
+    shown = page.execute_script("return document.getElementById('run-curves').data[0].y")
+    assert shown == pytest.approx(own["test_accuracy"].tolist(), abs=1e-4)
+    assert f"{len(h1)} H1 bar" in by_id(page, "says").text
+
+
+def test_play_runs_through_the_checkpoints_and_pause_stops_it(page):
+    go(page, "run?step=0")
+    Select(by_id(page, "speed")).select_by_visible_text("10 a second")
+    play = by_id(page, "play")
+    play.click()
+    assert play.text == "Pause" and play.get_attribute("aria-pressed") == "true"
+    wait(page, lambda: int(by_id(page, "step").get_attribute("value")) >= 2)
+    play.click()
+    assert play.text == "Play"
+    at = by_id(page, "step").get_attribute("value")
+    time.sleep(0.5)
+    assert by_id(page, "step").get_attribute("value") == at
+    play.click()
+    wait(page, lambda: play.text == "Play")  # of itself, at the end
+    assert by_id(page, "step-text").text == "step 1,000 of 1,000"
+
+
+def test_buttons_lead_to_the_checkpoints_that_matter(page, folder):
+    run = grokjax.load(folder).runs.iloc[0]
+    go(page, f"run?id={run['run_id']}")
+    when = run["generalisation_step"]
+    assert by_id(page, "step-text").text == f"step {when:,} of 1,000"  # where it starts
+    places = {"Start": 0, "Before generalisation": when - 100, "Generalisation": when, "End": 1000}
+    for name, step in places.items():
+        page.find_element(By.XPATH, f"//button[.='{name}']").click()
+        assert by_id(page, "step-text").text == f"step {step:,} of 1,000"
+
+
+def test_residues_can_be_joined_as_they_are(page):
+    go(page, "run?step=1000")
+    wave = drawn(page)
+    Select(by_id(page, "order")).select_by_value("plain")
+    plain = drawn(page)
+    assert {name for name in PANELS if wave[name] != plain[name]} == {"components", "waves"}
+    assert "order=plain" in page.current_url
+
+
+def test_a_run_that_diverged_is_shown_as_such(page, folder):
+    run_id = grokjax.load(folder).runs["run_id"][5]
+    go(page, f"run?id={run_id}&step=0")
+    assert "diverged" in by_id(page, "run-facts").text
+    assert "H1 bar" in by_id(page, "says").text
+    by_id(page, "step").send_keys(Keys.END)
+    assert "The embedding is not finite." in by_id(page, "says").text
+    assert by_id(page, "components").get_attribute("aria-label") == "not finite"
+
+
+# --------------------------------------------------------------------------- all runs
+
+
+def test_runs_are_filtered_by_words_and_comparisons(page, folder):
+    runs = grokjax.load(folder).runs
+    go(page, "runs")
+    assert rows(page) == runs["run_id"].tolist()
+    box = by_id(page, "filter")
+    for text, expected in (
+        ("s47", runs["seed"] == 47),
+        ("DIVERGED", runs["status"] == "diverged"),
+        ("seed>=47 label_permutation=0", (runs["seed"] >= 47) & (runs["label_permutation"] == 0)),
+        ("generalised=none", runs["generalisation_step"].isna()),
+        ("generalised<1e9", runs["generalisation_step"].notna()),
+        ("nonsense", runs["seed"] < 0),
+        ("status=done seed=48", (runs["seed"] == 48) & (runs["status"] == "done")),
+    ):
+        box.send_keys(Keys.CONTROL, "a")
+        box.send_keys(text)
+        assert rows(page) == runs["run_id"][expected].tolist(), text
+    assert by_id(page, "count").text == "1 of 6 runs"
+    assert "filter=status" in page.current_url
+    box.send_keys(Keys.CONTROL, "a")
+    box.send_keys(Keys.DELETE)
+    Select(by_id(page, "status-filter")).select_by_value("diverged")
+    assert rows(page) == [runs["run_id"][5]]
+
+
+def test_runs_are_sorted_by_their_headers_with_what_is_missing_last(page, folder):
+    runs = grokjax.load(folder).runs
+    go(page, "runs")
+    for order in ("ascending", "descending"):
+        header = page.find_element(By.CSS_SELECTOR, '[data-column="generalisation_step"]')
+        header.send_keys(Keys.ENTER)
+        by = runs.sort_values(
+            "generalisation_step", kind="stable", ascending=order == "ascending", na_position="last"
+        )
+        assert rows(page) == by["run_id"].tolist()
+        cell = page.find_element(By.CSS_SELECTOR, "#runs-table [aria-sort]")
+        assert cell.get_attribute("aria-sort") == order and "generalised" in cell.text
+        assert page.switch_to.active_element.text == cell.text  # the keyboard stays where it was
+
+
+def test_a_row_leads_to_its_run_and_the_address_leads_back(page, folder):
+    run_id = grokjax.load(folder).runs["run_id"][1]
+    go(page, "runs?filter=s47")
+    page.find_element(By.LINK_TEXT, run_id).click()
+    wait(page, lambda: by_id(page, "run-title").text == run_id)
+    assert f"id={run_id}" in page.current_url
+    address = page.current_url
+    page.back()
+    wait(page, lambda: by_id(page, "view-runs").is_displayed())
+    assert by_id(page, "filter").get_attribute("value") == "s47"
+    page.get("about:blank")
+    page.get(address)
+    wait(page, lambda: by_id(page, "run-title").text == run_id)
+
+
+# --------------------------------------------------------------------------- data
+
+
+def test_tables_are_downloaded_with_every_digit(page, folder, downloads):
+    go(page, "data")
+    sweep = grokjax.load(folder)
+    by_id(page, "view-data").find_element(By.XPATH, "//button[.='metrics.csv']").click()
+    path = downloads / "metrics.csv"
+    wait(page, path.exists)
+    assert path.read_text() == sweep.metrics.to_csv(index=False)
+    by_id(page, "download-runs").click()
+    path = downloads / "runs-in-filter.csv"
+    wait(page, path.exists)
+    assert [line.split(",")[0] for line in path.read_text().splitlines()[1:]] == list(
+        sweep.runs["run_id"]
+    )
+    link = page.find_element(By.LINK_TEXT, "persistence.parquet")
+    assert link.get_attribute("href") == (folder / "results/persistence.parquet").as_uri()
+    names = {item.text for item in page.find_elements(By.CSS_SELECTOR, "#figures a")}
+    assert names == {path.name for path in (folder / "figures").iterdir()}
+
+
+# --------------------------------------------------------------------------- for everybody
+
+
+def background(browser):
+    return browser.execute_script("return getComputedStyle(document.body).backgroundColor")
+
+
+def contrast(one, other):
+    """WCAG 2 contrast ratio of two colours given as rgb(...)."""
+
+    def luminance(colour):
+        parts = [int(part) / 255 for part in colour[colour.index("(") + 1 : -1].split(",")[:3]]
+        linear = [c / 12.92 if c <= 0.04045 else ((c + 0.055) / 1.055) ** 2.4 for c in parts]
+        return 0.2126 * linear[0] + 0.7152 * linear[1] + 0.0722 * linear[2]
+
+    low, high = sorted([luminance(one), luminance(other)])
+    return (high + 0.05) / (low + 0.05)
+
+
+@pytest.mark.parametrize("scheme", ["light", "dark"])
+def test_both_colour_schemes_are_legible(page, scheme):
+    look(page, 1200, scheme)
+    page.refresh()
+    ground = background(page)
+    assert (contrast(ground, "rgb(0,0,0)") > 10) == (scheme == "light")
+    for selector in ("h1", ".hint", "nav a", "td a", "#theme"):
+        colour = page.execute_script(
+            "return getComputedStyle(document.querySelector(arguments[0])).color", selector
+        )
+        assert contrast(ground, colour) >= 4.5, selector
+    script = "return [PALETTE[theme], document.getElementById('when').layout.font.color]"
+    palette, text = page.execute_script(script)
+    assert contrast(ground, hex_to_rgb(text)) >= 4.5
+    for colour in palette:  # of lines and points, which WCAG asks less of than of text
+        assert contrast(ground, hex_to_rgb(colour)) >= 3, colour
+
+
+def hex_to_rgb(colour):
+    return f"rgb({','.join(str(b) for b in bytes.fromhex(colour[1:]))})"
+
+
+def test_the_theme_can_be_chosen(page):
+    light = background(page)
+    theme = by_id(page, "theme")
+    theme.click()
+    assert theme.text == "Theme: light" and background(page) == light
+    theme.click()
+    assert theme.text == "Theme: dark" and background(page) != light
+    look(page, 1200, "dark")
+    theme.click()
+    assert theme.text == "Theme: automatic" and background(page) != light
+
+
+def test_a_phone_shows_it_without_scrolling_sideways(page):
+    look(page, 390, "light")
+    page.refresh()
+    for view in VIEWS:
+        go(page, view)
+        wait(page, lambda: page.execute_script("return document.body.scrollWidth") <= 390)
+        script = """return [...document.querySelectorAll('button, select, input, a, output')]
+          .filter((own) => own.checkVisibility() && !own.closest('.scroll, nav, .skip'))
+          .map((own) => [own.outerHTML.slice(0, 80), own.getBoundingClientRect().right])
+          .filter(([, right]) => right > 391)"""
+        assert page.execute_script(script) == [], view
+
+
+def test_figures_have_texts_and_controls_names(page):
+    for view in VIEWS:
+        go(page, view)
+        plots = page.find_elements(By.CSS_SELECTOR, f"#view-{view} .plot")
+        for plot in plots:
+            assert plot.get_attribute("role") == "img"
+            assert len(plot.get_attribute("aria-label")) > 10
+        assert bool(plots) == (view in ("overview", "curves", "run"))
+        for control in page.find_elements(By.CSS_SELECTOR, "button, select, input, a"):
+            if control.is_displayed():
+                assert control.accessible_name, control.get_attribute("outerHTML")
+
+
+def test_the_keyboard_reaches_every_control(page):
+    script = """const shown = [...document.querySelectorAll('button, select, input, a, summary')]
+      .filter((own) => own.checkVisibility() && !own.disabled);
+      shown.forEach((own, i) => (own.dataset.number = i));
+      document.activeElement.blur();
+      document.body.focus();
+      return shown.map((own) => own.outerHTML)"""
+    for view in VIEWS:
+        go(page, view)
+        controls = page.execute_script(script)
+        reached = set()
+        for _ in range(len(controls) + 15):
+            ActionChains(page).send_keys(Keys.TAB).perform()
+            number = page.execute_script("return document.activeElement.dataset.number")
+            reached |= {int(number)} if number is not None else set()
+        missed = set(range(len(controls))) - reached
+        assert not missed, (view, [controls[i] for i in missed])
+
+
+# --------------------------------------------------------------------------- while it runs
+
+
+@contextlib.contextmanager
+def serve(folder):
+    content = serving.Content(folder, pause=0.05)
+    content.renew()
+    with serving.Server(content) as server:
+        thread = threading.Thread(target=server.serve_forever, args=(0.01,))
+        thread.start()
+        with content.renewing():
+            yield server
+        server.shutdown()
+        thread.join()
+
+
+def test_a_served_page_follows_the_sweep_and_keeps_the_view(browser, tmp_path):
+    config = synthetic.make(tmp_path / "w", reached=200)
+    browser.get_log("browser")
+    with serve(tmp_path / "w") as server:
+        browser.get(f"{server.address}report/#runs?filter=s47")
+        wait(browser, lambda: by_id(browser, "live").text.startswith("Live: as of"))
+        cell = '//*[@id="runs-table"]//tbody//td[contains(., "0.123")]'
+        assert not browser.find_elements(By.XPATH, cell)
+        row = {"step": 300, **dict.fromkeys(METRICS.columns, 0.123)}
+        results = Results(tmp_path / "w", [])
+        results.append("metrics", METRICS, [{"run_id": r.run_id, **row} for r in config.runs])
+        wait(browser, lambda: browser.find_elements(By.XPATH, cell))
+        assert by_id(browser, "filter").get_attribute("value") == "s47" and len(rows(browser)) == 1
+        # A run that is not on the page is asked for.
+        synthetic.add_checkpoints(tmp_path / "w", config)
+        browser.execute_script("for (const id in data.details) delete data.details[id]")
+        go(browser, f"run?id={config.runs[1].run_id}&step=0")
+        wait(browser, lambda: "H1 bar" in by_id(browser, "says").text)
+        assert errors(browser) == []
+    wait(browser, lambda: "has stopped" in by_id(browser, "live").text)
