@@ -13,8 +13,8 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from grokjax import clouds, diagnostics, models, tasks
-from grokjax.checkpoints import Batch, Reader
+from grokjax import clouds, diagnostics, isolation, models, tasks
+from grokjax.checkpoints import Batch, CheckpointError, Reader
 from grokjax.diagnostics import Options, RunView, Table
 from grokjax.grid import ModelConfig, RunSpec, check
 from grokjax.models import Model
@@ -188,26 +188,38 @@ class Analyst:
         self._reader = Reader(workdir / "checkpoints")
         self._tables = tables_of(options)
         self.results = Results(workdir, list(self._runs))
+        self.failures = isolation.Failures(workdir / "results" / "failures.json")
         self._done: dict[str, set[tuple[str, int]]] = {}
 
     def prepare(self) -> list[str]:
         """Makes the tables ready; returns what is worth telling.
 
-        A table measured under other settings is set aside, not overwritten.
+        A table measured under other settings is set aside, not overwritten; so is a damaged one,
+        and what it held is measured again, as is what a diagnostic failed on before.
         """
         messages = []
+        failed_before = {(f.diagnostic, f.run_id, f.step) for f in self.failures.read()}
         for name, tables in self._tables.items():
             settings = settings_of(name, self._options)
+            done: set[tuple[str, int]] | None = None
             for key, table in tables.items():
-                if self.results.path(key).exists() and self.results.settings(key) != settings:
+                damage = self.results.recover(key, table)
+                messages += damage
+                new = bool(damage) or not self.results.path(key).exists()
+                if not new and self.results.settings(key) != settings:
                     kept = self.results.set_aside(key, table)
                     messages.append(f"{key}.parquet had other settings; it is kept as {kept}")
                 self.results.merge(key, table, settings)
-            done = [
-                self.results.read(key, table)[["run_id", "step"]] for key, table in tables.items()
-            ]
-            # What a diagnostic commits last is its first table: a unit there is done.
-            self._done[name] = set(done[0].itertuples(index=False, name=None))
+                units = self.results.read(key, table)[["run_id", "step"]]
+                # What a diagnostic commits last is its first table: a unit there is in all of
+                # them, but for those that have lost rows or never had any.
+                if done is None:
+                    done = set(units.itertuples(index=False, name=None))
+                elif new:
+                    done &= set(units.itertuples(index=False, name=None))
+            again = {(run_id, step) for d, run_id, step in failed_before if d == name}
+            self._done[name] = (done or set()) - again
+        self.failures.clear(self._tables)
         return messages
 
     def committed(self) -> Iterator[tuple[Batch, int]]:
@@ -216,6 +228,11 @@ class Analyst:
             if set(batch.run_ids) <= self._runs.keys():
                 for step in self._reader.steps(name):
                     yield batch, step
+
+    @property
+    def unreadable(self) -> dict[str, CheckpointError]:
+        """Batches whose checkpoints ``committed`` last found not to say whose they are."""
+        return self._reader.unreadable
 
     def pending(self, batch: Batch, step: int) -> dict[str, list[str]]:
         """Diagnostic → ids of the batch's runs that it has not measured at this step."""
@@ -233,7 +250,8 @@ class Analyst:
             return 0
         views = self._views(batch, step, wanted)
         for name, run_ids in waiting.items():
-            rows = diagnostics.get(name).measure([views[i] for i in run_ids], self._options)
+            rows, failures = isolation.measure(name, [views[i] for i in run_ids], self._options)
+            self.failures.add(failures)
             for key, table in reversed(self._tables[name].items()):
                 self.results.append(key, table, rows[key])
             self._done[name] |= {(run_id, step) for run_id in run_ids}

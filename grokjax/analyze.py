@@ -19,7 +19,7 @@ def main(values: flags.FlagValues) -> int:
     options = cli.options_from(values, base=config.options)
     analysis.validate(options, list(config.models.values()), config.runs)
     analyst = Analyst(folder, config.runs, config.models, config.train.precision, options)
-    with workdir.owning(folder, workdir.ANALYSIS_LOCK):
+    with workdir.storage_errors(folder), workdir.owning(folder, workdir.ANALYSIS_LOCK):
         for message in analyst.prepare():
             print(message)
         n_expected = len(config.runs) * len(config.train.checkpoint_steps)
@@ -27,11 +27,13 @@ def main(values: flags.FlagValues) -> int:
             analyst.measure_all(_tell)
             analyst.merge()
             n_committed = sum(len(batch.run_ids) for batch, _ in analyst.committed())
+            for error in analyst.unreadable.values():
+                raise error
             if not values.follow or n_committed >= n_expected:
                 break
             time.sleep(2)
     print(f"{n_committed} of {n_expected} run checkpoints are there and measured: {folder}")
-    return cli.EXIT_OK
+    return cli.tell_failures(analyst.failures.told())
 
 
 def _tell(done: int, total: int) -> None:

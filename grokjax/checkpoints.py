@@ -5,15 +5,18 @@ A work directory holds one folder a batch::
     W/checkpoints/<batch>/params/<step>/      parameters at every checkpoint, kept for good
     W/checkpoints/<batch>/optimizer/<step>/   optimiser state, the latest two only
 
-Every step carries ``meta``: the run ids, in the order of the leading axis, and the hash of the
-configuration. The hash is compared before any array is read, because Orbax restores arrays of
-another shape without complaint. Orbax commits a step by renaming its finished folder, so a step
-is either whole or invisible.
+Every step carries ``meta``: the run ids, in the order of the leading axis, the hash of the
+configuration and a checksum of every array. The hash is compared before any array is read, because
+Orbax restores arrays of another shape without complaint; the checksum afterwards. Orbax commits a
+step by renaming its finished folder, so a step is either whole or invisible; one that was damaged
+later is moved to ``W/checkpoints/<batch>/damaged/`` by whoever makes it anew.
 """
 
 import dataclasses
 import logging
+import os
 import pathlib
+import zlib
 from typing import Any
 
 import jax
@@ -31,7 +34,19 @@ logging.getLogger("absl").addFilter(
 
 
 class CheckpointError(RuntimeError):
-    """A checkpoint is missing, damaged, or of another configuration; the message says which."""
+    """A checkpoint is missing, damaged, or of another configuration; the message says which.
+
+    Attributes:
+        batch: folder name of the batch.
+        item: params or opt_state.
+        step: the step.
+    """
+
+    def __init__(self, batch: str, item: str, step: int, reason: object):
+        super().__init__(
+            f"checkpoint {item} of batch {batch} at step {step} cannot be read: {reason}"
+        )
+        self.batch, self.item, self.step = batch, item, step
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -55,6 +70,31 @@ def _manager(folder: pathlib.Path, item: str, **options: Any) -> ocp.CheckpointM
     )
 
 
+def _folder(root: pathlib.Path, batch: str, item: str) -> pathlib.Path:
+    return root.absolute() / batch / ("params" if item == "params" else "optimizer")
+
+
+def checksums(tree: Any) -> dict[str, str]:
+    """Path of a leaf → CRC-32 of its array's bytes."""
+    return {
+        jax.tree_util.keystr(path): f"{zlib.crc32(np.asarray(leaf).tobytes()):08x}"
+        for path, leaf in jax.tree_util.tree_leaves_with_path(tree)
+    }
+
+
+def set_aside(root: pathlib.Path, batch: str, item: str, step: int) -> pathlib.Path:
+    """Moves a damaged step to the batch's folder ``damaged``; returns where it went."""
+    source = _folder(root, batch, item) / str(step)
+    target = root.absolute() / batch / "damaged" / f"{item}-{step}"
+    target.parent.mkdir(parents=True, exist_ok=True)
+    count = 1
+    while target.exists():
+        count += 1
+        target = target.with_name(f"{item}-{step}-{count}")
+    os.replace(source, target)
+    return target
+
+
 def _leaves(tree: Any) -> dict[str, Any]:
     """A pytree as a flat dictionary: Orbax keeps no tuples, and needs no names to restore."""
     return {f"{i:04d}": leaf for i, leaf in enumerate(jax.tree.leaves(tree))}
@@ -63,37 +103,72 @@ def _leaves(tree: Any) -> dict[str, Any]:
 class Writer:
     """Writes one batch's checkpoints in the background; a context manager.
 
-    Leaving the context waits for what is under way. Saving a step that is already there is a
-    no-op: after a stop between the two kinds of state, the same step comes again, bit for bit.
+    Leaving the context waits for what is under way. A step that is there already is not written
+    again: what comes again, after a stop between the two kinds of state or to make good a damaged
+    step, has to be the same bit for bit.
     """
 
     def __init__(self, root: pathlib.Path, batch: Batch):
         folder = root.absolute() / batch.name
-        self._meta = {"run_ids": list(batch.run_ids), "config_hash": batch.config_hash}
-        self._params = _manager(folder / "params", "params")
+        self._batch = batch
+        self._reader = Reader(root)
+        self._params = _manager(folder / "params", "params", cleanup_tmp_directories=True)
         self._optimizer = _manager(
-            folder / "optimizer", "opt_state", max_to_keep=_KEPT_OPTIMISER_STATES
+            folder / "optimizer",
+            "opt_state",
+            max_to_keep=_KEPT_OPTIMISER_STATES,
+            cleanup_tmp_directories=True,
         )
 
     def __enter__(self) -> "Writer":
         return self
 
     def __exit__(self, *_: object) -> None:
-        self._params.close()
-        self._optimizer.close()
+        try:
+            self._params.close()
+        finally:
+            self._optimizer.close()
 
-    def save(self, step: int, params: Any, opt_state: Any) -> None:
-        """Starts writing the state at ``step``; returns once the arrays have been copied."""
-        for manager, item, tree in (
-            (self._optimizer, "opt_state", _leaves(opt_state)),
-            (self._params, "params", params),
-        ):
-            if step not in manager.all_steps():
-                arguments = {
-                    item: ocp.args.PyTreeSave(tree),
-                    "meta": ocp.args.JsonSave(self._meta),
-                }
-                manager.save(step, args=ocp.args.Composite(**arguments))
+    def save(self, step: int, params: Any, opt_state: Any | None) -> None:
+        """Starts writing the state at ``step``; returns once the arrays have been copied.
+
+        Args:
+            step: the step.
+            params: parameters, NumPy arrays.
+            opt_state: optimiser state; None where a lost step in the middle is made good. Not
+                written either where a later one is there.
+
+        Raises:
+            CheckpointError: if the step is there with other parameters.
+        """
+        if opt_state is not None and step > (self._optimizer.latest_step() or -1):
+            self._write(self._optimizer, "opt_state", step, _leaves(opt_state))
+        if step in self._params.all_steps():
+            self._require_same(step, params)
+        else:
+            self._write(self._params, "params", step, params)
+
+    def _write(self, manager: ocp.CheckpointManager, item: str, step: int, tree: Any) -> None:
+        meta = {
+            "run_ids": list(self._batch.run_ids),
+            "config_hash": self._batch.config_hash,
+            "checksums": checksums(tree),
+        }
+        arguments = {item: ocp.args.PyTreeSave(tree), "meta": ocp.args.JsonSave(meta)}
+        # By force, because Orbax would silently leave out a step before the latest.
+        manager.save(step, args=ocp.args.Composite(**arguments), force=True)
+
+    def _require_same(self, step: int, params: Any) -> None:
+        self._params.wait_until_finished()  # it may be this step that is under way
+        meta = self._reader.meta(self._batch.name, "params", step)
+        if meta["checksums"] != checksums(params):
+            raise CheckpointError(
+                self._batch.name,
+                "params",
+                step,
+                "trained again, it comes out otherwise than it was written; go on where it was "
+                "trained (device, versions), or start anew with another --workdir",
+            )
 
     def wait(self) -> None:
         """Returns when everything saved so far is committed; raises if writing failed."""
@@ -102,29 +177,40 @@ class Writer:
 
 
 class Reader:
-    """Reads committed checkpoints of all batches under one folder; safe beside a writer."""
+    """Reads committed checkpoints of all batches under one folder; safe beside a writer.
+
+    Attributes:
+        unreadable: batches that ``batches`` could not identify, and why.
+    """
 
     def __init__(self, root: pathlib.Path):
         self._root = root.absolute()
+        self.unreadable: dict[str, CheckpointError] = {}
         self._managers: dict[tuple[str, str], ocp.CheckpointManager] = {}
         self._batches: dict[str, Batch] = {}  # what a folder holds never changes
 
     def _open(self, batch: str, item: str) -> ocp.CheckpointManager | None:
-        folder = self._root / batch / ("params" if item == "params" else "optimizer")
         if (batch, item) not in self._managers:
+            folder = _folder(self._root, batch, item)
             if not folder.is_dir():
                 return None
             self._managers[batch, item] = _manager(folder, item, read_only=True)
         return self._managers[batch, item]
 
     def batches(self) -> dict[str, Batch]:
-        """Folder name → identity, of every batch with at least one committed checkpoint."""
-        if not self._root.is_dir():
-            return {}
-        for folder in sorted(self._root.iterdir()):
+        """Folder name → identity, of every batch with at least one committed checkpoint.
+
+        A batch whose first checkpoint does not say whose it is goes to ``unreadable`` instead.
+        """
+        self.unreadable = {}
+        for folder in sorted(self._root.iterdir()) if self._root.is_dir() else ():
             steps = [] if folder.name in self._batches else self.steps(folder.name)
             if steps:
-                meta = self._meta(folder.name, "params", steps[0])
+                try:
+                    meta = self.meta(folder.name, "params", steps[0])
+                except CheckpointError as error:
+                    self.unreadable[folder.name] = error
+                    continue
                 self._batches[folder.name] = Batch(
                     run_ids=tuple(meta["run_ids"]), config_hash=meta["config_hash"]
                 )
@@ -138,10 +224,9 @@ class Reader:
         manager.reload()
         return sorted(manager.all_steps())
 
-    def resumable_step(self, batch: str) -> int | None:
-        """The latest step at which both parameters and optimiser state are committed."""
-        both = set(self.steps(batch)) & set(self.steps(batch, "opt_state"))
-        return max(both, default=None)
+    def resumable_steps(self, batch: str) -> list[int]:
+        """Steps at which both parameters and optimiser state are committed, ascending."""
+        return sorted(set(self.steps(batch)) & set(self.steps(batch, "opt_state")))
 
     def params(self, batch: Batch, step: int, template: Any) -> Any:
         """Parameters of a batch at a step, as NumPy arrays shaped like ``template``.
@@ -156,49 +241,58 @@ class Reader:
         flat = self._restore(batch, "opt_state", step, _leaves(template))
         return jax.tree.unflatten(jax.tree.structure(template), [flat[k] for k in sorted(flat)])
 
-    def _meta(self, batch: str, item: str, step: int) -> dict[str, Any]:
+    def meta(self, batch: str, item: str, step: int) -> dict[str, Any]:
+        """What is said of a checkpoint: run_ids, config_hash, checksums; raises as ``params``."""
         manager = self._open(batch, item)
         try:
             if manager is None:
                 raise FileNotFoundError(self._root / batch)
             restored = manager.restore(step, args=ocp.args.Composite(meta=ocp.args.JsonRestore()))
             meta = restored["meta"]
-            if not isinstance(meta, dict) or not {"run_ids", "config_hash"} <= meta.keys():
-                raise ValueError("its meta lacks run_ids or config_hash")
+            lacking = {"run_ids", "config_hash", "checksums"} - set(meta)
+            if lacking:
+                raise ValueError(f"its meta lacks {', '.join(sorted(lacking))}")
             return meta
         except Exception as error:
-            raise CheckpointError(f"{self._where(batch, item, step)}: {error}") from error
-
-    def _where(self, batch: str, item: str, step: int) -> str:
-        return f"checkpoint {item} of batch {batch} at step {step} cannot be read"
+            raise CheckpointError(batch, item, step, error) from error
 
     def _restore(self, batch: Batch, item: str, step: int, template: Any) -> Any:
-        meta = self._meta(batch.name, item, step)
-        where = self._where(batch.name, item, step)
+        meta = self.meta(batch.name, item, step)
+
+        def unreadable(reason: object) -> CheckpointError:
+            return CheckpointError(batch.name, item, step, reason)
+
         if meta["config_hash"] != batch.config_hash:
-            raise CheckpointError(
-                f"{where}: it was written under another configuration "
+            raise unreadable(
+                "it was written under another configuration "
                 f"({meta['config_hash'][:12]}, wanted {batch.config_hash[:12]})"
             )
-        restore_args = jax.tree.map(lambda _: ocp.RestoreArgs(restore_type=np.ndarray), template)
         manager = self._open(batch.name, item)
         assert manager is not None
         try:
-            arguments = ocp.args.PyTreeRestore(
-                item=jax.tree.map(lambda _: 0, template),
-                restore_args=restore_args,
-                partial_restore=True,
-            )
-            tree = manager.restore(step, args=ocp.args.Composite(**{item: arguments}))[item]
+            tree = _read_arrays(manager, item, step, template)
         except Exception as error:
-            raise CheckpointError(f"{where}: {error}") from error
+            raise unreadable(error) from error
         for path, leaf in jax.tree_util.tree_leaves_with_path(template):
             found = tree
             for key in path:
                 found = found[key.key]
             if found.shape != leaf.shape or found.dtype != leaf.dtype:
-                raise CheckpointError(
-                    f"{where}: {jax.tree_util.keystr(path)} is {found.dtype}{found.shape}, "
+                raise unreadable(
+                    f"{jax.tree_util.keystr(path)} is {found.dtype}{found.shape}, "
                     f"expected {leaf.dtype}{leaf.shape}"
                 )
+        for name, value in checksums(tree).items():
+            if meta["checksums"].get(name) != value:
+                raise unreadable(f"{name} does not have the checksum it was written with")
         return tree
+
+
+def _read_arrays(manager: ocp.CheckpointManager, item: str, step: int, template: Any) -> Any:
+    restore_args = jax.tree.map(lambda _: ocp.RestoreArgs(restore_type=np.ndarray), template)
+    arguments = ocp.args.PyTreeRestore(
+        item=jax.tree.map(lambda _: 0, template),
+        restore_args=restore_args,
+        partial_restore=True,
+    )
+    return manager.restore(step, args=ocp.args.Composite(**{item: arguments}))[item]

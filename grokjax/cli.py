@@ -10,9 +10,11 @@ from typing import Any
 from absl import app, flags, logging
 
 from grokjax import grid, tasks
+from grokjax.checkpoints import CheckpointError
 from grokjax.diagnostics import Options
 from grokjax.grid import InvalidSettingError, ModelConfig, TrainConfig
-from grokjax.workdir import SweepConfig, WorkdirError
+from grokjax.results import DamagedTableError
+from grokjax.workdir import StorageError, SweepConfig, WorkdirError
 
 EXIT_OK, EXIT_FAILED, EXIT_USAGE, EXIT_STOPPED = 0, 1, 2, 75
 
@@ -185,12 +187,32 @@ def run(main: Callable[[flags.FlagValues], int], argv: list[str] | None = None) 
             _refuse(str(error))
         except WorkdirError as error:
             _refuse(str(error))
+        except (CheckpointError, DamagedTableError, StorageError) as error:
+            print(f"grokjax.{_program()}: {error}", file=sys.stderr)
+            return EXIT_FAILED
         raise AssertionError("unreachable")
 
     app.run(call, argv=argv, flags_parser=parse)
 
 
+_MOST_FAILURES_TOLD = 10
+
+
+def tell_failures(failures: Sequence[str]) -> int:
+    """Prints what failed; returns the exit code of it."""
+    for failure in failures[:_MOST_FAILURES_TOLD]:
+        print(failure, file=sys.stderr)
+    if len(failures) > _MOST_FAILURES_TOLD:
+        print(f"… and {len(failures) - _MOST_FAILURES_TOLD} more", file=sys.stderr)
+    if failures:
+        print("the same command tries again what failed", file=sys.stderr)
+    return EXIT_FAILED if failures else EXIT_OK
+
+
+def _program() -> str:
+    return pathlib.Path(sys.argv[0]).stem
+
+
 def _refuse(message: str) -> None:
-    program = pathlib.Path(sys.argv[0]).stem
-    print(f"grokjax.{program}: {message}", file=sys.stderr)
+    print(f"grokjax.{_program()}: {message}", file=sys.stderr)
     sys.exit(EXIT_USAGE)

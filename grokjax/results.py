@@ -92,22 +92,31 @@ def write_parquet(path: pathlib.Path, frame: pd.DataFrame, settings: Any = None)
     table = pa.Table.from_pandas(frame, preserve_index=False)
     metadata = {**(table.schema.metadata or {}), _SETTINGS: json.dumps(settings).encode()}
     with replacing(path) as temporary:
-        pq.write_table(table.replace_schema_metadata(metadata), temporary)
+        pq.write_table(table.replace_schema_metadata(metadata), temporary, write_page_checksum=True)
 
 
 def read_parquet(path: pathlib.Path) -> pd.DataFrame:
     """Reads a table.
 
     Raises:
-        DamagedTableError: if the file is not whole Parquet.
+        DamagedTableError: if the file is not whole Parquet, or not as it was written.
     """
     try:
-        return pd.read_parquet(path)
+        return pq.read_table(path, page_checksum_verification=True).to_pandas()
     except (pa.ArrowException, OSError, ValueError) as error:
         raise DamagedTableError(
-            f"{path} cannot be read ({error}); delete it and run the same command again: "
-            "what it held is measured anew from the checkpoints"
+            f"{path} cannot be read ({error}); run the sweep's command again: it keeps the file "
+            "aside and measures anew, from the checkpoints, what it held"
         ) from error
+
+
+def _require_columns(path: pathlib.Path, frame: pd.DataFrame, table: Table) -> pd.DataFrame:
+    expected = ["run_id", "step", *table.columns]
+    if list(frame.columns) != expected:
+        raise DamagedTableError(
+            f"{path} has the columns {list(frame.columns)}, expected {expected}"
+        )
+    return frame
 
 
 def _read_settings(path: pathlib.Path) -> Any:
@@ -130,6 +139,38 @@ class Results:
 
     def _parts(self, table: str) -> list[pathlib.Path]:
         return sorted((self._folder / ".parts" / table).glob("*.parquet"))
+
+    def clean(self) -> None:
+        """Removes what a killed writer left half-written; for the one who owns the directory."""
+        for litter in self._folder.rglob(".*.tmp"):
+            litter.unlink(missing_ok=True)
+
+    def recover(self, name: str, table: Table) -> list[str]:
+        """Moves damaged files of a table to ``results/damaged``; returns what is worth telling.
+
+        What they held counts as not measured from then on.
+        """
+        messages = []
+        for path in [self.path(name), *self._parts(name)]:
+            if not path.exists():
+                continue
+            try:
+                _require_columns(path, read_parquet(path), table)
+            except DamagedTableError as error:
+                kept = self._move(path, "damaged", f"{name}-{path.stem}")
+                messages.append(f"{error}; it is kept as {kept}")
+        return messages
+
+    def _move(self, path: pathlib.Path, folder: str, stem: str) -> pathlib.Path:
+        """Moves a file into a folder beside the tables, under a name that is free there."""
+        target = self._folder / folder / f"{stem}.parquet"
+        count = 1
+        while target.exists():
+            count += 1
+            target = target.with_name(f"{stem}-{count}.parquet")
+        target.parent.mkdir(parents=True, exist_ok=True)
+        os.replace(path, target)
+        return target
 
     def append(self, name: str, table: Table, rows: Sequence[Mapping[str, Any]]) -> None:
         """Commits rows of whole units (``table.unit``); they are there, or not, after a crash.
@@ -155,7 +196,7 @@ class Results:
         frames, seen = [], pd.MultiIndex.from_arrays([[] for _ in table.unit])
         for path in [self.path(name), *self._parts(name)]:
             try:
-                frame = read_parquet(path)
+                frame = _require_columns(path, read_parquet(path), table)
             except DamagedTableError:
                 if path.exists():
                     raise
@@ -198,14 +239,7 @@ class Results:
         if not path.exists():
             return None
         stamp = time.strftime("%Y%m%dT%H%M%S", time.gmtime())
-        target = self._folder / "replaced" / f"{name}-{stamp}.parquet"
-        count = 1
-        while target.exists():
-            count += 1
-            target = target.with_name(f"{name}-{stamp}-{count}.parquet")
-        target.parent.mkdir(parents=True, exist_ok=True)
-        os.replace(path, target)
-        return target
+        return self._move(path, "replaced", f"{name}-{stamp}")
 
     def write_runs(self, rows: Sequence[Mapping[str, Any]]) -> None:
         """Writes ``runs.parquet``, one row a run."""

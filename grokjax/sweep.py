@@ -1,18 +1,17 @@
 """``python -m grokjax.sweep``: trains a grid of runs, measures the checkpoints, reports."""
 
 import contextlib
+import os
 import pathlib
-import signal
 import sys
-import types
-from collections.abc import Iterator
 
 from absl import flags
 
-from grokjax import cli, pipeline, progress, reporting, train, workdir
+from grokjax import cli, grid, pipeline, progress, reporting, stopping, train, workdir
 from grokjax.diagnostics.persistence import EngineMismatch
 from grokjax.grid import InvalidSettingError
 from grokjax.models import Model
+from grokjax.stopping import Stopped, StopRequest
 from grokjax.workdir import SweepConfig
 
 cli.define_grid_flags()
@@ -20,6 +19,7 @@ cli.define_option_flags()
 cli.define_workdir_flag("work directory; default: work/<hash of what is trained>")
 flags.DEFINE_float("max_seconds", None, "stop as by SIGTERM after so many seconds", lower_bound=0)
 flags.DEFINE_float("grace_seconds", 30, "time to reach a checkpoint when asked to stop", 0)
+flags.DEFINE_list("allow", [], f"changes since the last start, of {', '.join(workdir.ALLOWED)}")
 
 
 def _runs_per_batch(config: SweepConfig, asked: int | None) -> int:
@@ -37,19 +37,10 @@ def _runs_per_batch(config: SweepConfig, asked: int | None) -> int:
     )
 
 
-@contextlib.contextmanager
-def _stopping_on_signals(stop: pipeline.StopRequest) -> Iterator[None]:
-    def handler(number: int, frame: types.FrameType | None) -> None:
-        stop.request(signal.Signals(number).name)
-        # A second one ends the process at once; committed checkpoints are safe.
-        signal.signal(number, signal.SIG_DFL)
-
-    before = {n: signal.signal(n, handler) for n in (signal.SIGINT, signal.SIGTERM)}
-    try:
-        yield
-    finally:
-        for number, old in before.items():
-            signal.signal(number, old)
+def _leave(reason: str) -> None:
+    print(f"ended at once ({reason}); the same command goes on from the last checkpoint")
+    sys.stdout.flush()
+    os._exit(cli.EXIT_STOPPED)
 
 
 def main(values: flags.FlagValues) -> int:
@@ -57,21 +48,24 @@ def main(values: flags.FlagValues) -> int:
     config = cli.sweep_config_from(values)
     folder = pathlib.Path(values.workdir or f"work/{config.name}")
     runs_per_batch = _runs_per_batch(config, values.runs_per_batch)
-    workdir.check_usable(folder, config)
-    stop = pipeline.StopRequest(values.max_seconds, values.grace_seconds)
+    for name in values.allow:
+        grid.check(name in workdir.ALLOWED, "allow", name, f"of {', '.join(workdir.ALLOWED)}")
+    workdir.check_usable(folder, config, values.allow)
+    stop = StopRequest(values.max_seconds, values.grace_seconds)
     with contextlib.ExitStack() as stack:
-        stack.enter_context(_stopping_on_signals(stop))
+        stack.enter_context(stopping.listening(stop, _leave))
+        stack.enter_context(workdir.storage_errors(folder))
         stack.enter_context(workdir.owning(folder))
         if config.options.diagnostics:
             stack.enter_context(workdir.owning(folder, workdir.ANALYSIS_LOCK))
         batches = workdir.prepare(
-            folder, config, cli.resolved_flags(values, __name__), runs_per_batch
+            folder, config, cli.resolved_flags(values, __name__), runs_per_batch, values.allow
         )
         print(f"{len(config.runs)} runs in {len(batches)} batch(es), work directory {folder}")
         try:
             with progress.display() as display:
                 failed = pipeline.sweep(config, batches, folder, display, stop)
-        except pipeline.Stopped as stopped:
+        except Stopped as stopped:
             print(f"stopped ({stopped}); the same command goes on from the last checkpoint")
             return cli.EXIT_STOPPED
         except EngineMismatch as mismatch:
@@ -79,10 +73,7 @@ def main(values: flags.FlagValues) -> int:
             return cli.EXIT_FAILED
         progress.print_summary(reporting.summary(folder))
         print(f"report: {reporting.write(folder)}")
-    if failed:
-        print(f"{len(failed)} runs failed; the same command tries them again", file=sys.stderr)
-        return cli.EXIT_FAILED
-    return cli.EXIT_OK
+    return cli.tell_failures(failed)
 
 
 if __name__ == "__main__":

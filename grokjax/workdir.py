@@ -2,6 +2,7 @@
 
 import contextlib
 import dataclasses
+import errno
 import fcntl
 import importlib.metadata
 import json
@@ -12,7 +13,7 @@ import socket
 import subprocess
 import sys
 import time
-from collections.abc import Iterator
+from collections.abc import Collection, Iterator
 from typing import Any
 
 import jax
@@ -24,7 +25,7 @@ from grokjax.tasks import OPERATIONS
 
 _FORMAT = 1
 _LOCK, ANALYSIS_LOCK = ".lock", ".analysis.lock"  # of training, of the diagnostics' tables
-_LOCKS = {_LOCK, ANALYSIS_LOCK}
+_COPY = ".sweep.json.copy"  # of sweep.json, for when that is damaged
 _PACKAGES = ("jax", "jaxlib", "flax", "optax", "numpy", "scipy", "orbax-checkpoint", "giotto-ph",
              "redzed-tda", "pandas", "pyarrow")  # fmt: skip
 
@@ -89,6 +90,46 @@ class WorkdirError(RuntimeError):
     """A work directory is missing, damaged or in use; the message says what to do."""
 
 
+class StorageError(RuntimeError):
+    """The disk takes no more; the message says why, what is safe, and what to do."""
+
+    def __init__(self, workdir: pathlib.Path, problem: str):
+        super().__init__(
+            f"{workdir} cannot be written: {problem}. Everything committed before is safe; mend "
+            "that and run the same command again, which goes on from there"
+        )
+
+
+_STORAGE_ERRNOS = (
+    errno.ENOSPC, errno.EDQUOT, errno.EROFS, errno.EFBIG, errno.EACCES, errno.EPERM, errno.EIO
+)  # fmt: skip
+
+
+def storage_problem(error: BaseException) -> str | None:
+    """What the disk did, if that is what an error of any library comes from, else None."""
+    seen: BaseException | None = error
+    while seen is not None:
+        if isinstance(seen, OSError) and seen.errno in _STORAGE_ERRNOS:
+            return os.strerror(seen.errno)
+        for number in _STORAGE_ERRNOS:  # libraries in C++ leave no more than the text
+            if os.strerror(number) in str(seen):
+                return os.strerror(number)
+        seen = seen.__cause__ or seen.__context__
+    return None
+
+
+@contextlib.contextmanager
+def storage_errors(workdir: pathlib.Path) -> Iterator[None]:
+    """Turns what a full or read-only disk does to any library into a ``StorageError``."""
+    try:
+        yield
+    except Exception as error:
+        problem = storage_problem(error)
+        if problem is None or isinstance(error, StorageError):
+            raise
+        raise StorageError(workdir, problem) from error
+
+
 def read_record(workdir: pathlib.Path) -> dict[str, Any]:
     """The content of sweep.json.
 
@@ -98,17 +139,30 @@ def read_record(workdir: pathlib.Path) -> dict[str, Any]:
     path = workdir / "sweep.json"
     try:
         record = json.loads(path.read_text(encoding="utf-8"))
-        if record["format"] != _FORMAT:
-            raise ValueError(f"format {record['format']}, expected {_FORMAT}")
-        SweepConfig.from_json(record["config"])
-    except FileNotFoundError:
-        raise WorkdirError(f"{workdir} holds no sweep: there is no sweep.json") from None
-    except (OSError, ValueError, KeyError, TypeError, AttributeError) as error:
+        _check_record(record)
+    except FileNotFoundError as error:
+        copy = workdir / _COPY
+        way = f"; its last copy is there: cp {copy} {path}" if copy.exists() else ""
+        raise WorkdirError(f"{workdir} holds no sweep: there is no sweep.json{way}") from error
+    except (OSError, ValueError, KeyError, TypeError, AttributeError, RecursionError) as error:
         raise WorkdirError(
-            f"{path} is damaged ({error!r}); run the sweep's command again with a new --workdir, "
-            "or restore the file"
+            f"{path} is damaged ({error!r}); its last copy may be whole: "
+            f"cp {workdir / _COPY} {path}"
         ) from error
     return record
+
+
+def _check_record(record: dict[str, Any]) -> None:
+    """Raises ValueError, KeyError or TypeError unless a sweep wrote this."""
+    if record["format"] != _FORMAT:
+        raise ValueError(f"format {record['format']}, expected {_FORMAT}")
+    config = SweepConfig.from_json(record["config"])
+    config.validate()
+    batched = [run_id for batch in record["batches"] for run_id in batch]
+    if sorted(batched) != sorted(run.run_id for run in config.runs):
+        raise ValueError("its batches are not the runs of its grid")
+    if not isinstance(record["starts"], list) or not isinstance(record["flags"], dict):
+        raise TypeError("starts must be a list and flags an object")
 
 
 def read_config(workdir: pathlib.Path) -> SweepConfig:
@@ -117,45 +171,53 @@ def read_config(workdir: pathlib.Path) -> SweepConfig:
 
 
 def prepare(
-    workdir: pathlib.Path, config: SweepConfig, flags: dict[str, Any], runs_per_batch: int
+    workdir: pathlib.Path,
+    config: SweepConfig,
+    flags: dict[str, Any],
+    runs_per_batch: int,
+    allowed: Collection[str] = (),
 ) -> tuple[tuple[RunSpec, ...], ...]:
     """Makes or reopens the work directory of a sweep; returns its batches.
 
     How runs are batched is decided once and recorded, so that a resumed sweep, perhaps with more
-    or less memory, goes on bit for bit.
+    or less memory, goes on bit for bit. Runs that are new get batches of their own.
 
     Raises:
-        InvalidSettingError: if the directory holds another sweep or something else.
+        InvalidSettingError: if the directory holds another sweep or something else, or what has
+            changed since is not ``allowed``.
     """
     path = workdir / "sweep.json"
+    now = provenance()
     if path.exists():
         record = read_record(workdir)
-        _require_same(workdir, SweepConfig.from_json(record["config"]), config)
+        changes = _changes(workdir, record, config, now, allowed)
         by_id = {run.run_id: run for run in config.runs}
         batches = tuple(tuple(by_id[i] for i in batch) for batch in record["batches"])
-        record["config"] = config.to_json()
-        record["flags"] = flags
+        there = {run.run_id for batch in batches for run in batch}
+        new = tuple(run for run in config.runs if run.run_id not in there)
+        if new:
+            batches += grid.plan_batches(new, runs_per_batch)
+        if changes:
+            record.setdefault("changes", []).append({"time": now["time"], **changes})
     else:
         batches = grid.plan_batches(config.runs, runs_per_batch)
-        record = {
-            "format": _FORMAT,
-            "config": config.to_json(),
-            "flags": flags,
-            "batches": [[run.run_id for run in batch] for batch in batches],
-            "starts": [],
-        }
-    record["starts"].append(provenance())
-    results.write_text(path, json.dumps(record, indent=1) + "\n")
+        record = {"format": _FORMAT, "starts": []}
+    record["config"] = config.to_json()
+    record["flags"] = flags
+    record["batches"] = [[run.run_id for run in batch] for batch in batches]
+    record["starts"].append(now)
+    text = json.dumps(record, indent=1) + "\n"
+    results.write_text(path, text)
+    results.write_text(workdir / _COPY, text)
     return batches
 
 
-def check_usable(workdir: pathlib.Path, config: SweepConfig) -> None:
+def check_usable(workdir: pathlib.Path, config: SweepConfig, allowed: Collection[str] = ()) -> None:
     """Raises ``InvalidSettingError``, having written nothing, if the sweep cannot go there."""
-    if (workdir / "sweep.json").exists():
-        _require_same(workdir, read_config(workdir), config)
-    elif workdir.exists() and (
-        not workdir.is_dir() or set(os.listdir(workdir)) - {_LOCK, ANALYSIS_LOCK}
-    ):
+    ours = {_LOCK, ANALYSIS_LOCK}
+    if (workdir / "sweep.json").exists() or (workdir / _COPY).exists():
+        _changes(workdir, read_record(workdir), config, provenance(), allowed)
+    elif workdir.exists() and (not workdir.is_dir() or set(os.listdir(workdir)) - ours):
         raise InvalidSettingError(
             "workdir", workdir, "exists and holds no sweep; name a new or empty directory"
         )
@@ -167,16 +229,66 @@ def check_usable(workdir: pathlib.Path, config: SweepConfig) -> None:
         )
 
 
-def _require_same(workdir: pathlib.Path, there: SweepConfig, asked: SweepConfig) -> None:
-    old, new = there.trained(), asked.trained()
-    for flag in old.keys() | new.keys():
-        if old.get(flag) != new.get(flag):
+# --------------------------------------------------------------------------- what may change
+
+# Beside the grid's axes, which may gain values: more steps, another precision, another commit of
+# this package, other versions of what computes.
+ALLOWED = (*(axis.flag for axis in grid.axes(OPERATIONS)), "steps", "precision", "code", "packages")
+_COMPUTING = ("jax", "jaxlib", "flax", "optax", "numpy")
+
+
+def _changes(
+    workdir: pathlib.Path,
+    record: dict[str, Any],
+    asked: SweepConfig,
+    now: dict[str, Any],
+    allowed: Collection[str],
+) -> dict[str, list[Any]]:
+    """What differs from the sweep that is there, as name → [old, new].
+
+    Raises:
+        InvalidSettingError: if a difference is not allowed, or would leave out what is there.
+    """
+    there = SweepConfig.from_json(record["config"])
+    old = there.trained() | _versions(record["starts"][-1])
+    new = asked.trained() | _versions(now)
+    changes = {
+        name: [old.get(name), new.get(name)]
+        for name in {**old, **new}
+        if old.get(name) != new.get(name)
+    }
+    for name, (before, after) in changes.items():
+        differs = f"--{name}={_text(before)} where this one has {_text(after)}"
+        if name not in allowed:
+            if name in ("code", "packages"):
+                hint = "use what it was made with"
+                differs = f"{name} {_text(before)} where this is {_text(after)}"
+            else:
+                hint = "name another directory, or the same settings to resume"
+            way = f", or allow the change, which is recorded: --allow={name}"
             raise InvalidSettingError(
                 "workdir",
                 workdir,
-                f"holds another sweep, with --{flag}={_text(old.get(flag))} where this one has "
-                f"{_text(new.get(flag))}; name another directory, or the same settings to resume",
+                f"holds another sweep, with {differs}; {hint}{way if name in ALLOWED else ''}",
             )
+    lost = {run.run_id for run in there.runs} - {run.run_id for run in asked.runs}
+    if lost:
+        raise InvalidSettingError(
+            "workdir", workdir, f"a sweep can gain runs but not lose any, such as {min(lost)}"
+        )
+    if asked.train.steps < there.train.steps:
+        raise InvalidSettingError(
+            "steps", asked.train.steps, f"{workdir} is at {there.train.steps}; it can gain steps"
+        )
+    return changes
+
+
+def _versions(start: dict[str, Any]) -> dict[str, str]:
+    packages = start["packages"]
+    return {
+        "code": f"{start['grokjax']} at {start['commit']}",
+        "packages": " ".join(f"{name} {packages[name]}" for name in _COMPUTING),
+    }
 
 
 def _text(value: Any) -> str:

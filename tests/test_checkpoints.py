@@ -34,7 +34,7 @@ def test_parameters_stay_at_every_step_and_optimiser_states_at_the_latest_two(ro
     assert reader.batches() == {BATCH.name: BATCH}
     assert reader.steps(BATCH.name) == [0, 10, 20, 30]
     assert reader.steps(BATCH.name, "opt_state") == [20, 30]
-    assert reader.resumable_step(BATCH.name) == 30
+    assert reader.resumable_steps(BATCH.name) == [20, 30]
 
 
 def test_arrays_come_back_bit_for_bit(root):
@@ -85,5 +85,5 @@ def test_a_reader_sees_what_is_written_after_it_was_opened(root):
     with Writer(root, BATCH) as writer:
         writer.save(40, *state(40))
     assert reader.steps(BATCH.name)[-1] == 40
-    assert reader.resumable_step(BATCH.name) == 40
+    assert reader.resumable_steps(BATCH.name)[-1] == 40
     assert Reader(root / "nothing").batches() == {}

@@ -15,7 +15,7 @@ import pytest
 from absl import flags
 
 import grokjax
-from grokjax import analyze, cli, pipeline, sweep
+from grokjax import analyze, cli, pipeline, stopping, sweep
 from grokjax.workdir import ANALYSIS_LOCK, owning
 
 FLAGS = """
@@ -197,14 +197,15 @@ def test_the_same_command_again_changes_nothing(finished, capsys):
     assert {p for p in before if before[p] != after[p]} <= {finished / "results/runs.parquet"}
 
 
-def test_stopped_sweeps_go_on_to_the_same_tables(finished, tmp_path):
+def test_stopped_sweeps_go_on_to_the_same_tables(finished, tmp_path, monkeypatch):
     """Stopped at its first look at the clock, again and again, until it is through."""
     workdir = tmp_path / "w"
-    limits = ["--max_seconds=0.001", "--grace_seconds=0"]
     codes = []
-    while not codes or codes[-1] == cli.EXIT_STOPPED:
-        codes.append(call(sweep.main, *GRID, *limits, f"--workdir={workdir}"))
-        assert len(codes) < 20
+    with monkeypatch.context() as patch:
+        patch.setattr(stopping.StopRequest, "due", lambda self, seconds_to_checkpoint: True)
+        while not codes or codes[-1] == cli.EXIT_STOPPED:
+            codes.append(call(sweep.main, *GRID, f"--workdir={workdir}"))
+            assert len(codes) < 20
     # Every start is stopped after one checkpoint at the latest, and loses none.
     assert len(codes) > 3
     assert codes[-1] == 0
@@ -317,8 +318,8 @@ def test_a_batch_that_fails_takes_no_other_down(tmp_path, monkeypatch, capsys):
     right = pipeline.BatchTrainer._train_to
 
     def wrong(self, target, step, state):
-        if self._number == 0 and target == 20:
-            raise OSError("no space left on device")
+        if self.number == 1 and target == 20:
+            raise RuntimeError("the device is gone")
         return right(self, target, step, state)
 
     workdir = tmp_path / "w"
@@ -327,8 +328,8 @@ def test_a_batch_that_fails_takes_no_other_down(tmp_path, monkeypatch, capsys):
         patch.setattr(pipeline.BatchTrainer, "_train_to", wrong)
         assert call(sweep.main, *arguments) == cli.EXIT_FAILED
     output = capsys.readouterr()
-    assert "batch 1 failed: OSError('no space left on device')" in output.out
-    assert "2 runs failed" in output.err
+    assert "batch 1 failed, 2 runs: RuntimeError('the device is gone')" in output.out
+    assert "batch 1 failed, 2 runs" in output.err
     assert list(tables(workdir)["runs"]["status"]) == ["failed", "failed", "done", "done"]
     assert call(sweep.main, *arguments) == 0
     assert list(tables(workdir)["runs"]["status"]) == ["done"] * 4

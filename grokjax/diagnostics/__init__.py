@@ -28,11 +28,13 @@ class Table:
     Attributes:
         columns: column → pandas dtype, beside ``run_id`` and ``step`` which every table has.
         unit: the columns that name what was measured; rows of one unit come and go together.
+        within: the columns that tell a unit's rows apart; None if nothing need do so.
         optional: whether the table is written only when asked for.
     """
 
     columns: Mapping[str, str]
     unit: tuple[str, ...] = ("run_id", "step")
+    within: tuple[str, ...] | None = ()
     optional: bool = False
 
 

@@ -407,9 +407,12 @@ TABLES = {
     "spectra": Table(
         columns={"matrix": "str", "frequency": "int64", "power": "float64"},
         unit=("run_id", "step", "matrix"),
+        within=("frequency",),
     ),
     "key_frequencies": Table(
-        columns={"frequency": "int64", "n_neurons": "int64", **_MEASURES}, optional=True
+        columns={"frequency": "int64", "n_neurons": "int64", **_MEASURES},
+        within=("frequency",),
+        optional=True,
     ),
 }
 SETTINGS = ()

@@ -422,6 +422,7 @@ TABLES = {
     "diagrams": Table(
         columns={"cloud": "str", "dimension": "int64", "birth": "float64", "death": "float64"},
         unit=("run_id", "step", "cloud"),
+        within=None,  # bars may be equal
         optional=True,
     ),
 }

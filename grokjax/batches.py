@@ -1,0 +1,291 @@
+"""Training one batch, from where its checkpoints are to the last step.
+
+What is lost in between, a checkpoint that is missing or cannot be read, is trained again from the
+nearest state before it; what does not fit into the device's memory is trained part by part.
+"""
+
+import itertools
+import pathlib
+import time
+from collections.abc import Sequence
+from typing import Any, Protocol
+
+import jax
+import numpy as np
+
+from grokjax import checkpoints, tasks, train
+from grokjax.checkpoints import Batch, CheckpointError, Reader, Writer
+from grokjax.grid import ModelConfig, RunSpec, TrainConfig, digest
+from grokjax.models import Model
+from grokjax.results import METRICS, Results
+from grokjax.stopping import Stopped, StopRequest
+from grokjax.train import Evaluation, Program, State
+
+# The device is handed this many steps at a time at most: fine enough for a live display and a
+# quick stop, coarse enough that handing over costs nothing.
+_MOST_STEPS_A_CALL = 100
+
+
+class TrainingListener(Protocol):
+    """Who is told how far the training has come."""
+
+    def trained(self, batch: int, step: int, run_steps: int, seconds: float) -> None:
+        """A batch has come to ``step``; so many run-steps took so many seconds."""
+
+    def evaluated(self, batch: int, step: int, rows: Sequence[dict[str, Any]]) -> None:
+        """Metrics of a checkpoint."""
+
+    def note(self, text: str) -> None:
+        """Something worth a line."""
+
+
+def config_hash(runs: Sequence[RunSpec], config: ModelConfig, settings: TrainConfig) -> str:
+    """What parameters of a batch depend on, as one hash.
+
+    Neither steps nor precision are among it: sweep.json holds both, and a change of either is
+    refused, or allowed by name and recorded, there.
+    """
+    optimiser = (train.BETA1, train.BETA2, train.EPSILON, train.WARMUP_STEPS)
+    return digest([run.run_id for run in runs], config, settings.batch_size, optimiser)
+
+
+def _rows(runs: Sequence[RunSpec], step: int, evaluation: Evaluation) -> list[dict[str, Any]]:
+    columns = train.metrics(evaluation)
+    return [
+        {"run_id": run.run_id, "step": step}
+        | {name: float(column[i]) for name, column in columns.items()}
+        for i, run in enumerate(runs)
+    ]
+
+
+def _out_of_memory(error: Exception) -> bool:
+    text = str(error)
+    return "RESOURCE_EXHAUSTED" in text and "No space left" not in text
+
+
+class BatchTrainer:
+    """Takes one batch from where its checkpoints are to the last step."""
+
+    def __init__(
+        self,
+        number: int,
+        runs: Sequence[RunSpec],
+        config: ModelConfig,
+        settings: TrainConfig,
+        workdir: pathlib.Path,
+        results: Results,
+        display: TrainingListener,
+        stop: StopRequest,
+    ):
+        self._index, self._runs, self._settings = number, runs, settings
+        self._results, self._display, self._stop = results, display, stop
+        self._model = Model(config=config, n_tokens=max(run.prime for run in runs))
+        self._program = Program.of(self._model, settings)
+        self._root = workdir / "checkpoints"
+        self._n_parts = 1
+        self.batch = Batch(
+            run_ids=tuple(run.run_id for run in runs),
+            config_hash=config_hash(runs, config, settings),
+        )
+
+    def run(self, measured: set[tuple[str, int]]) -> None:
+        """Trains to the end; ``measured`` are the (run_id, step) that metrics already hold.
+
+        Raises:
+            Stopped: if asked to stop; every checkpoint passed is committed with its metrics.
+            CheckpointError: if lost checkpoints cannot be made again as they were.
+        """
+        while True:
+            try:
+                return self._run(measured)
+            except jax.errors.JaxRuntimeError as error:
+                if not _out_of_memory(error) or self._n_parts == len(self._runs):
+                    raise
+            # Outside of the handler, which kept the arrays of the failed call alive.
+            self._n_parts = min(2 * self._n_parts, len(self._runs))
+            at_once = -(-len(self._runs) // self._n_parts)
+            self._note(f"out of device memory; going on with {at_once} runs at a time")
+
+    @property
+    def number(self) -> int:
+        """Which batch of the sweep this is, counted from 1 as the display does."""
+        return self._index + 1
+
+    def _note(self, text: str) -> None:
+        self._display.note(f"batch {self.number}: {text}")
+
+    # ----------------------------------------------------------------- from start to end
+
+    def _run(self, measured: set[tuple[str, int]]) -> None:
+        last = self._settings.steps
+        reader = Reader(self._root)
+        unmeasured = [s for s in reader.steps(self.batch.name) if not self._known(s, measured)]
+        resumable = reader.resumable_steps(self.batch.name)
+        if resumable[-1:] == [last] and not unmeasured and not self._gaps(reader):
+            return
+        self._mesh = train.runs_mesh()
+        bounds = [len(self._runs) * i // self._n_parts for i in range(self._n_parts + 1)]
+        self._parts = [slice(*pair) for pair in itertools.pairwise(bounds)]
+        self._data = self._cut(tasks.stack(self._runs))
+        for step in unmeasured:
+            params = self._read(reader, step, "params")
+            if params is not None:
+                self._evaluate(step, self._split(params))
+        with Writer(self._root, self.batch) as writer:
+            self._make_good(writer, reader, measured)
+            start, states = self._latest(reader)
+            if states is None:
+                states = self._first_states()
+                self._checkpoint(writer, 0, states)
+            elif start < last:
+                self._note(f"resumed at step {start:,}")
+            while start < last:
+                states = self._train_to(start + self._settings.checkpoint_every, start, states)
+                start += self._settings.checkpoint_every
+                self._checkpoint(writer, start, states)
+                if self._stop.due(0):
+                    raise Stopped(self._stop.reason)
+
+    def _known(self, step: int, measured: set[tuple[str, int]]) -> bool:
+        return all((run.run_id, step) in measured for run in self._runs)
+
+    def _gaps(self, reader: Reader) -> list[int]:
+        """Steps before the latest committed one that are not there."""
+        steps = set(reader.steps(self.batch.name))
+        every = range(0, max(steps, default=0), self._settings.checkpoint_every)
+        return [step for step in every if step not in steps]
+
+    def _make_good(self, writer: Writer, reader: Reader, measured: set[tuple[str, int]]) -> None:
+        """Trains lost checkpoints again, from the nearest state before them."""
+        gaps = self._gaps(reader)
+        if not gaps:
+            return
+        step, states = self._latest(reader, before=gaps[0])
+        if states is None:
+            states = self._first_states()
+        self._note(
+            f"checkpoints {', '.join(f'{gap:,}' for gap in gaps)} are missing; "
+            f"training from step {step:,} to make them again"
+        )
+        while True:
+            # Also where nothing is missing: what is there must come out the same.
+            writer.save(step, self._parameters(states), None)
+            if not self._known(step, measured):
+                self._evaluate(step, [state.params for state in states])
+            if step == gaps[-1]:
+                break
+            states = self._train_to(step + self._settings.checkpoint_every, step, states)
+            step += self._settings.checkpoint_every
+        writer.wait()
+
+    # ----------------------------------------------------------------- states, part by part
+
+    def _first_states(self) -> list[State]:
+        return [
+            self._put_away(train.init(self._program, self._mesh, self._place(data)))
+            for data in self._data
+        ]
+
+    def _cut(self, tree: Any) -> list[Any]:
+        """A tree of all runs' NumPy arrays as one for each part."""
+        return [jax.tree.map(lambda leaf, part=part: leaf[part], tree) for part in self._parts]
+
+    def _split(self, tree: Any) -> list[Any]:
+        """The same, on the device if there is one part only."""
+        parts = self._cut(tree)
+        return [self._place(part) for part in parts] if self._n_parts == 1 else parts
+
+    def _place(self, tree: Any) -> Any:
+        return train.place(self._mesh, tree)
+
+    def _on_device(self, tree: Any) -> Any:
+        return tree if self._n_parts == 1 else self._place(tree)
+
+    def _put_away(self, tree: Any) -> Any:
+        """Keeps a part's state on the device if it is the only one, else in main memory."""
+        return tree if self._n_parts == 1 else jax.device_get(tree)
+
+    def _gather(self, parts: Sequence[Any]) -> Any:
+        """NumPy copies of all runs' arrays, without padding."""
+        # Copies, because the next step overwrites the state while it is still being written.
+        sizes = [part.stop - part.start for part in self._parts]
+        return jax.tree.map(
+            lambda *leaves: np.concatenate(
+                [np.asarray(leaf)[:size] for leaf, size in zip(leaves, sizes, strict=True)]
+            ),
+            *parts,
+        )
+
+    def _parameters(self, states: Sequence[State]) -> Any:
+        return self._gather([state.params for state in states])
+
+    # ----------------------------------------------------------------- training, checkpoints
+
+    def _train_to(self, target: int, step: int, states: list[State]) -> list[State]:
+        n_steps = max(
+            n for n in range(1, _MOST_STEPS_A_CALL + 1) if self._settings.checkpoint_every % n == 0
+        )
+        calls_left = len(states) * (target - step) // n_steps
+        trained = []
+        for state, data in zip(states, self._data, strict=True):
+            state, placed = self._on_device(state), self._place(data)
+            n_runs = len(data.prime)
+            for at in range(step, target, n_steps):
+                begun = time.perf_counter()
+                state, losses = train.train_chunk(
+                    self._program, self._mesh, n_steps, state, placed, at
+                )
+                jax.block_until_ready(losses)
+                seconds = time.perf_counter() - begun
+                calls_left -= 1
+                self._display.trained(self._index, at + n_steps, n_steps * n_runs, seconds)
+                if calls_left and self._stop.due(seconds * calls_left):
+                    raise Stopped(self._stop.reason)
+            trained.append(self._put_away(state))
+        return trained
+
+    def _checkpoint(self, writer: Writer, step: int, states: Sequence[State]) -> None:
+        params, opt_state = self._gather([tuple(state) for state in states])
+        writer.save(step, params, opt_state)
+        self._evaluate(step, [state.params for state in states])
+
+    def _evaluate(self, step: int, params: Sequence[Any]) -> None:
+        sums = []
+        for part, data in zip(params, self._data, strict=True):
+            placed = self._on_device(part), self._place(data)
+            found = train.evaluate(self._program, self._mesh, *placed)
+            sums.append(jax.device_get(found))
+        rows = _rows(self._runs, step, self._gather(sums))
+        self._results.append("metrics", METRICS, rows)
+        self._display.evaluated(self._index, step, rows)
+
+    # ----------------------------------------------------------------- reading back
+
+    def _latest(self, reader: Reader, before: int | None = None) -> tuple[int, list[State] | None]:
+        """The latest state that can be read, and its step; (0, None) if there is none."""
+        for step in reversed(reader.resumable_steps(self.batch.name)):
+            if before is None or step < before:
+                params = self._read(reader, step, "params")
+                opt_state = self._read(reader, step, "opt_state")
+                if params is not None and opt_state is not None:
+                    return step, self._split(State(params, opt_state))
+        return 0, None
+
+    def _read(self, reader: Reader, step: int, item: str) -> Any | None:
+        """One kind of state at a step; None, and it is set aside, if it cannot be read."""
+        n_runs = len(self._runs)
+        padded = jax.eval_shape(
+            lambda data: train.init(self._program, self._mesh, data),
+            self._place(tasks.stack(self._runs)),
+        )
+        template = jax.tree.map(
+            lambda leaf: jax.ShapeDtypeStruct((n_runs, *leaf.shape[1:]), leaf.dtype),
+            getattr(padded, item),
+        )
+        read = reader.params if item == "params" else reader.opt_state
+        try:
+            return read(self.batch, step, template)
+        except CheckpointError as error:
+            kept = checkpoints.set_aside(self._root, error.batch, error.item, error.step)
+            self._note(f"{error}; it is kept as {kept} and made anew")
+            return None
