@@ -9,7 +9,7 @@ from typing import Any
 
 from absl import app, flags, logging
 
-from grokjax import grid, tasks
+from grokjax import grid, sharding, tasks
 from grokjax.checkpoints import CheckpointError
 from grokjax.diagnostics import Options
 from grokjax.grid import InvalidSettingError, ModelConfig, TrainConfig
@@ -99,6 +99,12 @@ def define_grid_flags() -> None:
         _define(name, getattr(ModelConfig, name), text)
     for name, text in _TRAIN_HELP.items():
         _define(name, getattr(TrainConfig, name), text)
+    flags.DEFINE_string(
+        "shard",
+        None,
+        "i/N: only part i, from 0, of N; goes to <workdir>/shard-i-of-N. none: the whole grid. "
+        "Default: what an array of the scheduler says, else the whole grid",
+    )
     flags.DEFINE_integer("runs_per_batch", None, "runs trained as one program; default: what fits")
 
 
@@ -139,15 +145,31 @@ def sweep_config_from(values: flags.FlagValues) -> SweepConfig:
     budget: dict[str, Any] = {name: values[name].value for name in _TRAIN_HELP}
     train = TrainConfig(**budget)
     models = {model: ModelConfig(model=model, **shape) for model in axes["model"]}
-    config = SweepConfig(axes=axes, models=models, train=train, options=options_from(values))
+    config = SweepConfig(
+        axes=axes,
+        models=models,
+        train=train,
+        options=options_from(values),
+        shard=shard_from(values)[0],
+    )
     config.validate()
     return config
+
+
+def shard_from(values: flags.FlagValues) -> tuple[sharding.Shard | None, str]:
+    """The shard in force and what says so; raises ``InvalidSettingError``."""
+    if values.shard is not None:
+        return sharding.parse(values.shard), "--shard"
+    return sharding.detect(os.environ) or (None, "")
 
 
 def resolved_flags(values: flags.FlagValues, module: str) -> dict[str, Any]:
     """Every flag of ours with the value in force."""
     ours = values.get_flags_for_module("grokjax.cli") + values.get_flags_for_module(module)
-    return {flag.name: flag.value for flag in ours}
+    shard, source = shard_from(values)
+    return {flag.name: flag.value for flag in ours} | (
+        {} if shard is None else {"shard": str(shard), "shard_from": source}
+    )
 
 
 def existing_workdir(values: flags.FlagValues) -> pathlib.Path:

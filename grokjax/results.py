@@ -207,7 +207,10 @@ class Results:
         columns = {"run_id": "str", "step": "int64", **table.columns}
         if not frames:
             return pd.DataFrame({name: pd.Series(dtype=kind) for name, kind in columns.items()})
-        frame = pd.concat(frames, ignore_index=True).astype(columns)
+        return self.arranged(pd.concat(frames, ignore_index=True).astype(columns), table)
+
+    def arranged(self, frame: pd.DataFrame, table: Table) -> pd.DataFrame:
+        """The rows in the order of the grid, then by step and unit."""
         keys = list(dict.fromkeys(["run_id", "step", *table.unit]))
         place = {"run_id": lambda ids: ids.map(self._order)}
         return frame.sort_values(

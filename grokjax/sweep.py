@@ -47,6 +47,10 @@ def main(values: flags.FlagValues) -> int:
     """Runs or resumes the sweep that the flags describe; returns the exit code."""
     config = cli.sweep_config_from(values)
     folder = pathlib.Path(values.workdir or f"work/{config.name}")
+    if config.shard is not None:
+        folder /= config.shard.folder
+        source = cli.shard_from(values)[1]
+        print(f"shard {config.shard} (from {source}): {len(config.runs)} runs of the grid")
     runs_per_batch = _runs_per_batch(config, values.runs_per_batch)
     for name in values.allow:
         grid.check(name in workdir.ALLOWED, "allow", name, f"of {', '.join(workdir.ALLOWED)}")

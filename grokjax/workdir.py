@@ -4,6 +4,7 @@ import contextlib
 import dataclasses
 import errno
 import fcntl
+import functools
 import importlib.metadata
 import json
 import os
@@ -18,9 +19,10 @@ from typing import Any
 
 import jax
 
-from grokjax import analysis, grid, results
+from grokjax import analysis, grid, results, sharding
 from grokjax.diagnostics import Options
 from grokjax.grid import InvalidSettingError, ModelConfig, RunSpec, TrainConfig
+from grokjax.sharding import Shard
 from grokjax.tasks import OPERATIONS
 
 _FORMAT = 1
@@ -38,16 +40,20 @@ class SweepConfig:
     models: dict[str, ModelConfig]
     train: TrainConfig
     options: Options
+    shard: Shard | None = None
 
-    @property
+    @functools.cached_property
     def runs(self) -> tuple[RunSpec, ...]:
-        """The runs of the grid, in order."""
-        return grid.expand(self.axes)
+        """The runs of the grid, or of the shard of it that this is, in order."""
+        runs = grid.expand(self.axes)
+        if self.shard is None:
+            return runs
+        return sharding.split(runs, self.models, self.train, self.shard.count)[self.shard.index]
 
     @property
     def name(self) -> str:
         """A short hash of what is trained, for a default folder name."""
-        return grid.digest(self.trained())[:10]
+        return grid.digest(dataclasses.replace(self, shard=None).trained())[:10]
 
     def validate(self) -> None:
         """Raises ``InvalidSettingError`` for anything that cannot be run."""
@@ -58,7 +64,8 @@ class SweepConfig:
         flags = {axis.flag: list(self.axes[axis.field]) for axis in grid.axes(OPERATIONS)}
         shape = dataclasses.asdict(next(iter(self.models.values())))
         del shape["model"]
-        return {**flags, **shape, **dataclasses.asdict(self.train)}
+        part = {} if self.shard is None else {"shard": str(self.shard)}
+        return {**flags, **shape, **dataclasses.asdict(self.train), **part}
 
     def to_json(self) -> dict[str, Any]:
         """As plain values; ``from_json`` reads them back."""
@@ -67,6 +74,7 @@ class SweepConfig:
             "models": {name: dataclasses.asdict(m) for name, m in self.models.items()},
             "train": dataclasses.asdict(self.train),
             "options": dataclasses.asdict(self.options),
+            "shard": None if self.shard is None else str(self.shard),
         }
 
     @classmethod
@@ -80,6 +88,7 @@ class SweepConfig:
             models={name: ModelConfig(**fields) for name, fields in data["models"].items()},
             train=TrainConfig(**data["train"]),
             options=Options(**options),
+            shard=sharding.parse(data.get("shard") or "none"),
         )
 
 

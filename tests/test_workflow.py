@@ -12,11 +12,11 @@ import sys
 import numpy as np
 import pandas as pd
 import pytest
-from absl import flags
 
 import grokjax
 from grokjax import analyze, cli, pipeline, stopping, sweep
 from grokjax.workdir import ANALYSIS_LOCK, owning
+from tests.programs import assert_same_tables, call, tables
 
 FLAGS = """
 --d_model=16 --n_heads=2 --d_ff=16 --n_layers=1 --mlp_width=16 --mlp_depth=1 --batch_size=32
@@ -24,29 +24,6 @@ FLAGS = """
 --diagnostics=persistence --save_diagrams
 """
 GRID = FLAGS.split()
-
-
-def call(main, *arguments):
-    """Runs an entry point in this process; returns its exit code."""
-    flags.FLAGS.unparse_flags()
-    for name in list(flags.FLAGS):
-        flags.FLAGS[name].unparse()
-    with pytest.raises(SystemExit) as caught:
-        cli.run(main, ["grokjax", *map(str, arguments)])
-    return caught.value.code or 0
-
-
-def tables(workdir):
-    """Every table of a work directory, by name."""
-    return {
-        path.stem: pd.read_parquet(path) for path in sorted((workdir / "results").glob("*.parquet"))
-    }
-
-
-def assert_same_tables(ours, theirs):
-    assert ours.keys() == theirs.keys()
-    for name, frame in theirs.items():
-        pd.testing.assert_frame_equal(ours[name], frame, check_exact=True, obj=name)
 
 
 @pytest.fixture(scope="module")

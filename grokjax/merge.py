@@ -1,0 +1,93 @@
+"""``python -m grokjax.merge``: joins the work directories of a grid's shards into one."""
+
+import contextlib
+import os
+import pathlib
+import sys
+from collections.abc import Iterator, Sequence
+
+from absl import flags
+
+from grokjax import cli, merging, workdir
+from grokjax.grid import InvalidSettingError
+
+cli.define_workdir_flag("work directory to be made, or to be added to")
+flags.DEFINE_list(
+    "sources",
+    [],
+    "work directories to be joined; default: the shards below --workdir. They are left as they are",
+)
+flags.DEFINE_boolean("mixed_code", False, "join sources that different commits trained")
+
+_LISTED = 10  # ids that a message names at most
+
+
+def _sources(target: pathlib.Path, named: Sequence[str]) -> list[pathlib.Path]:
+    folders = [pathlib.Path(name) for name in named] or merging.find_sources(target)
+    if not folders:
+        raise InvalidSettingError(
+            "sources", "", f"there is no shard-…/sweep.json below {target}; name the directories"
+        )
+    for folder in folders:
+        if not (folder / "sweep.json").is_file():
+            raise InvalidSettingError("sources", folder, "holds no sweep (there is no sweep.json)")
+        if folder.resolve() == target.resolve():
+            raise InvalidSettingError("sources", folder, "is the --workdir to be joined into")
+    return folders
+
+
+def _check_target(target: pathlib.Path) -> None:
+    if not (target / "sweep.json").exists() and target.exists():
+        others = [
+            path.name
+            for path in target.iterdir()
+            if not (path.name.startswith("shard-") or path.name.endswith(".lock"))
+        ]
+        if others:
+            raise InvalidSettingError(
+                "workdir", target, f"holds no sweep but {others[0]}; name a new or empty directory"
+            )
+
+
+@contextlib.contextmanager
+def _holding(folders: Sequence[pathlib.Path]) -> Iterator[None]:
+    """Holds all locks of the directories, so that none changes meanwhile."""
+    with contextlib.ExitStack() as stack:
+        for folder in folders:
+            # Nobody else writes to a source where we may not, as far as we can tell.
+            if not folder.exists() or os.access(folder, os.W_OK):
+                stack.enter_context(workdir.owning(folder))
+                stack.enter_context(workdir.owning(folder, workdir.ANALYSIS_LOCK))
+        yield
+
+
+def _listed(run_ids: Sequence[str]) -> str:
+    more = f" and {len(run_ids) - _LISTED} more" if len(run_ids) > _LISTED else ""
+    return ", ".join(run_ids[:_LISTED]) + more
+
+
+def main(values: flags.FlagValues) -> int:
+    """Joins the sources; returns the exit code, 1 if the grid is not complete."""
+    if not values.workdir:
+        raise InvalidSettingError("workdir", "", "must name the work directory to be made")
+    target = pathlib.Path(values.workdir)
+    folders = _sources(target, values.sources)
+    _check_target(target)
+    with _holding([target, *folders]):
+        merged = merging.merge(target, folders, values.mixed_code)
+    n_runs = merged.runs + len(merged.missing)
+    print(f"{merged.runs} of {n_runs} runs from {len(folders)} sources: {target}")
+    for table in merged.partial:
+        print(f"table {table} lacks some runs: python -m grokjax.analyze fills it")
+    if merged.missing:
+        shards = f" (shards {', '.join(merged.missing_shards)})" if merged.missing_shards else ""
+        print(f"missing: {len(merged.missing)} runs{shards}: {_listed(merged.missing)}",
+              file=sys.stderr)  # fmt: skip
+    if merged.unfinished:
+        print(f"not finished: {len(merged.unfinished)} runs: {_listed(merged.unfinished)}",
+              file=sys.stderr)  # fmt: skip
+    return cli.EXIT_FAILED if merged.missing or merged.unfinished else cli.EXIT_OK
+
+
+if __name__ == "__main__":
+    cli.run(main)

@@ -1,0 +1,31 @@
+"""Entry points called in this process, and the tables that they leave."""
+
+import pandas as pd
+import pytest
+from absl import flags
+
+from grokjax import cli
+
+
+def call(main, *arguments):
+    """Runs an entry point in this process; returns its exit code."""
+    flags.FLAGS.unparse_flags()
+    for name in list(flags.FLAGS):
+        flags.FLAGS[name].unparse()
+    with pytest.raises(SystemExit) as caught:
+        cli.run(main, ["grokjax", *map(str, arguments)])
+    return caught.value.code or 0
+
+
+def tables(workdir):
+    """Every table of a work directory, by name."""
+    return {
+        path.stem: pd.read_parquet(path) for path in sorted((workdir / "results").glob("*.parquet"))
+    }
+
+
+def assert_same_tables(ours, theirs):
+    """Asserts that tables are equal to the bit."""
+    assert ours.keys() == theirs.keys()
+    for name, frame in theirs.items():
+        pd.testing.assert_frame_equal(ours[name], frame, check_exact=True, obj=name)
