@@ -2,13 +2,13 @@
 
 import dataclasses
 import pathlib
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from typing import Any
 
 import numpy as np
 import pandas as pd
 
-from grokjax import isolation, models, workdir
+from grokjax import checkpoints, isolation, models, workdir
 from grokjax.analysis import tables_of
 from grokjax.batches import config_hash
 from grokjax.checkpoints import Batch, CheckpointError, Reader
@@ -41,8 +41,13 @@ class Audit:
     n_rows: Mapping[str, int]
 
 
-def audit(folder: pathlib.Path) -> Audit:
-    """Reads everything in a work directory, and changes nothing.
+def audit(folder: pathlib.Path, repair: bool = False) -> Audit:
+    """Reads everything in a work directory.
+
+    Args:
+        folder: the work directory.
+        repair: move checkpoints that cannot be read out of the way, so that the sweep's command
+            makes them anew; the caller holds the directory's locks then. Nothing is changed else.
 
     Raises:
         workdir.WorkdirError: if sweep.json is not there or cannot be read.
@@ -53,10 +58,15 @@ def audit(folder: pathlib.Path) -> Audit:
     findings: list[str] = []
     steps: dict[str, list[int]] = {}  # of each run, committed and whole
     finite: dict[tuple[str, int], bool] = {}
-    reader = Reader(folder / "checkpoints")
+    root = folder / "checkpoints"
+    reader = Reader(root)
+
+    def aside(error: CheckpointError) -> pathlib.Path:
+        return checkpoints.set_aside(root, error.batch, error.item, error.step)
+
     for names in record["batches"]:
         runs = [by_id[name] for name in names]
-        findings += _checkpoints(reader, runs, config, steps, finite)
+        findings += _checkpoints(reader, runs, config, steps, finite, aside if repair else None)
     expected = {Batch(run_ids=tuple(names), config_hash="").name for names in record["batches"]}
     for name in sorted(set(reader.batches()) | set(reader.unreadable)):
         if name not in expected:
@@ -98,6 +108,7 @@ def _checkpoints(
     config: SweepConfig,
     steps: dict[str, list[int]],
     finite: dict[tuple[str, int], bool],
+    repair: Callable[[CheckpointError], object] | None,
 ) -> Iterator[str]:
     """Findings in a batch's checkpoints; fills ``steps`` and ``finite``."""
     model = config.models[runs[0].model]
@@ -119,7 +130,7 @@ def _checkpoints(
         try:
             stacked = reader.params(batch, step, template)
         except CheckpointError as error:
-            yield str(error)
+            yield from _damage(error, repair)
             continue
         for i, run in enumerate(runs):
             steps.setdefault(run.run_id, []).append(step)
@@ -127,9 +138,15 @@ def _checkpoints(
             finite[run.run_id, step] = all(np.isfinite(leaf).all() for leaf in _leaves(own))
     for step in reader.steps(batch.name, "opt_state"):
         try:
-            reader.meta(batch.name, "opt_state", step)
+            reader.verify(batch, "opt_state", step)
         except CheckpointError as error:
-            yield str(error)
+            yield from _damage(error, repair)
+
+
+def _damage(
+    error: CheckpointError, repair: Callable[[CheckpointError], object] | None
+) -> Iterator[str]:
+    yield str(error) if repair is None else f"{error}; it is kept as {repair(error)}"
 
 
 def _leaves(tree: Any) -> Iterator[np.ndarray]:

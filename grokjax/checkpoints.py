@@ -256,6 +256,24 @@ class Reader:
         except Exception as error:
             raise CheckpointError(batch, item, step, error) from error
 
+    def verify(self, batch: Batch, item: str, step: int) -> None:
+        """Reads all arrays of a checkpoint and holds them against their checksums.
+
+        Raises:
+            CheckpointError: as ``params``.
+        """
+        meta = self.meta(batch.name, item, step)
+        manager = self._open(batch.name, item)
+        assert manager is not None
+        try:
+            arguments = ocp.args.Composite(**{item: ocp.args.PyTreeRestore()})
+            found = checksums(manager.restore(step, args=arguments)[item])
+        except Exception as error:
+            raise CheckpointError(batch.name, item, step, error) from error
+        if found != meta["checksums"]:
+            reason = "its arrays do not have the checksums they were written with"
+            raise CheckpointError(batch.name, item, step, reason)
+
     def _restore(self, batch: Batch, item: str, step: int, template: Any) -> Any:
         meta = self.meta(batch.name, item, step)
 

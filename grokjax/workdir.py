@@ -26,7 +26,7 @@ from grokjax.sharding import Shard
 from grokjax.tasks import OPERATIONS
 
 _FORMAT = 1
-_LOCK, ANALYSIS_LOCK = ".lock", ".analysis.lock"  # of training, of the diagnostics' tables
+LOCK, ANALYSIS_LOCK = ".lock", ".analysis.lock"  # of training, of the diagnostics' tables
 _COPY = ".sweep.json.copy"  # of sweep.json, for when that is damaged
 _PACKAGES = ("jax", "jaxlib", "flax", "optax", "numpy", "scipy", "orbax-checkpoint", "giotto-ph",
              "redzed-tda", "pandas", "pyarrow")  # fmt: skip
@@ -223,7 +223,7 @@ def prepare(
 
 def check_usable(workdir: pathlib.Path, config: SweepConfig, allowed: Collection[str] = ()) -> None:
     """Raises ``InvalidSettingError``, having written nothing, if the sweep cannot go there."""
-    ours = {_LOCK, ANALYSIS_LOCK}
+    ours = {LOCK, ANALYSIS_LOCK}
     if (workdir / "sweep.json").exists() or (workdir / _COPY).exists():
         _changes(workdir, read_record(workdir), config, provenance(), allowed)
     elif workdir.exists() and (not workdir.is_dir() or set(os.listdir(workdir)) - ours):
@@ -340,7 +340,7 @@ def commit() -> str | None:
 
 
 @contextlib.contextmanager
-def owning(workdir: pathlib.Path, lock: str = _LOCK) -> Iterator[None]:
+def owning(workdir: pathlib.Path, lock: str = LOCK) -> Iterator[None]:
     """Holds the work directory for writing; the system frees it when this process ends.
 
     Raises:

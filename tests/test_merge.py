@@ -12,6 +12,7 @@ from hypothesis import strategies as st
 import grokjax
 from grokjax import analyze, cli, merge, page, report, reporting, sweep
 from grokjax.page import payload
+from grokjax.workdir import SweepConfig
 from tests.programs import assert_same_tables, call, tables
 
 FLAGS = """
@@ -143,6 +144,21 @@ def change_record(folder, change):
     (folder / "sweep.json").write_text(json.dumps(record))
 
 
+def ask_for_other_seeds(record):
+    record["config"]["axes"]["seed"] = [0, 1, 2]
+    plan_anew(record)
+
+
+def split_otherwise(record):
+    record["config"]["shard"] = "0/2"
+    plan_anew(record)
+
+
+def plan_anew(record):
+    runs = SweepConfig.from_json(record["config"]).runs
+    record["batches"] = [[run.run_id for run in runs]]
+
+
 def test_duplicates_that_differ_are_refused_and_nothing_changes(merged, tmp_path, capsys):
     other = tmp_path / "again"
     shutil.copytree(shards_of(merged)[0], other)
@@ -162,8 +178,8 @@ def test_duplicates_that_differ_are_refused_and_nothing_changes(merged, tmp_path
     ("change", "words"),
     [
         (lambda r: r["config"]["train"].update(steps=40), "--steps=40: they are not parts of one"),
-        (lambda r: r["config"]["axes"].update(seed=[0, 1, 2]), "--seeds=0,1,2: they are not"),
-        (lambda r: r["config"].update(shard="0/2"), "shards of different splits"),
+        (ask_for_other_seeds, "--seeds=0,1,2: they are not"),
+        (split_otherwise, "shards of different splits"),
         (lambda r: r["starts"][0].update(commit="abc"), "by abc); --mixed_code joins them"),
     ],
 )
