@@ -1,9 +1,11 @@
 #!/usr/bin/env bash
-# Runs lint, format check, type check and tests, after setting up .venv where that is needed:
+# Runs lint, format check, type check and tests, after setting up .venv and, for the tests of the
+# page, Debian's chromium where they are needed:
 #   bash launch/test.sh [arguments of pytest…]
 # All four run whatever the others find; the exit code is 1 where any of them failed.
 set -euo pipefail
 source "$(dirname -- "${BASH_SOURCE[0]}")/python.sh"
+source "$(dirname -- "${BASH_SOURCE[0]}")/browser.sh"
 
 # stage NAME MODULE ARGUMENT…: runs the module and notes its result and its seconds.
 stage() {
@@ -17,6 +19,7 @@ stage() {
 
 ensure_environment test
 cd -- "$project_root"
+ensure_browser
 status=0
 summary=()
 stage lint ruff check

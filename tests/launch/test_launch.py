@@ -173,6 +173,8 @@ class Checkout:
         shutil.copytree(PROJECT / "launch", root / "launch")
         shutil.copy(PROJECT / "pyproject.toml", root)
         self.add_python("python3.12", "3.12.1", "/usr/lib/3.12")
+        for name in ("chromium", "chromedriver"):  # or test.sh would install them
+            write_command(commands, name, "#!/bin/sh\n")
 
     def add_python(self, name: str, version: str, base: str) -> Path:
         text = FAKE_PYTHON.format(version=version, base=base)
