@@ -2,6 +2,7 @@
 
 import contextlib
 import json
+import re
 import shutil
 import threading
 import time
@@ -142,7 +143,10 @@ def test_the_overview_says_what_came_out_and_what_was_run(page, folder):
     assert "transformer, p = 11, true labels" in table and "3 of 3" in table
     assert f"{summary['median_step'][0]:,.0f}" in table
     assert "--label_permutations=0.0,1.0" in by_id(page, "command").text
-    assert "500" not in by_id(page, "provenance").text and "1,000" in by_id(page, "provenance").text
+    facts = by_id(page, "provenance").text
+    assert "500" not in facts and "1,000" in facts
+    assert re.search(r"started\n20.*Z\n", facts)
+    assert re.search(r"tables last written\n20.*Z, \d+ seconds? later", facts)
 
 
 def test_curves_are_of_the_chosen_settings_and_single_runs_come_on_demand(page):
@@ -155,7 +159,7 @@ def test_curves_are_of_the_chosen_settings_and_single_runs_come_on_demand(page):
         return page.execute_script(script)
 
     all_settings = lines()
-    assert len(all_settings) == 3  # accuracy, H1 max, H1 total
+    assert len(all_settings) == 5  # accuracy, H0 and H1 max and total
     by_id(page, "singles").click()
     assert all(more > few for more, few in zip(lines(), all_settings, strict=True))
     page.find_element(By.CSS_SELECTOR, "#lines input").click()
@@ -164,7 +168,7 @@ def test_curves_are_of_the_chosen_settings_and_single_runs_come_on_demand(page):
     page.find_element(By.CSS_SELECTOR, "#quantities-box summary").click()
     boxes = page.find_elements(By.CSS_SELECTOR, "#quantities label")
     next(box for box in boxes if box.text.strip() == "loss").click()
-    assert len(lines()) == 4
+    assert len(lines()) == 6
     assert "1 run of this panel diverged or failed" in by_id(page, "ended").text
 
 
@@ -239,6 +243,27 @@ def test_residues_can_be_joined_as_they_are(page):
     plain = drawn(page)
     assert {name for name in PANELS if wave[name] != plain[name]} == {"components", "waves"}
     assert "order=plain" in page.current_url
+
+
+def test_any_quantity_can_stand_below_accuracy_with_the_cursor_on_it(page, folder):
+    sweep = grokjax.load(folder)
+    run_id = sweep.runs["run_id"][0]
+    go(page, f"run?id={run_id}&step=300")
+    script = """const {data, layout} = document.getElementById('run-curves');
+      return [data.at(-1).y, layout.yaxis2.type, layout.shapes.map((own) => [own.x0, own.yref])]"""
+    for label, table, column, kind in (
+        ("H0 total (embedding)", "persistence", "h0_total", "linear"),
+        ("test loss", "metrics", "test_loss", "log"),
+    ):
+        Select(by_id(page, "below")).select_by_visible_text(label)
+        values, scale, cursors = page.execute_script(script)
+        own = getattr(sweep, table).query("run_id == @run_id")
+        assert values == pytest.approx(own[column].tolist(), rel=1e-3)
+        assert scale == kind and cursors == [[300, "y domain"], [300, "y2 domain"]]
+        assert label in by_id(page, "run-curves").get_attribute("aria-label")
+    by_id(page, "next").click()  # and stays
+    wait(page, lambda: by_id(page, "run-title").text != run_id)
+    assert by_id(page, "below").get_attribute("value") == "metrics/test_loss"
 
 
 def test_a_run_that_diverged_is_shown_as_such(page, folder):

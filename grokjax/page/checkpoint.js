@@ -1,5 +1,11 @@
 // One checkpoint of a run: embedding, spectrum, bars, and where it stands on the curves.
 
+// What stands below accuracy unless something else is chosen.
+const LONGEST = [
+  ["persistence/embedding/h1_max", "H1 max", "y2"],
+  ["persistence/embedding/h1_second", "H1 second", "y2"],
+];
+
 const checkpoint = {
   run: null, // of runs()
   details: null, // what is known of its checkpoints, or null
@@ -46,7 +52,7 @@ const checkpoint = {
     const shares = own.shares[i];
     const both = shares[0] == null ? null : shares[0] + shares[1];
     const inOrder = $("order").value === "wave";
-    $("components-note").textContent = both == null ? "" : `(${percent(both)} of the variance)`;
+    $("components-note").textContent = both == null ? "" : `${percent(both)} of the variance`;
     this.plane(
       "components",
       row(own.components, i),
@@ -56,7 +62,7 @@ const checkpoint = {
     );
     const k = own.frequencies[i];
     $("waves-note").textContent = k
-      ? `(k = ${k}, ${percent(own.wave_shares[i])} of the power)`
+      ? `k = ${k}, ${percent(own.wave_shares[i])} of the power`
       : "";
     this.plane(
       "waves",
@@ -127,7 +133,7 @@ const checkpoint = {
       .sort((a, b) => b[0] - a[0])
       .slice(0, 3);
     const words = best.map(([share, at]) => `k = ${at} (${percent(share)})`).join(", ");
-    $("spectrum-note").textContent = `(an even share is ${percent(1 / shares.length)})`;
+    $("spectrum-note").textContent = `an even share is ${percent(1 / shares.length)}`;
     const bars = {
       type: "bar",
       x: range(shares.length).map((j) => j + 1),
@@ -159,8 +165,10 @@ const checkpoint = {
       ? `${plural(births.length, "H1 bar")}, the longest ${number(lengths[longest])}, from ${number(births[longest])} to ${number(deaths[longest])}.`
       : "No H1 bar.";
     $("diagram-note").textContent = births.length
-      ? `(longest H1 bar ${number(lengths[longest])})`
-      : "";
+      ? `longest H1 bar ${number(lengths[longest])}`
+      : "no H1 bar";
+    $("barcode-note").textContent =
+      `${plural(h0.length, "H0 bar")} below, ${plural(births.length, "H1 bar")} above`;
     this.diagram(births, deaths, h0, longest, words);
     this.barcode(births, deaths, h0, longest, words);
     return words;
@@ -171,6 +179,7 @@ const checkpoint = {
     const ends = this.limits.bars;
     const emphasis = (plain, strong) => births.map((_, j) => (j === longest ? strong : plain));
     const diagonal = {
+      showlegend: false,
       type: "scatter",
       mode: "lines",
       x: ends,
@@ -179,6 +188,7 @@ const checkpoint = {
       hoverinfo: "skip",
     };
     const ticks = {
+      name: "H0",
       type: "scatter",
       mode: "markers",
       x: h0.map(() => ends[0]),
@@ -187,6 +197,7 @@ const checkpoint = {
       hovertemplate: "H0, death %{y:.4f}<extra></extra>",
     };
     const points = {
+      name: "H1",
       type: "scatter",
       mode: "markers",
       x: births,
@@ -198,7 +209,12 @@ const checkpoint = {
       },
       hovertemplate: "H1, %{x:.4f} to %{y:.4f}<extra></extra>",
     };
-    const look = layout(axis("birth", { range: ends }), axis("death", { range: ends }));
+    // Nothing is ever born after its death: the corner below the diagonal is free.
+    const corner = { x: 1, y: 0, xanchor: "right", yanchor: "bottom", bgcolor: "rgba(0,0,0,0)" };
+    const look = layout(axis("birth", { range: ends }), axis("death", { range: ends }), {
+      showlegend: true,
+      legend: { ...corner, itemclick: false, itemdoubleclick: false },
+    });
     draw("diagram", [diagonal, ticks, points], look, `Persistence diagram. ${words}`);
   },
 
@@ -221,7 +237,7 @@ const checkpoint = {
       const at = h0.length + sorted.indexOf(longest);
       traces.push(bars([births[longest]], [deaths[longest]], at, hue[1], 5));
     }
-    const y = axis("H0 below, H1 above", {
+    const y = axis("bars", {
       range: [-1, this.limits.count],
       showticklabels: false,
       showgrid: false,
@@ -235,38 +251,38 @@ const checkpoint = {
     return place < 0 || !own ? null : scaled(row(own.runs, place), own.log);
   },
 
-  /** Accuracy above, longest H1 bars below, a line through both at the checkpoint. */
+  /** Accuracy above, longest H1 bars or what is chosen below, a line through both at the checkpoint. */
   curves(step) {
     const hue = colours(5);
+    const chosen = $("below").value;
     const found = [
       ["metrics/test_accuracy", "test", "y"],
       ["metrics/train_accuracy", "train", "y"],
       ["metrics/novel_accuracy", "novel pairs", "y"],
-      ["persistence/embedding/h1_max", "H1 max", "y2"],
-      ["persistence/embedding/h1_second", "H1 second", "y2"],
+      ...(chosen ? [[chosen, quantity(chosen).label, "y2"]] : LONGEST),
     ]
-      .map(([key, name, side], k) => ({ values: this.curve(key), name, side, k }))
+      .map(([key, name, side], k) => ({ key, values: this.curve(key), name, side, k }))
       .filter((own) => own.values);
     if (!found.length) {
       drawNothing("run-curves", "not on this page");
       return "";
     }
+    const below = found.find((own) => own.side === "y2");
     const traces = found.map(({ values, name, side, k }) => ({
       ...line(data.curves.steps, values, hue[k], DASHES[k % 3], 2),
       name,
       yaxis: side,
       legend: side === "y2" ? "legend2" : "legend",
     }));
-    const both = found.some((own) => own.side === "y2");
-    const cursor = {
+    const cursors = (below ? ["y", "y2"] : ["y"]).map((side) => ({
       type: "line",
       x0: step,
       x1: step,
       y0: 0,
       y1: 1,
-      yref: "paper",
+      yref: `${side} domain`,
       line: { color: css("--text"), width: 1.5 },
-    };
+    }));
     const legend = {
       orientation: "h",
       x: 0,
@@ -276,11 +292,16 @@ const checkpoint = {
       font: { size: 11 },
     };
     const look = layout(
-      stepAxis({ anchor: both ? "y2" : "y" }),
-      axis("accuracy", { range: [-0.05, 1.05], domain: both ? [0.58, 1] : [0, 1] }),
+      stepAxis({ anchor: below ? "y2" : "y" }),
+      axis("accuracy", { range: [-0.05, 1.05], domain: below ? [0.58, 1] : [0, 1] }),
       {
-        yaxis2: axis("H1", { rangemode: "tozero", domain: [0, 0.42] }),
-        shapes: [cursor],
+        yaxis2: axis(chosen ? "" : "H1", {
+          type: below && quantity(below.key).log ? "log" : "linear",
+          exponentformat: "power",
+          rangemode: chosen ? "normal" : "tozero",
+          domain: [0, 0.42],
+        }),
+        shapes: cursors,
         showlegend: true,
         legend: { ...legend, y: 1.01 },
         legend2: { ...legend, y: 0.45 },

@@ -8,7 +8,7 @@ const TOGETHER = [
   ["loss by key frequencies", ["fourier/restricted_loss", "fourier/excluded_loss"]],
 ];
 const SHOWN_FIRST =
-  /^accuracy|^H1 max \(embedding\)|^H1 total \(embedding\)|^local dimension \(.*_both\)/;
+  /^accuracy|^H[01] (max|total) \(embedding\)|^local dimension \((.*_both|embedding)\)|^Fourier/;
 
 const quantity = (key) => data.curves.quantities.find((own) => own.key === key);
 

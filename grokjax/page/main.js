@@ -170,6 +170,7 @@ for (const [id, by] of [
 }
 $("step").addEventListener("input", () => view.move(view.at()));
 $("order").addEventListener("change", () => view.move(view.at()));
+$("below").addEventListener("change", () => view.draw());
 $("play").addEventListener("click", () => view.play());
 for (const [id, event] of [
   ["filter", "input"],

@@ -43,7 +43,7 @@ const overview = {
         numbers.push(
           spread("before"),
           spread("after"),
-          own.after_mean == null ? "–" : number(ratio),
+          own.after_mean == null || ratio == null ? "–" : ratio.toFixed(2),
         );
       }
       numbers.push(...statuses.map((name) => number(own[name])));
@@ -83,7 +83,7 @@ const overview = {
   },
 
   when() {
-    const never = data.sweep.steps * 1.08;
+    const never = data.sweep.steps * 1.12;
     const [y, only] = this.rows("when");
     const shown = runs().filter((run) => run.setting < MOST_ROWS);
     const up = this.apart(shown);
@@ -108,7 +108,8 @@ const overview = {
     };
     const n = $("when").clientWidth > 420 ? 4 : 2; // narrow: the last would run into "never"
     const ticks = range(n === 4 ? 5 : 2).map((i) => (i * data.sweep.steps) / n);
-    const x = axis(`step${only}`, {
+    const crosses = shown.some(hasEnded) ? "; ×: diverged or failed" : "";
+    const x = axis(`step${crosses}${only}`, {
       range: [-0.03 * never, 1.06 * never],
       tickvals: [...ticks, never],
       ticktext: [
@@ -122,7 +123,7 @@ const overview = {
       (grown.length
         ? `did, from step ${number(Math.min(...grown))} to ${number(Math.max(...grown))}.`
         : "did.");
-    draw("when", [trace], layout(x, y), `${text} Crosses diverged or failed.`);
+    draw("when", [trace], layout(x, y), `${text}${crosses && " Crosses diverged or failed."}`);
     leadToRun("when");
   },
 
@@ -181,9 +182,10 @@ const overview = {
           ? `${start.time}; last resumed ${last.time} (${own.starts.length} starts)`
           : start.time,
       ],
+      ["tables last written", own.tables_written && own.tables_written + took(own)],
       [
         "device",
-        tally(last.devices ?? []) + (last.cpu_count ? `, ${last.cpu_count} CPU cores` : ""),
+        tally((last.devices ?? []).map((name) => name.replace(/^(.+):\1$/, "$1"))) + (last.cpu_count ? `, ${last.cpu_count} CPU cores` : ""),
       ],
       ["platform", last.platform],
       [
@@ -207,7 +209,12 @@ const overview = {
       ...facts
         .filter(([, value]) => value)
         .map(([name, value]) =>
-          element("div", {}, element("dt", {}, name), element("dd", {}, value)),
+          element(
+            "div",
+            { class: value.length > 60 ? "long" : null },
+            element("dt", {}, name),
+            element("dd", {}, value),
+          ),
         ),
     );
     const words = own.command
@@ -221,6 +228,20 @@ function tally(names) {
   const counts = new Map();
   for (const name of names) counts.set(name, (counts.get(name) ?? 0) + 1);
   return [...counts].map(([name, n]) => (n > 1 ? `${n} × ${name}` : name)).join(", ");
+}
+
+/** How long it took, where that can be told: of a sweep that ran through. */
+function took(own) {
+  if (own.starts.length !== 1 || data.runs.status.includes("running")) return "";
+  const minutes = (Date.parse(own.tables_written) - Date.parse(own.starts[0].time)) / 60000;
+  return minutes < 0 ? "" : `, ${duration(minutes)} later`;
+}
+
+function duration(minutes) {
+  if (minutes < 2) return plural(Math.round(60 * minutes), "second");
+  return minutes < 120
+    ? plural(Math.round(minutes), "minute")
+    : plural(+(minutes / 60).toFixed(1), "hour");
 }
 
 const panels = () => [...new Set(data.settings.map((own) => own.panel))];

@@ -1,5 +1,6 @@
 """What the page knows: a work directory as one JSON-able value of bounded size."""
 
+import contextlib
 import dataclasses
 import shlex
 import time
@@ -91,8 +92,21 @@ def provenance(sweep: Sweep) -> dict[str, Any]:
             ["python -m grokjax.sweep", *(_flag(name, value) for name, value in flags.items())]
         ),
         "starts": record.get("starts", []),
+        "tables_written": _tables_written(sweep),
         "folder": str(sweep.workdir),
     }
+
+
+def _tables_written(sweep: Sweep) -> str | None:
+    """When a row was last added, as the sweep's starts are written; None if there is no table."""
+    times = []
+    for pattern in ("*.parquet", ".parts/*/*"):
+        for path in (sweep.workdir / "results").glob(pattern):
+            with contextlib.suppress(FileNotFoundError):  # merged meanwhile
+                times.append(path.stat().st_mtime)
+    if not times:
+        return None
+    return time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime(max(times)))
 
 
 def _flag(name: str, value: Any) -> str:

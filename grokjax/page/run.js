@@ -16,6 +16,7 @@ const view = {
     this.run = run;
     $("order").value = words.get("order") === "plain" ? "plain" : "wave";
     this.fillChoices();
+    this.fillCurves();
     this.facts();
     this.details = await this.find(run.run_id);
     if (this.run !== run) return; // another one was chosen meanwhile
@@ -68,6 +69,17 @@ const view = {
     });
     $("which").replaceChildren(...groups);
     $("which").value = this.run.run_id;
+  },
+
+  /** What can stand below accuracy: every quantity, the longest bars at first. */
+  fillCurves() {
+    const kept = $("below").value;
+    const found = data.curves.quantities.filter((own) => !/^metrics.*accuracy$/.test(own.key));
+    $("below").replaceChildren(
+      element("option", { value: "" }, "H1 max and second longest"),
+      ...found.map((own) => element("option", { value: own.key }, own.label)),
+    );
+    $("below").value = quantity(kept) ? kept : "";
   },
 
   facts() {

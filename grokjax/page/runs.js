@@ -108,7 +108,7 @@ const table = {
     const body = shown.map((run) => {
       const cells = columns.map(([name]) => {
         if (name !== "run_id")
-          return element("td", { class: numeric(name) ? "number" : null }, number(run[name]));
+          return element("td", { class: numeric(name) ? "number" : null }, cell(name, run[name]));
         const link = element(
           "a",
           { href: `#run?id=${encodeURIComponent(run.run_id)}` },
@@ -130,6 +130,12 @@ const table = {
     $("more").textContent = `Show all ${number(chosen.length)}`;
   },
 };
+
+/** Measurements with the same figures in all rows; other numbers as short as they are. */
+function cell(name, value) {
+  const measured = ["last_test_accuracy", "before", "after"].includes(name);
+  return measured && value != null ? value.toPrecision(3) : number(value);
+}
 
 /** A word of the filter as a test of a run. */
 function test(word) {
