@@ -22,7 +22,6 @@ import grokjax
 from grokjax import summaries
 
 WIDTH, HEIGHT, PHONE = 1280, 900, 390
-# True once every figure of the view that is shown is drawn.
 _DRAWN = """return document.fonts.status === 'loaded' &&
   [...document.querySelectorAll('section:not([hidden]) .plot')].every((own) => own.layout)"""
 
@@ -57,6 +56,11 @@ def resize(driver: webdriver.Chrome, width: int, height: int) -> None:
     driver.execute_cdp_cmd("Emulation.setDeviceMetricsOverride", size)
 
 
+def wait_until_drawn(driver: webdriver.Chrome) -> None:
+    """Returns once every figure of the view that is shown is drawn."""
+    WebDriverWait(driver, 60, 0.02).until(lambda own: own.execute_script(_DRAWN))
+
+
 def picture(
     driver: webdriver.Chrome, page: str, view: str, path: pathlib.Path, whole: bool = False
 ) -> None:
@@ -72,7 +76,7 @@ def picture(
     driver.get("about:blank")
     driver.get(f"{page}#{view}")
     width = driver.execute_script("return innerWidth")
-    WebDriverWait(driver, 30).until(lambda own: own.execute_script(_DRAWN))
+    wait_until_drawn(driver)
     if whole:
         resize(driver, width, driver.execute_script("return document.body.scrollHeight"))
     image = Image.open(io.BytesIO(driver.get_screenshot_as_png())).convert("RGB")

@@ -28,6 +28,12 @@ let shown = null;
 function route() {
   const [name, words] = address();
   if (location.hash === "#main") return $("main").focus();
+  reveal(name);
+  return VIEWS[name].show(words);
+}
+
+/** Makes a view the visible one. */
+function reveal(name) {
   for (const id of Object.keys(VIEWS)) $(`view-${id}`).hidden = id !== name;
   for (const link of document.querySelectorAll("nav a")) {
     if (link.hash === `#${name}`) link.setAttribute("aria-current", "page");
@@ -38,7 +44,6 @@ function route() {
   shown = name;
   $("title").textContent = `· ${data.title}`;
   $("written").textContent = data.written;
-  return VIEWS[name].show(words);
 }
 
 // ---------------------------------------------------------------- data
@@ -189,5 +194,11 @@ $("download-settings").addEventListener("click", downloadSettings);
 $("download-runs").addEventListener("click", downloadRuns);
 
 setTheme("automatic");
-route();
-if (data.live) ask();
+// plotly.js, the last script of the page, takes a second to start: until then there are words.
+const [first] = address();
+reveal(first);
+if (first === "overview") overview.words();
+addEventListener("DOMContentLoaded", () => {
+  route();
+  if (data.live) ask();
+});

@@ -4,6 +4,13 @@ const MOST_ROWS = 30;
 
 const overview = {
   show() {
+    this.words();
+    this.when();
+    this.rise();
+  },
+
+  /** All but the figures. */
+  words() {
     const all = runs();
     const count = (test) => all.filter(test).length;
     const parts = ["done", "running", "diverged", "failed"]
@@ -15,8 +22,6 @@ const overview = {
       `${plural(all.length, "run")} in ${plural(data.settings.length, "setting")}: ` +
       `${parts.join(", ")}. ${number(grown)} generalised.`;
     this.table();
-    this.when();
-    this.rise();
     this.provenance();
     $("notes").replaceChildren(...data.notes.map((note) => element("li", {}, note)));
   },
