@@ -55,6 +55,7 @@ _TRAIN_HELP = {
     "checkpoint_every": "steps between checkpoints; must divide --steps",
     "batch_size": "pairs a step",
     "precision": f"of float32 matrix products: {', '.join(grid.PRECISIONS)}",
+    "loss_precision": "of the cross-entropy, from the logits on: float32, float64",
 }
 _OPTION_HELP = {
     "diagnostics": "comma list of what to measure at every checkpoint, or none",

@@ -246,6 +246,7 @@ class TrainConfig:
     checkpoint_every: int = 500
     batch_size: int = 512
     precision: str = "float32"
+    loss_precision: str = "float32"
 
     def __post_init__(self) -> None:
         """Checks ranges, and that the steps divide into checkpoints."""
@@ -271,6 +272,12 @@ class TrainConfig:
             self.precision,
             f"must be one of {', '.join(PRECISIONS)}",
         )
+        check(
+            self.loss_precision in LOSS_PRECISIONS,
+            "loss_precision",
+            self.loss_precision,
+            f"must be one of {', '.join(LOSS_PRECISIONS)}",
+        )
 
     @property
     def checkpoint_steps(self) -> tuple[int, ...]:
@@ -278,8 +285,10 @@ class TrainConfig:
         return tuple(range(0, self.steps + 1, self.checkpoint_every))
 
 
-# --precision → JAX's name for how a float32 matrix product is carried out.
-PRECISIONS = {"float32": "highest", "tf32": "tensorfloat32", "bfloat16": "bfloat16"}
+# --precision → JAX's name for how a float32 matrix product is carried out. (Its "bfloat16" means
+# whatever the device likes best, which is TF32 on a GPU and float32 on a CPU.)
+PRECISIONS = {"float32": "highest", "tf32": "tensorfloat32", "bfloat16": "BF16_BF16_F32"}
+LOSS_PRECISIONS = ("float32", "float64")
 
 
 def expand(axis_values: Mapping[str, Sequence[Any]]) -> tuple[RunSpec, ...]:

@@ -25,7 +25,7 @@ import jax
 import jax.numpy as jnp
 from flax import nnx
 
-from grokjax.grid import ModelConfig
+from grokjax.grid import PRECISIONS, ModelConfig
 
 Params = dict[str, Any]
 
@@ -73,23 +73,36 @@ def _embedding(n_rows: int, n_columns: int, rngs: nnx.Rngs) -> nnx.Embed:
 
 
 # --------------------------------------------------------------------------- products
-# Both have the gradients one would derive; written out, they reach the matrix library in the
-# orientation in which it is fast. The ones XLA arrives at by itself copy and transpose.
+# Every matrix product of either network is in here. The functions have the gradients one would
+# derive; written out, they reach the matrix library in the orientation in which it is fast. The
+# ones XLA arrives at by itself copy and transpose.
+
+
+def product(x: jax.Array, y: jax.Array) -> jax.Array:
+    """``x @ y`` at the precision in force (``jax.default_matmul_precision``).
+
+    A CPU multiplies in float32 whatever it is told, so bfloat16 factors are rounded here. Their
+    float32 products are exact, on any device, and so differ in the order of the sum alone.
+    """
+    if jax.config.jax_default_matmul_precision == PRECISIONS["bfloat16"]:
+        # Unlike a cast there and back, this is never taken out by the compiler.
+        x, y = (jax.lax.reduce_precision(z, exponent_bits=8, mantissa_bits=7) for z in (x, y))
+    return x @ y
 
 
 @jax.custom_vjp
 def affine(x: jax.Array, kernel: jax.Array, bias: jax.Array) -> jax.Array:
     """``x @ kernel + bias`` for rows x (N, n_in)."""
-    return x @ kernel + bias[None]
+    return product(x, kernel) + bias[None]
 
 
 def _affine_forward(x: jax.Array, kernel: jax.Array, bias: jax.Array) -> tuple[Any, Any]:
-    return x @ kernel + bias[None], (x, kernel)
+    return affine(x, kernel, bias), (x, kernel)
 
 
 def _affine_backward(saved: tuple[jax.Array, jax.Array], gradient: jax.Array) -> tuple[Any, ...]:
     x, kernel = saved
-    return gradient @ kernel.T, x.T @ gradient, gradient.sum(0)
+    return product(gradient, kernel.T), product(x.T, gradient), gradient.sum(0)
 
 
 affine.defvjp(_affine_forward, _affine_backward)
@@ -119,7 +132,7 @@ def _take_rows_backward(
     n_tables, n_rows, _ = empty.shape
     gradient_SBC = gradient.reshape(n_tables, -1, gradient.shape[-1])
     products = [
-        jax.nn.one_hot(index[s], n_rows, dtype=gradient.dtype).T @ gradient_SBC[s]
+        product(jax.nn.one_hot(index[s], n_rows, dtype=gradient.dtype).T, gradient_SBC[s])
         for s in range(n_tables)
     ]
     return jnp.stack(products), None
@@ -274,7 +287,7 @@ def _mlp_states(net: MLP, config: ModelConfig, a: jax.Array, b: jax.Array) -> li
     width, n_pairs = config.d_model, a.shape[0]
     # The first layer acts on a pair of embedding rows: two tables of P rows, looked up and added.
     kernel, bias = _weights(net.hidden[0])
-    tables = [affine(embed_PD, kernel[:width], bias), embed_PD @ kernel[width:]]
+    tables = [affine(embed_PD, kernel[:width], bias), product(embed_PD, kernel[width:])]
     rows = take_rows(jnp.stack(tables), jnp.stack([a, b]))
     states = [activation(rows[:n_pairs] + rows[n_pairs:])]
     for layer in list(net.hidden)[1:]:

@@ -52,11 +52,17 @@ class Program:
     model: Model
     batch_size: int
     precision: str
+    loss_precision: str = "float32"
 
     @classmethod
     def of(cls, model: Model, config: TrainConfig) -> "Program":
         """The program that trains batches of ``model`` under ``config``."""
-        return cls(model=model, batch_size=config.batch_size, precision=config.precision)
+        return cls(
+            model=model,
+            batch_size=config.batch_size,
+            precision=config.precision,
+            loss_precision=config.loss_precision,
+        )
 
 
 # --------------------------------------------------------------------------- one run
@@ -115,12 +121,53 @@ def _masked_logits(
     return jnp.where(real[None], logits, jnp.finfo(logits.dtype).min)
 
 
+@jax.custom_vjp
+def cross_entropy_in_float64(logits: jax.Array, label: jax.Array) -> jax.Array:
+    """Cross-entropies of (B, P) logits with labels (B,), by way of float64 from the logits on.
+
+    In float32 a pair answered with more than 17 nats to spare has a loss and a gradient of
+    nothing, the "softmax collapse" that stops grokking without weight decay (Prieto et al. 2025,
+    arXiv 2501.04697). Both are rounded to float32 at the end, where small numbers keep their
+    digits.
+
+    Returns:
+        (B,) float32.
+    """
+    return _cross_entropy_forward(logits, label)[0]
+
+
+def _cross_entropy_forward(logits: jax.Array, label: jax.Array) -> tuple[Any, Any]:
+    # Only in here, so that nothing else changes its dtype.
+    with jax.enable_x64(True):
+        wide = logits.astype(jnp.float64)
+        loss = optax.softmax_cross_entropy_with_integer_labels(wide, label)
+        return loss.astype(jnp.float32), (logits, label)
+
+
+def _cross_entropy_backward(saved: tuple[Any, ...], gradient: jax.Array) -> tuple[Any, None]:
+    logits, label = saved
+    with jax.enable_x64(True):
+        share = jax.nn.softmax(logits.astype(jnp.float64), axis=-1)
+        hot = label[:, None] == jnp.arange(logits.shape[1], dtype=label.dtype)[None]
+        to_logits = jnp.where(hot, share - 1, share) * gradient.astype(jnp.float64)[:, None]
+        return to_logits.astype(jnp.float32), None
+
+
+cross_entropy_in_float64.defvjp(_cross_entropy_forward, _cross_entropy_backward)
+
+
+def _cross_entropies(program: Program, logits: jax.Array, label: jax.Array) -> jax.Array:
+    if program.loss_precision == "float64":
+        return cross_entropy_in_float64(logits, label)
+    return optax.softmax_cross_entropy_with_integer_labels(logits, label)
+
+
 def _loss(
     params: Params, program: Program, prime: jax.Array, batch: tuple[jax.Array, ...]
 ) -> jax.Array:
     a, b, label = batch
     logits = _masked_logits(program, params, prime, a, b)
-    return optax.softmax_cross_entropy_with_integer_labels(logits, label).mean()
+    return _cross_entropies(program, logits, label).mean()
 
 
 def _train_run(
@@ -153,7 +200,7 @@ def _evaluate_run(program: Program, params: Params, run: RunData) -> Evaluation:
         logits = _masked_logits(program, params, run.prime, a, b)
         label = run.labels[a, b]
         split = jnp.where(inside, run.split[a, b], tasks.PADDING)
-        loss = optax.softmax_cross_entropy_with_integer_labels(logits, label)
+        loss = _cross_entropies(program, logits, label)
         right = jnp.argmax(logits, axis=-1) == label
         member_BK = split[:, None] == jnp.array([[tasks.TRAIN, tasks.LEAKED, tasks.NOVEL]])
         return (

@@ -1,0 +1,95 @@
+"""JAX's persistent compilation cache: what was compiled once starts at once ever after.
+
+Each entry is one compiled program under a hash of the program, its compiler options and versions.
+Several processes may use a folder at once, and any of it may be deleted at any time: an entry that
+is missing or cannot be read is compiled again.
+"""
+
+import hashlib
+import os
+import pathlib
+import platform
+import tempfile
+import time
+import warnings
+
+import jax
+
+OFF = "off"
+
+_DAYS_KEPT = 90
+
+
+def default_folder() -> pathlib.Path:
+    """``grokjax/compilation`` in the user's cache folder (XDG base directories).
+
+    Raises:
+        RuntimeError: if the user has no home.
+    """
+    base = os.environ.get("XDG_CACHE_HOME", "")
+    # The specification wants relative paths ignored.
+    root = pathlib.Path(base) if os.path.isabs(base) else pathlib.Path.home() / ".cache"
+    return root / "grokjax" / "compilation"
+
+
+def use_cache(setting: str = "") -> str:
+    """Keeps every program compiled from now on, and takes those that are there.
+
+    To be called before anything is compiled.
+
+    Args:
+        setting: a folder, ``off``, or nothing for the user's own cache folder. With nothing, the
+            environment variables JAX has for this (JAX_COMPILATION_CACHE_DIR,
+            JAX_ENABLE_COMPILATION_CACHE) come first.
+
+    Returns:
+        Why there is no cache although there should be one, else nothing.
+    """
+    if setting == OFF:
+        jax.config.update("jax_enable_compilation_cache", False)
+        return ""
+    chosen = jax.config.jax_compilation_cache_dir or not jax.config.jax_enable_compilation_cache
+    if chosen and not setting:
+        return ""
+    try:
+        folder = (pathlib.Path(setting) if setting else default_folder()) / _machine()
+        folder.mkdir(parents=True, exist_ok=True, mode=0o700)
+        with tempfile.TemporaryFile(dir=folder):
+            pass  # raises where nothing can be written
+        _forget_old(folder)
+    except (OSError, RuntimeError) as error:
+        return f"no compilation cache, so every start compiles anew ({error})"
+    jax.config.update("jax_enable_compilation_cache", True)
+    jax.config.update("jax_compilation_cache_dir", str(folder))
+    jax.config.update("jax_persistent_cache_min_compile_time_secs", 0)
+    jax.config.update("jax_persistent_cache_min_entry_size_bytes", -1)
+    # A full disk, or an entry half written by another process, costs a compilation and no more.
+    warnings.filterwarnings("ignore", message="Error (reading|writing) persistent compilation")
+    return ""
+
+
+def _machine() -> str:
+    """A short name for what programs for the CPU are compiled for and JAX's hash leaves out.
+
+    Machines of several kinds may share a home: instructions that another lacks would kill the
+    process, and work is divided over the cores of the machine that compiled it.
+    """
+    try:
+        lines = pathlib.Path("/proc/cpuinfo").read_text(encoding="utf-8").splitlines()
+    except OSError:
+        lines = []
+    names = ("flags", "Features")  # x86, ARM
+    features = next((line for line in lines if line.startswith(names)), platform.processor())
+    cores = len(os.sched_getaffinity(0))
+    return hashlib.sha256(f"{platform.machine()} {cores} {features}".encode()).hexdigest()[:12]
+
+
+def _forget_old(folder: pathlib.Path) -> None:
+    """Removes entries older than three months: mostly those of versions no longer in use."""
+    oldest = time.time() - _DAYS_KEPT * 86_400
+    for path in folder.glob("*-cache"):
+        try:
+            if path.stat().st_mtime < oldest:
+                path.unlink()
+        except FileNotFoundError:  # another process was faster
+            pass
