@@ -4,10 +4,11 @@ What is lost in between, a checkpoint that is missing or cannot be read, is trai
 nearest state before it; what does not fit into the device's memory is trained part by part.
 """
 
+import contextlib
 import itertools
 import pathlib
 import time
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from typing import Any, Protocol
 
 import jax
@@ -31,6 +32,14 @@ class TrainingListener(Protocol):
 
     def trained(self, batch: int, step: int, run_steps: int, seconds: float) -> None:
         """A batch has come to ``step``; so many run-steps took so many seconds."""
+
+    def spent(self, what: str, seconds: float) -> None:
+        """So many seconds went into one of these, and training waited for it.
+
+        ``compiling training`` (told whenever the device has been handed steps, before they are
+        done; next to nothing after the first time), ``compiling evaluation``, ``evaluation``,
+        ``checkpoints`` (copying the state, and waiting for the one before to be written).
+        """
 
     def evaluated(self, batch: int, step: int, rows: Sequence[dict[str, Any]]) -> None:
         """Metrics of a checkpoint."""
@@ -113,6 +122,12 @@ class BatchTrainer:
 
     def _note(self, text: str) -> None:
         self._display.note(f"batch {self.number}: {text}")
+
+    @contextlib.contextmanager
+    def _timed(self, what: str) -> Iterator[None]:
+        begun = time.perf_counter()
+        yield
+        self._display.spent(what, time.perf_counter() - begun)
 
     # ----------------------------------------------------------------- from start to end
 
@@ -231,10 +246,12 @@ class BatchTrainer:
             state, placed = self._on_device(state), self._place(data)
             n_runs = len(data.prime)
             for at in range(step, target, n_steps):
+                # The call returns when its steps have begun, not when they are done.
+                with self._timed("compiling training"):
+                    state, losses = train.train_chunk(
+                        self._program, self._mesh, n_steps, state, placed, at
+                    )
                 begun = time.perf_counter()
-                state, losses = train.train_chunk(
-                    self._program, self._mesh, n_steps, state, placed, at
-                )
                 jax.block_until_ready(losses)
                 seconds = time.perf_counter() - begun
                 calls_left -= 1
@@ -245,18 +262,22 @@ class BatchTrainer:
         return trained
 
     def _checkpoint(self, writer: Writer, step: int, states: Sequence[State]) -> None:
-        params, opt_state = self._gather([tuple(state) for state in states])
-        writer.save(step, params, opt_state)
+        with self._timed("checkpoints"):
+            params, opt_state = self._gather([tuple(state) for state in states])
+            writer.save(step, params, opt_state)
         self._evaluate(step, [state.params for state in states])
 
     def _evaluate(self, step: int, params: Sequence[Any]) -> None:
         sums = []
         for part, data in zip(params, self._data, strict=True):
-            placed = self._on_device(part), self._place(data)
-            found = train.evaluate(self._program, self._mesh, *placed)
-            sums.append(jax.device_get(found))
-        rows = _rows(self._runs, step, self._gather(sums))
-        self._results.append("metrics", METRICS, rows)
+            with self._timed("compiling evaluation"):
+                placed = self._on_device(part), self._place(data)
+                found = train.evaluate(self._program, self._mesh, *placed)
+            with self._timed("evaluation"):
+                sums.append(jax.device_get(found))
+        with self._timed("evaluation"):
+            rows = _rows(self._runs, step, self._gather(sums))
+            self._results.append("metrics", METRICS, rows)
         self._display.evaluated(self._index, step, rows)
 
     # ----------------------------------------------------------------- reading back

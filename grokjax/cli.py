@@ -9,7 +9,7 @@ from typing import Any
 
 from absl import app, flags, logging
 
-from grokjax import grid, sharding, tasks
+from grokjax import compilation, grid, sharding, tasks
 from grokjax.checkpoints import CheckpointError
 from grokjax.diagnostics import Options
 from grokjax.grid import InvalidSettingError, ModelConfig, TrainConfig
@@ -110,7 +110,12 @@ def define_grid_flags() -> None:
 
 
 def define_option_flags() -> None:
-    """Flags of what is measured."""
+    """Flags of what is measured, and where programs that were compiled are kept."""
+    _define(
+        "compilation_cache",
+        "",
+        f"folder of compiled programs, or {compilation.OFF}; default: ~/.cache/grokjax/compilation",
+    )
     for field in dataclasses.fields(Options):
         default = field.default
         if isinstance(default, tuple):
@@ -204,6 +209,10 @@ def run(main: Callable[[flags.FlagValues], int], argv: list[str] | None = None) 
         if not flags.FLAGS["verbosity"].present:
             # Orbax and JAX log every file they touch; what a user should know is printed by us.
             logging.set_verbosity(logging.ERROR)
+        if "compilation_cache" in flags.FLAGS:
+            problem = compilation.use_cache(flags.FLAGS.compilation_cache)
+            if problem:
+                print(problem)
         try:
             return main(flags.FLAGS)
         except InvalidSettingError as error:

@@ -5,6 +5,7 @@ never waits for a diagnostic.
 """
 
 import threading
+import time
 from typing import Protocol
 
 from grokjax.analysis import Analyst
@@ -16,6 +17,9 @@ class MeasuringListener(Protocol):
 
     def measured(self, done: int) -> None:
         """How many run checkpoints have been through all diagnostics."""
+
+    def spent(self, what: str, seconds: float) -> None:
+        """So many seconds went into ``diagnostics``, beside the training."""
 
 
 class Follower:
@@ -74,6 +78,7 @@ class Follower:
                 break
             if (batch.name, step) in self.damaged:
                 continue
+            begun = time.perf_counter()
             try:
                 n_measured = self._analyst.measure(batch, step)
             except CheckpointError as error:
@@ -82,6 +87,7 @@ class Follower:
             if n_measured:
                 found += n_measured
                 self._measured += n_measured
+                self._display.spent("diagnostics", time.perf_counter() - begun)
                 self._display.measured(self._measured)
         for unreadable in self._analyst.unreadable.values():
             self.damaged[unreadable.batch, unreadable.step] = unreadable

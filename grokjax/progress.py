@@ -1,5 +1,8 @@
 """What a person sees of a sweep: a live display on a terminal, plain lines in a pipe."""
 
+import collections
+import os
+import pathlib
 import sys
 import threading
 import time
@@ -17,6 +20,13 @@ from grokjax.grid import RunSpec
 from grokjax.statistics import GENERALISED_ACCURACY, MEMORISED_ACCURACY
 
 
+def seconds_since_start() -> float:
+    """Seconds since this process began, imports included."""
+    fields = pathlib.Path("/proc/self/stat").read_text().rpartition(")")[2].split()
+    begun = int(fields[19]) / os.sysconf("SC_CLK_TCK")  # after boot
+    return time.clock_gettime(time.CLOCK_BOOTTIME) - begun
+
+
 class _Counts:
     """Numbers that both displays tell."""
 
@@ -32,6 +42,30 @@ class _Counts:
         self.memorised: set[str] = set()
         self.generalised: set[str] = set()
         self.diverged: set[str] = set()
+        self.first_step: float | None = None  # when it began
+        self.seconds: dict[str, float] = collections.defaultdict(float)  # by what, since then
+
+    def spent(self, what: str, seconds: float) -> str:
+        """Adds to what a part of the sweep took; returns what is worth telling, if anything."""
+        self.seconds[what] += seconds
+        if self.first_step is not None or what != "compiling training":
+            return ""
+        self.first_step = time.monotonic()
+        self.seconds.clear()
+        return f"first step after {seconds_since_start():.1f} s"
+
+    def shares(self) -> str:
+        """Where the time since the first step went, compilation left out."""
+        if self.first_step is None:
+            return ""
+        took = time.monotonic() - self.first_step
+        took -= sum(s for what, s in self.seconds.items() if what.startswith("compiling"))
+        parts = [f"{what} {self.seconds[what] / took:.0%}" for what in _PARTS]
+        rest = 1 - sum(self.seconds[what] for what in _PARTS) / took
+        return (
+            f"of {_duration(took)} after compilation: {', '.join(parts)}, other {rest:.0%}; "
+            f"diagnostics took {_duration(self.seconds['diagnostics'])} beside it"
+        )
 
     def evaluated(self, rows: Sequence[dict[str, Any]]) -> None:
         self.trained += len(rows)
@@ -58,6 +92,10 @@ class _Counts:
         return left / self.rate if self.rate else float("nan")
 
 
+# What training is made of; everything else runs beside it.
+_PARTS = ("training", "evaluation", "checkpoints")
+
+
 def _duration(seconds: float) -> str:
     if seconds != seconds:
         return "?"
@@ -79,7 +117,8 @@ class PlainDisplay:
         return self
 
     def __exit__(self, *_: object) -> None:
-        pass
+        if self._counts.shares():
+            self._print(self._counts.shares())
 
     def _print(self, text: str) -> None:
         with self._lock:
@@ -90,8 +129,15 @@ class PlainDisplay:
         self._counts.n_runs, self._counts.run_steps_total = len(runs), run_steps
         self._counts.checkpoints_total = checkpoints
 
+    def spent(self, what: str, seconds: float) -> None:
+        """See ``pipeline.Display``."""
+        text = self._counts.spent(what, seconds)
+        if text:
+            self._print(text)
+
     def trained(self, batch: int, step: int, run_steps: int, seconds: float) -> None:
         """See ``pipeline.Display``."""
+        self._counts.spent("training", seconds)
         self._counts.run_steps_done += run_steps
         self._seconds += seconds
         self._steps += run_steps
@@ -145,6 +191,8 @@ class LiveDisplay:
 
     def __exit__(self, *_: object) -> None:
         self._live.stop()
+        if self._counts.shares():
+            self.note(self._counts.shares())
 
     def started(self, runs: Sequence[RunSpec], run_steps: int, checkpoints: int) -> None:
         """See ``pipeline.Display``."""
@@ -152,8 +200,15 @@ class LiveDisplay:
         self._bars.update(self._training, total=run_steps)
         self._bars.update(self._measuring, total=checkpoints)
 
+    def spent(self, what: str, seconds: float) -> None:
+        """See ``pipeline.Display``."""
+        text = self._counts.spent(what, seconds)
+        if text:
+            self.note(text)
+
     def trained(self, batch: int, step: int, run_steps: int, seconds: float) -> None:
         """See ``pipeline.Display``."""
+        self._counts.spent("training", seconds)
         rate = f"{run_steps / seconds:,.0f} run-steps/s"
         self._bars.update(self._training, advance=run_steps, rate=rate)
 

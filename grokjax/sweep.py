@@ -46,6 +46,7 @@ def _leave(reason: str) -> None:
 def main(values: flags.FlagValues) -> int:
     """Runs or resumes the sweep that the flags describe; returns the exit code."""
     config = cli.sweep_config_from(values)
+    train.check_precision(config.train.precision)
     folder = pathlib.Path(values.workdir or f"work/{config.name}")
     if config.shard is not None:
         folder /= config.shard.folder

@@ -18,7 +18,7 @@ import optax
 from jax.sharding import Mesh, NamedSharding, PartitionSpec
 
 from grokjax import tasks
-from grokjax.grid import PRECISIONS, TrainConfig
+from grokjax.grid import PRECISIONS, TrainConfig, check
 from grokjax.models import Model, Params, mask_padding
 from grokjax.tasks import RunData
 
@@ -63,6 +63,17 @@ class Program:
             precision=config.precision,
             loss_precision=config.loss_precision,
         )
+
+
+def check_precision(precision: str) -> None:
+    """Raises ``InvalidSettingError`` if the device would quietly train at another precision."""
+    platform = jax.default_backend()
+    check(
+        precision != "tf32" or platform == "gpu",
+        "precision",
+        precision,
+        f"only a GPU has TF32 products, not a {platform}; float32 and bfloat16 are everywhere",
+    )
 
 
 # --------------------------------------------------------------------------- one run

@@ -1,4 +1,9 @@
-"""Settings of every test: no silent rank promotion; how many kills and inputs the long ones take."""
+"""Settings of every test: no silent rank promotion, no compilation cache; lengths of long ones."""
+
+import os
+
+# Before JAX is imported, and for the processes that tests start.
+os.environ["JAX_ENABLE_COMPILATION_CACHE"] = "false"
 
 import jax
 import pytest

@@ -1,5 +1,6 @@
 """Training: the stream of batches, masking, equality alone and in a batch, divergence."""
 
+import dataclasses
 import functools
 
 import jax
@@ -9,7 +10,7 @@ import optax
 import pytest
 
 from grokjax import models, tasks, train
-from grokjax.grid import ModelConfig
+from grokjax.grid import PRECISIONS, InvalidSettingError, ModelConfig
 from grokjax.models import Model
 from grokjax.train import Program, State
 from tests import reference
@@ -130,6 +131,86 @@ def test_steps_equal_textbook_steps(kind):
             params = jax.tree.map(update, params, first, second)
     for ours, theirs in zip(jax.tree.leaves(batch.params(0)), jax.tree.leaves(params), strict=True):
         np.testing.assert_allclose(ours, theirs, atol=2e-5)
+
+
+# --------------------------------------------------------------------------- precision
+
+
+def test_cross_entropy_in_float64_is_numpys():
+    rng = np.random.default_rng(0)
+    logits = rng.normal(size=(50, 13)).astype(np.float32)
+    label = rng.integers(0, 13, 50).astype(np.int32)
+    logits[np.arange(50), label] += np.linspace(0, 40, 50, dtype=np.float32)  # surer and surer
+    wide = logits.astype(np.float64)
+    share = np.exp(wide - wide.max(1, keepdims=True))
+    share /= share.sum(1, keepdims=True)
+    true = share[np.arange(50), label]
+    to_logits = share.copy()
+    to_logits[np.arange(50), label] -= 1
+    value, gradient = jax.jit(
+        lambda x: jax.vjp(lambda x: train.cross_entropy_in_float64(x, label), x)
+    )(logits)
+    (pulled,) = gradient(jnp.full(50, 0.5, jnp.float32))
+    assert value.dtype == pulled.dtype == jnp.float32
+    # Where float32 has nothing left, the loss still has its digits: 1e-15 is the smallest here.
+    np.testing.assert_allclose(value, -np.log(true), rtol=1e-5, atol=1e-15)
+    np.testing.assert_allclose(pulled, 0.5 * to_logits, rtol=1e-5, atol=1e-15)
+    in_float32 = optax.softmax_cross_entropy_with_integer_labels(jnp.asarray(logits), label)
+    assert in_float32[-1] == 0 < value[-1] < 1e-14
+
+
+@pytest.mark.parametrize("kind", ["transformer", "mlp"])
+def test_the_loss_in_float64_trains_and_evaluates(kind):
+    runs = make_runs(model=[kind], prime=[13, 23])
+    plain, wide = Batch(runs), Batch(runs)
+    wide.program = dataclasses.replace(wide.program, loss_precision="float64")
+    np.testing.assert_allclose(plain.train(10), wide.train(10), rtol=1e-5)
+    assert {leaf.dtype for leaf in jax.tree.leaves(wide.state.params)} == {np.dtype(np.float32)}
+    # Scaled up, the network is sure of its answers, right or wrong.
+    sums = {}
+    for batch in (plain, wide):
+        params = jax.tree.map(lambda leaf: 4 * leaf, plain.state.params)
+        sums[batch] = jax.device_get(train.evaluate(batch.program, batch.mesh, params, batch.data))
+    a, b = (jnp.asarray(x, jnp.int32) for x in np.divmod(np.arange(23 * 23), 23))
+    with jax.default_matmul_precision("highest"):
+        logits = plain.program.model.logits(jax.tree.map(lambda leaf: leaf[1], params), a, b)
+    logits = np.asarray(logits, np.float64)
+    gap = logits - logits.max(1, keepdims=True)
+    loss = np.log(np.exp(gap).sum(1)) - gap[np.arange(529), (np.asarray(a) + np.asarray(b)) % 23]
+    trained = tasks.make_task(runs[1]).train_mask.ravel()
+    np.testing.assert_allclose(sums[wide].loss[1, 0], loss[trained].sum(), rtol=1e-5)
+    np.testing.assert_array_equal(sums[wide].right, sums[plain].right)
+
+
+def test_bfloat16_rounds_the_factors_and_adds_up_in_float32():
+    rng = np.random.default_rng(0)
+    x, y = (rng.normal(size=shape).astype(np.float32) for shape in ((20, 30), (30, 10)))
+    rounded = [z.astype(jnp.bfloat16).astype(np.float64) for z in (x, y)]
+    with jax.default_matmul_precision(PRECISIONS["bfloat16"]):
+        product = np.asarray(jax.jit(models.product)(x, y))
+    np.testing.assert_allclose(product, rounded[0] @ rounded[1], atol=1e-5)
+    assert np.abs(product - x @ y).max() > 1e-3
+
+
+def test_the_step_keeps_to_the_precision_asked_for():
+    (run,) = make_runs(model=["mlp"])
+    losses = {}
+    for precision in ("float32", "bfloat16"):
+        batch = Batch([run])
+        batch.program = dataclasses.replace(batch.program, precision=precision)
+        losses[precision] = batch.train(3)
+    gap = np.abs(losses["float32"] - losses["bfloat16"])
+    assert gap.min() > 1e-6
+    assert gap.max() < 0.05
+
+
+def test_tf32_is_refused_where_there_is_none(monkeypatch):
+    monkeypatch.setattr(jax, "default_backend", lambda: "cpu")
+    with pytest.raises(InvalidSettingError, match="--precision=tf32: only a GPU has TF32"):
+        train.check_precision("tf32")
+    train.check_precision("bfloat16")
+    monkeypatch.setattr(jax, "default_backend", lambda: "gpu")
+    train.check_precision("tf32")
 
 
 # --------------------------------------------------------------------------- batches

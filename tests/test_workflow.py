@@ -238,6 +238,7 @@ def test_a_diverging_run_is_recorded_and_reported(tmp_path):
         ("--diagnostics=magic", "--diagnostics=magic: each must be one of"),
         ("--ph_engine=ripser", "--ph_engine=ripser: must be one of redzed, giotto"),
         ("--ph_verify=2", "--ph_verify=2"),
+        ("--loss_precision=tf32", "--loss_precision=tf32: must be one of float32, float64"),
         ("--runs_per_batch=0", "--runs_per_batch=0"),
         ("--prime=11", "primes"),
         ("stray", "'stray' is not a flag"),

@@ -12,7 +12,10 @@ from typing import Any
 
 
 def environment(packages: Sequence[str]) -> dict[str, Any]:
-    """Machine, load, versions of the packages, commit and time."""
+    """Machine, load, versions of the packages, commit and time.
+
+    Called when all is measured: it may be the first to touch an accelerator.
+    """
     cpu = platform.processor()
     cpuinfo = Path("/proc/cpuinfo")
     if cpuinfo.exists():
@@ -21,12 +24,19 @@ def environment(packages: Sequence[str]) -> dict[str, Any]:
     commit = subprocess.run(["git", "rev-parse", "HEAD"], capture_output=True, text=True)
     return {
         "device": f"{cpu}, {os.cpu_count()} cores",
+        "accelerators": _accelerators() if "jax" in packages else [],
         "load_average": os.getloadavg()[0],
         "python": platform.python_version(),
         "versions": {package: version(package) for package in packages},
         "commit": commit.stdout.strip() or None,
         "time": datetime.now(UTC).isoformat(timespec="seconds"),
     }
+
+
+def _accelerators() -> list[str]:
+    import jax
+
+    return [device.device_kind for device in jax.devices() if device.platform != "cpu"]
 
 
 def append(output: Path | None, record: Mapping[str, Any]) -> None:

@@ -1,0 +1,170 @@
+"""The page of the benchmarks: what each measured, beside what is asked of it."""
+
+import json
+import pathlib
+from collections.abc import Callable, Iterator
+from typing import Any
+
+Row = tuple[str, str, str]  # what, measured, required
+
+
+def _train(record: dict[str, Any]) -> Iterator[Row]:
+    from experiments.benchmarks.train import REQUIRED
+
+    for result in record["results"]:
+        cost, kind = result["milliseconds_per_run_step"], result["model"]
+        where = f"{kind}, p = {result['prime']}"
+        asked, required = REQUIRED.get((result["backend"], kind), (None, 0.0))
+        for n_runs, ratio in result["ratios"].items():
+            ours = next(v for name, v in cost.items() if name.startswith(f"grokjax, {n_runs} run"))
+            eager = cost["PyTorch eager"]
+            yield (
+                f"{where}, {n_runs} a batch: PyTorch's time over grokjax's, per run-step",
+                f"**{ratio:.2f}** to its fastest, "
+                f"{result['ratios_to_plain_eager'][n_runs]:.2f} to plain eager "
+                f"({ours:.2f} against {eager:.2f} ms)",
+                f"≥ {required}" if int(n_runs) == asked else "",
+            )
+        floor, best = result["floor"], min(v for n, v in cost.items() if n.startswith("grokjax"))
+        roofline, products = (1e3 * floor[f"{k}_seconds"] for k in ("roofline", "products"))
+        yield (
+            f"{where}: step over the floor ({floor['flops'] / 1e9:.2f} GFLOP at "
+            f"{floor['matrix_flops_per_second'] / 1e9:,.0f} GFLOP/s, "
+            f"{floor['bytes'] / 1e6:.0f} MB at {floor['copied_bytes_per_second'] / 1e9:,.0f} GB/s)",
+            f"**{best / roofline:.2f}** times the roofline's {roofline:.2f} ms, "
+            f"{best / products:.2f} times its products alone",
+            "",
+        )
+        for name, reason in result["missing"].items():
+            yield f"{where}: {name}", f"does not work here: {reason[:100]}", ""
+
+
+def _scaling(record: dict[str, Any]) -> Iterator[Row]:
+    from experiments.benchmarks.scaling import LARGE, MOST, SMALL
+
+    for result in record["results"]:
+        costs = result["milliseconds_per_run_step"].items()
+        yield (
+            f"{result['model']}, p = {result['prime']}: cost of a run-step, {LARGE} runs a batch "
+            f"over {SMALL}",
+            f"**{result['ratio']:.2f}** ("
+            + ", ".join(f"{n}: {ms:.2f} ms" for n, ms in costs)
+            + ")",
+            f"≤ {MOST}",
+        )
+
+
+def _sweep(record: dict[str, Any]) -> Iterator[Row]:
+    from experiments.benchmarks.sweep import MOST_SECONDS, REQUIRED_SHARE
+
+    for result in record["results"]:
+        took = result["from_first_step_to_last_checkpoint"]
+        parts = {k: v / took for k, v in result["seconds"].items() if not k.startswith("compiling")}
+        training = parts.pop("training")
+        beside = parts.pop("diagnostics", 0.0)
+        yield (
+            f"quick sweep, {result['start']} start: share of training in {took:.0f} s",
+            f"**{training:.1%}** (" + ", ".join(f"{k} {v:.1%}" for k, v in parts.items()) + "; "
+            f"diagnostics beside it {beside:.0%})",
+            f"≥ {REQUIRED_SHARE:.0%}",
+        )
+        yield (
+            f"quick sweep, {result['start']} start: first step",
+            f"**{result['first_step_after']:.1f} s**",
+            f"≤ {MOST_SECONDS:.0f} s" if result["start"] == "warm" else "",
+        )
+
+
+def _checkpoint(record: dict[str, Any]) -> Iterator[Row]:
+    from experiments.benchmarks.checkpoint import REQUIRED_SHARE, STEPS
+
+    for result in record["results"]:
+        lenses = (f"{name} {ms:.0f} ms" for name, ms in result["milliseconds"].items())
+        yield (
+            f"{result['model']}, p = {result['prime']}: all lenses on a checkpoint over {STEPS} "
+            "steps",
+            f"**{result['share_of_steps']:.1%}** ({', '.join(lenses)}; a step "
+            f"{result['step_milliseconds']:.1f} ms)",
+            f"< {REQUIRED_SHARE:.0%}",
+        )
+
+
+def _persistence(record: dict[str, Any]) -> Iterator[Row]:
+    for result in record["results"]:
+        yield (
+            f"H0, H1 of a {result['cloud']} cloud of {result['n_points']}: ripser.py over redzed",
+            f"**{result['times_redzed']['ripser']:.0f}** "
+            f"({1e3 * result['seconds']['redzed']:.1f} ms)",
+            "≥ 50" if result["n_points"] == 197 else "",
+        )
+
+
+def _dimension(record: dict[str, Any]) -> Iterator[Row]:
+    for name, result in record["results"].items():
+        yield (
+            f"TwoNN, 2,000 {name} points: fastest scikit-dimension over grokjax",
+            f"**{result['ratio']:.1f}** ({1e3 * result['seconds']['grokjax']:.0f} ms)",
+            "≥ 8",
+        )
+
+
+def _fourier(record: dict[str, Any]) -> Iterator[Row]:
+    for result in record["results"]:
+        for state in ("early", "generalised"):
+            yield (
+                f"all Fourier measures, p = {result['prime']}, {state}, over 500 steps",
+                f"**{result[state]['share_of_steps']:.1%}**",
+                "< 5%" if result["prime"] == 113 else "",
+            )
+
+
+def _report(record: dict[str, Any]) -> Iterator[Row]:
+    yield (
+        "page of 1,000 runs with 121 checkpoints",
+        f"**{record['seconds']:.0f} s**, {record['bytes'] / 1e6:.0f} MB",
+        "< 120 s, < 25 MB",
+    )
+
+
+_ROWS: dict[str, Callable[[dict[str, Any]], Iterator[Row]]] = {
+    "train": _train,
+    "scaling": _scaling,
+    "sweep": _sweep,
+    "checkpoint": _checkpoint,
+    "persistence": _persistence,
+    "dimension": _dimension,
+    "fourier": _fourier,
+    "report": _report,
+}
+NAMES = tuple(_ROWS)
+
+
+def _section(name: str, record: dict[str, Any]) -> str:
+    device = ", ".join([*record.get("accelerators", []), record["device"]])
+    versions = ", ".join(f"{k} {v}" for k, v in record["versions"].items())
+    rows = "\n".join(" | ".join(("", *row, "")).strip() for row in _ROWS[name](record))
+    load = f", load average {record['load_average']:.1f}" if "load_average" in record else ""
+    return (
+        f"## {name}\n\n`python -m experiments.benchmarks.{name}` on {device}{load}; "
+        f"Python {record['python']}, {versions}; commit {(record['commit'] or 'unknown')[:7]}, "
+        f"{record['time'][:10]}.\n\n"
+        f"| what | measured | required |\n|---|---|---|\n{rows}\n"
+    )
+
+
+def write(folder: pathlib.Path) -> str:
+    """Writes README.md from the last line of every benchmark's file; returns it."""
+    found = {name: folder / f"{name}.json" for name in NAMES}
+    sections = [
+        _section(name, json.loads(path.read_text().splitlines()[-1]))
+        for name, path in found.items()
+        if path.exists()
+    ]
+    text = (
+        "# Benchmarks\n\n"
+        "Written by `python -m experiments.benchmarks`, which repeats them all (`pip install -e "
+        "'.[test,bench]'` first). What is compared takes turns in one process tree, warm; numbers "
+        "are medians. Read the ratios rather than the times.\n\n" + "\n".join(sections)
+    )
+    (folder / "README.md").write_text(text, encoding="utf-8")
+    return text

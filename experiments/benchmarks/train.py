@@ -1,0 +1,137 @@
+"""Training steps of grokjax beside a PyTorch loop over seeds, and beside the machine's floor.
+
+Claim: on 2 CPU cores, 5 runs a batch, a transformer's step takes grokjax at most 1/1.6 of PyTorch's
+time, an MLP's no more than PyTorch's; on a GPU, 45 runs a batch, 1/25.
+Command: python -m experiments.benchmarks.train [--models …] [--primes …] [--runs …] [--repeats N]
+[--output FILE]; on 2 cores about ten minutes, on a GPU four.
+Expected: on 2 cores 2 to 3 times (transformer) and 1.2 to 1.5 times (MLP) over the fastest of
+PyTorch.
+
+Both sides train the same network (initial weights copied across) on the same batches with the same
+optimiser; their first losses must agree to 1e-4 before anything is timed. Each side has a process
+of its own, warm, and they take turns, so that a busy machine slows them alike: read the ratios
+rather than the times. A ratio is the median over the repeats of PyTorch's time over grokjax's, per
+run-step, for the fastest PyTorch of each repeat. PyTorch's network is made of its own encoder
+layers; its compiler needs a C++ compiler on a CPU, and is left out, with the reason, where it does
+not work.
+"""
+
+import argparse
+import os
+import statistics
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from experiments.benchmarks import batches, floor
+from experiments.benchmarks.environment import append, environment
+from experiments.benchmarks.turns import Worker, median_ratio, take_turns
+
+PACKAGES = ("jax", "jaxlib", "flax", "optax", "torch", "numpy")
+TOLERANCE, COMPARED_STEPS = 1e-4, 3
+# (backend, model) → runs a batch, the ratio asked for.
+REQUIRED = {
+    ("cpu", "transformer"): (5, 1.6),
+    ("cpu", "mlp"): (5, 1.0),
+    ("gpu", "transformer"): (45, 25.0),
+    ("gpu", "mlp"): (45, 25.0),
+}
+
+
+def check_losses(ours: np.ndarray, theirs: dict[str, np.ndarray]) -> float:
+    """The largest relative difference of first losses; raises SystemExit if it is too large."""
+    gaps = [float(np.max(np.abs(losses / ours - 1)[:COMPARED_STEPS])) for losses in theirs.values()]
+    if not max(gaps, default=0.0) < TOLERANCE:
+        raise SystemExit(f"first losses differ by {max(gaps):.1e}: {ours[:3]}, {theirs}")
+    return max(gaps, default=0.0)
+
+
+def contest(
+    kind: str, prime: int, sizes: Sequence[int], repeats: int, n_steps: int | None
+) -> dict[str, Any]:
+    """Milliseconds a run-step of every contestant, and ratios to the fastest PyTorch."""
+    from experiments.benchmarks import pytorch
+
+    with Worker(batches.make, kind, prime, sizes, n_steps) as ours:
+        told = ours.told
+        given = (told["config"], told["params"], told["pairs"], list(pytorch.VARIANTS))
+        with Worker(pytorch.make, *given) as theirs:
+            gap = check_losses(told["losses"], theirs.told["losses"])
+            seconds = take_turns([ours, theirs], repeats)
+            missing = theirs.told["missing"]
+            pytorch_names = theirs.names
+    run_steps = {batches.name_of(n): n * told["n_steps"] for n in sizes}
+    times = {
+        name: [1e3 * s / run_steps.get(name, told["n_steps"]) for s in values]
+        for name, values in seconds.items()
+    }
+    fastest = np.min([times[name] for name in pytorch_names], axis=0).tolist()
+    return {
+        "model": kind,
+        "prime": prime,
+        "backend": told["backend"],
+        "accelerator": told["device"],
+        "repeats": repeats,
+        "largest_relative_loss_difference": gap,
+        "milliseconds_per_run_step": {n: statistics.median(v) for n, v in times.items()},
+        "spread": {n: [min(v), max(v)] for n, v in times.items()},
+        "ratios": {str(n): median_ratio(fastest, times[batches.name_of(n)]) for n in sizes},
+        "ratios_to_plain_eager": {
+            str(n): median_ratio(times["PyTorch eager"], times[batches.name_of(n)]) for n in sizes
+        },
+        "missing": missing,
+    }
+
+
+def show(result: dict[str, Any]) -> None:
+    """Prints one contest."""
+    print(f"{result['model']}, p = {result['prime']}, batch {batches.BATCH_SIZE}:")
+    for name, milliseconds in result["milliseconds_per_run_step"].items():
+        low, high = result["spread"][name]
+        print(f"  {name:32} {milliseconds:8.3f} ms a run-step ({low:.3f} to {high:.3f})")
+    for name, reason in result["missing"].items():
+        print(f"  {name:32} does not work here: {reason[:200]}")
+    asked, required = REQUIRED.get((result["backend"], result["model"]), (None, 0.0))
+    for n_runs, ratio in result["ratios"].items():
+        verdict = ""
+        if int(n_runs) == asked:
+            verdict = f" ({'PASS' if ratio >= required else 'below'}; required: {required})"
+        eager = result["ratios_to_plain_eager"][n_runs]
+        print(
+            f"  {n_runs:>2} a batch: {ratio:.2f} times the fastest PyTorch, "
+            f"{eager:.2f} times plain eager{verdict}"
+        )
+
+
+def main() -> None:
+    """Measure, print the ratios and the floor, and append a JSON line where asked."""
+    parser = argparse.ArgumentParser(description=__doc__.partition("\n")[0])
+    parser.add_argument("--models", nargs="+", default=["transformer", "mlp"])
+    parser.add_argument("--primes", type=int, nargs="+", default=[113])
+    parser.add_argument("--runs", type=int, nargs="+", default=[1, 5, 15, 45])
+    parser.add_argument("--steps", type=int, help="steps a turn; default: 25, on a GPU 500")
+    parser.add_argument("--repeats", type=int, default=5)
+    parser.add_argument("--output", type=Path, help="file to append one JSON line to")
+    options = parser.parse_args()
+    # Two processes share a GPU here; neither may take all of its memory.
+    os.environ.setdefault("XLA_PYTHON_CLIENT_PREALLOCATE", "false")
+
+    results = []
+    for kind in options.models:
+        for prime in options.primes:
+            result = contest(kind, prime, options.runs, options.repeats, options.steps)
+            with Worker(floor.make, kind, prime, max(options.runs)) as worker:
+                result["floor"] = worker.told
+            results.append(result)
+            show(result)
+            best = min(
+                result["milliseconds_per_run_step"][batches.name_of(n)] for n in options.runs
+            )
+            print(floor.describe(result["floor"], best / 1e3), flush=True)
+    append(options.output, {"benchmark": "train", "results": results, **environment(PACKAGES)})
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,61 @@
+"""Contestants in processes of their own that take turns, so that a busy machine slows all alike."""
+
+import multiprocessing
+import statistics
+from collections.abc import Callable, Mapping, Sequence
+from multiprocessing.connection import Connection
+from typing import Any, Self
+
+# Name → a call that does a fixed piece of work and returns what it took, in seconds.
+Contestants = Mapping[str, Callable[[], float]]
+
+
+def _serve(pipe: Connection, make: Callable[..., tuple[Contestants, Any]], given: Any) -> None:
+    contestants, told = make(*given)
+    pipe.send((list(contestants), told))
+    while (name := pipe.recv()) is not None:
+        pipe.send(contestants[name]())
+
+
+class Worker:
+    """A process that makes contestants and calls each when it is its turn; a context manager.
+
+    Attributes:
+        names: of its contestants.
+        told: whatever else ``make`` returned.
+    """
+
+    def __init__(self, make: Callable[..., tuple[Contestants, Any]], *given: Any):
+        context = multiprocessing.get_context("spawn")
+        self._pipe, theirs = context.Pipe()
+        self._process = context.Process(target=_serve, args=(theirs, make, given), daemon=True)
+        self._process.start()
+        theirs.close()  # so that a worker that dies ends the wait for it
+        self.names, self.told = self._pipe.recv()
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self._pipe.send(None)
+        self._process.join()
+
+    def seconds(self, name: str) -> float:
+        """One turn."""
+        self._pipe.send(name)
+        return self._pipe.recv()
+
+
+def take_turns(workers: Sequence[Worker], repeats: int) -> dict[str, list[float]]:
+    """Seconds of every contestant in each of the repeats."""
+    times: dict[str, list[float]] = {name: [] for worker in workers for name in worker.names}
+    for _ in range(repeats):
+        for worker in workers:
+            for name in worker.names:
+                times[name].append(worker.seconds(name))
+    return times
+
+
+def median_ratio(above: Sequence[float], below: Sequence[float]) -> float:
+    """Median over the repeats of the ratio within each."""
+    return statistics.median(a / b for a, b in zip(above, below, strict=True))

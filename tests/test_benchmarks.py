@@ -1,0 +1,54 @@
+"""What the benchmarks count and write; what they time is theirs."""
+
+import json
+
+import jax
+import jax.numpy as jnp
+
+from experiments.benchmarks import floor, page
+
+
+def test_products_are_counted_through_loops_and_calls():
+    def loop(x, y):
+        def body(carry, _):
+            return jax.jit(lambda c: c @ y)(carry), jnp.einsum("bij,bjk->bik", z, z)
+
+        z = jnp.ones((2, 4, 4))
+        return jax.lax.scan(body, x, None, length=5)
+
+    traced = jax.make_jaxpr(loop)(jnp.ones((3, 7)), jnp.ones((7, 7)))
+    assert floor.products(traced.jaxpr) == {(3, 7, 7): 5, (4, 4, 4): 2 * 5}
+
+
+def test_the_textbooks_products_are_those_one_would_count():
+    counted = floor.step_products("mlp", 113)
+    weights = 256 * 512 + 2 * 512 * 512 + 512 * 113
+    assert floor.flops(counted["textbook"]) == 3 * 2 * 512 * weights
+    assert floor.flops(counted["grokjax"]) < floor.flops(counted["textbook"])
+
+
+def test_the_page_shows_every_number_beside_what_is_asked(tmp_path):
+    scaling = {
+        "benchmark": "scaling",
+        "results": [
+            {
+                "model": "mlp",
+                "prime": 113,
+                "milliseconds_per_run_step": {"5": 10.0, "45": 10.4},
+                "ratio": 1.04,
+            }
+        ],
+        "device": "a machine",
+        "python": "3.12.1",
+        "versions": {"jax": "0.12"},
+        "commit": "0123456789",
+        "time": "2026-01-01T00:00:00+00:00",
+    }
+    (tmp_path / "scaling.json").write_text(json.dumps(scaling | {"results": []}) + "\n")
+    with (tmp_path / "scaling.json").open("a") as file:
+        file.write(json.dumps(scaling) + "\n")
+    text = page.write(tmp_path)
+    assert text == (tmp_path / "README.md").read_text()
+    assert "on a machine; Python 3.12.1, jax 0.12; commit 0123456, 2026-01-01" in text
+    row = next(line for line in text.splitlines() if line.startswith("| mlp"))
+    assert row.endswith("| **1.04** (5: 10.00 ms, 45: 10.40 ms) | ≤ 1.1 |")
