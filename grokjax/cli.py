@@ -207,8 +207,10 @@ def run(main: Callable[[flags.FlagValues], int], argv: list[str] | None = None) 
         if len(argv) > 1:
             _refuse(f"'{argv[1]}' is not a flag; flags are written --name=value")
         if not flags.FLAGS["verbosity"].present:
-            # Orbax and JAX log every file they touch; what a user should know is printed by us.
-            logging.set_verbosity(logging.ERROR)
+            # Orbax and JAX log every file they touch, and with tracebacks what they raise as well;
+            # what a user should know is printed by us.
+            logging.set_verbosity(logging.FATAL)
+            sys.unraisablehook = _tell_unraisable
         if "compilation_cache" in flags.FLAGS:
             problem = compilation.use_cache(flags.FLAGS.compilation_cache)
             if problem:
@@ -225,6 +227,12 @@ def run(main: Callable[[flags.FlagValues], int], argv: list[str] | None = None) 
         raise AssertionError("unreachable")
 
     app.run(call, argv=argv, flags_parser=parse)
+
+
+def _tell_unraisable(unraisable: Any) -> None:
+    """As Python does it, but for callbacks that Orbax leaves in a closed loop after an error."""
+    if "Event loop is closed" not in str(unraisable.exc_value):
+        sys.__unraisablehook__(unraisable)
 
 
 _MOST_FAILURES_TOLD = 10

@@ -1,0 +1,208 @@
+"""Faults put in one by one: what the user sees, and that nothing committed is lost."""
+
+import errno
+import os
+import subprocess
+import sys
+
+import jax
+import numpy as np
+import pandas as pd
+import pytest
+
+import grokjax
+from grokjax import analyze, auditing, batches, check, cli, reporting, results, sweep, train
+from grokjax.diagnostics import persistence
+from tests.programs import assert_same_tables, call, tables
+
+GRID = [
+    *("--primes=11,13", "--train_fractions=0.5", "--seeds=1,2", "--batch_size=32"),
+    *("--d_model=16", "--n_heads=2", "--d_ff=16", "--n_layers=1"),
+    *("--steps=40", "--checkpoint_every=10", "--diagnostics=persistence"),
+    *("--clouds=embedding,layer1", "--cloud_points=20"),
+]
+
+
+@pytest.fixture(scope="module")
+def finished(tmp_path_factory):
+    """A finished sweep."""
+    folder = tmp_path_factory.mktemp("finished") / "w"
+    assert call(sweep.main, *GRID, f"--workdir={folder}") == 0
+    return folder
+
+
+# --------------------------------------------------------------------------- the disk
+
+
+def full(path, *_, **__):
+    raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC), str(path))
+
+
+@pytest.mark.parametrize("table", ["metrics", "persistence", "runs"])
+def test_a_disk_full_at_a_table(table, finished, tmp_path, monkeypatch, capsys):
+    right = results.write_parquet
+    writes = []
+
+    def write(path, frame, settings=None):
+        if table in str(path):
+            writes.append(path)
+            if len(writes) > 1:
+                full(path)
+        right(path, frame, settings)
+
+    workdir = tmp_path / "w"
+    with monkeypatch.context() as patch:
+        patch.setattr(results, "write_parquet", write)
+        # Tables are merged at the start, now and then, and at the end.
+        patch.setattr("grokjax.pipeline._MERGE_SHARE", 0)
+        assert call(sweep.main, *GRID, f"--workdir={workdir}") == cli.EXIT_FAILED
+    error = capsys.readouterr().err
+    assert f"{workdir} cannot be written: No space left on device" in error
+    assert "Everything committed before is safe" in error
+    assert call(sweep.main, *GRID, f"--workdir={workdir}") == 0
+    assert_same_tables(tables(workdir), tables(finished))
+    assert auditing.audit(workdir).findings == ()
+
+
+def test_a_disk_full_at_the_report(finished, tmp_path, monkeypatch, capsys):
+    workdir = tmp_path / "w"
+    with monkeypatch.context() as patch:
+        patch.setattr(reporting.figures, "save", lambda figure, path, kind: full(path))
+        assert call(sweep.main, *GRID, f"--workdir={workdir}") == cli.EXIT_FAILED
+    assert "No space left on device" in capsys.readouterr().err
+    assert_same_tables(tables(workdir), tables(finished))
+
+
+@pytest.mark.parametrize("limit", [1, 16, 30])
+def test_files_that_may_not_grow(limit, finished, tmp_path):
+    """A real limit of the system, in KiB, met in sweep.json, a checkpoint or a table."""
+    workdir = tmp_path / "w"
+    command = [sys.executable, "-m", "grokjax.sweep", *GRID, f"--workdir={workdir}"]
+    limited = ["bash", "-c", f'ulimit -f {limit}; exec "$@"', "bash", *command]
+    held = subprocess.run(limited, capture_output=True, text=True)
+    assert held.returncode in (cli.EXIT_FAILED, cli.EXIT_USAGE), held.stdout + held.stderr
+    assert "File too large" in held.stderr
+    assert "Traceback" not in held.stderr
+    assert call(sweep.main, *GRID, f"--workdir={workdir}") == 0
+    assert_same_tables(tables(workdir), tables(finished))
+    assert auditing.audit(workdir).findings == ()
+
+
+# --------------------------------------------------------------------------- the device
+
+
+def test_a_batch_that_does_not_fit_is_halved(finished, tmp_path, monkeypatch, capsys):
+    right = train.train_chunk
+
+    def small(program, mesh, n_steps, state, runs, first_step):
+        if len(runs.prime) > 1:
+            raise jax.errors.JaxRuntimeError("RESOURCE_EXHAUSTED: Out of memory allocating 1 GiB")
+        return right(program, mesh, n_steps, state, runs, first_step)
+
+    monkeypatch.setattr(batches.train, "train_chunk", small)
+    workdir = tmp_path / "w"
+    assert call(sweep.main, *GRID, f"--workdir={workdir}") == 0
+    output = capsys.readouterr().out
+    assert "batch 1: out of device memory; going on with 2 runs at a time" in output
+    assert "batch 1: out of device memory; going on with 1 runs at a time" in output
+    assert_same_tables(tables(workdir), tables(finished))
+
+
+def test_a_run_that_does_not_fit_alone_fails(tmp_path, monkeypatch, capsys):
+    def never(*_):
+        raise jax.errors.JaxRuntimeError("RESOURCE_EXHAUSTED: Out of memory allocating 1 GiB")
+
+    monkeypatch.setattr(batches.train, "train_chunk", never)
+    assert call(sweep.main, *GRID, f"--workdir={tmp_path / 'w'}") == cli.EXIT_FAILED
+    assert "batch 1 failed, 4 runs" in capsys.readouterr().err
+    assert set(tables(tmp_path / "w")["runs"]["status"]) == {"failed"}
+
+
+# --------------------------------------------------------------------------- a diagnostic
+
+
+def test_a_diagnostic_that_raises_on_one_cloud_harms_no_other(
+    finished, tmp_path, monkeypatch, capsys
+):
+    right = persistence.many
+    loaded = grokjax.load(finished)
+    run_id = loaded.runs["run_id"][2]
+    bad = loaded.cloud(run_id, 20, "layer1")
+
+    def wrong(points, *arguments, **named):
+        if any(np.array_equal(cloud, bad) for cloud in points):
+            raise RuntimeError("this cloud is cursed")
+        return right(points, *arguments, **named)
+
+    workdir = tmp_path / "w"
+    with monkeypatch.context() as patch:
+        patch.setattr(persistence, "many", wrong)
+        assert call(sweep.main, *GRID, f"--workdir={workdir}") == cli.EXIT_FAILED
+    sentence = f"persistence failed on cloud layer1 of {run_id} at step 20"
+    assert sentence in capsys.readouterr().err
+    theirs = tables(finished)["persistence"]
+    ours = tables(workdir)["persistence"]
+    lost = (theirs["run_id"] == run_id) & (theirs["step"] == 20) & (theirs["cloud"] == "layer1")
+    assert lost.sum() == 1
+    pd.testing.assert_frame_equal(ours, theirs[~lost].reset_index(drop=True), check_exact=True)
+    assert call(check.main, f"--workdir={workdir}") == cli.EXIT_FAILED
+    assert "persistence failed on layer1" in capsys.readouterr().err
+    # What failed is tried again, by a sweep or an analysis.
+    assert call(analyze.main, f"--workdir={workdir}") == 0
+    assert_same_tables(tables(workdir), tables(finished))
+    assert call(check.main, f"--workdir={workdir}") == 0
+
+
+# --------------------------------------------------------------------------- what has changed
+
+
+def test_a_sweep_can_grow_by_what_is_allowed(finished, tmp_path, capsys):
+    workdir = tmp_path / "w"
+    small = [*GRID, "--seeds=1", "--steps=20", f"--workdir={workdir}"]
+    assert call(sweep.main, *small) == 0
+    grown = [*GRID, f"--workdir={workdir}"]
+    assert call(sweep.main, *grown) == cli.EXIT_USAGE
+    error = capsys.readouterr().err
+    assert "--seeds=1 where this one has 1,2" in error
+    assert "--allow=seeds" in error
+    assert call(sweep.main, *grown, "--allow=seeds,steps") == 0
+    assert_same_tables(tables(workdir), tables(finished))
+    assert call(sweep.main, *small, "--allow=seeds,steps") == cli.EXIT_USAGE
+    assert "can gain runs but not lose any" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize(
+    ("change", "name"),
+    [
+        ({"commit": "0123abc"}, "code"),
+        ({"packages": {"jax": "0.1", "jaxlib": "", "flax": "", "optax": "", "numpy": ""}}, "pack"),
+    ],
+)
+def test_other_code_is_refused_unless_allowed(change, name, tmp_path, monkeypatch, capsys):
+    workdir = tmp_path / "w"
+    right = sweep.workdir.provenance
+    arguments = [*GRID, "--steps=10", "--diagnostics=none", f"--workdir={workdir}"]
+    with monkeypatch.context() as patch:
+        patch.setattr(sweep.workdir, "provenance", lambda: right() | change)
+        assert call(sweep.main, *arguments) == 0
+    assert call(sweep.main, *arguments) == cli.EXIT_USAGE
+    error = capsys.readouterr().err
+    assert f"with {name}" in error
+    full_name = {"code": "code", "pack": "packages"}[name]
+    assert f"--allow={full_name}" in error
+    assert call(sweep.main, *arguments, f"--allow={full_name}") == 0
+    record = sweep.workdir.read_record(workdir)
+    assert record["changes"][0][full_name][0] != record["changes"][0][full_name][1]
+    assert call(sweep.main, *arguments) == 0
+
+
+def test_another_precision_is_refused_unless_allowed(tmp_path, capsys):
+    workdir = tmp_path / "w"
+    arguments = [*GRID, "--steps=10", "--diagnostics=none", f"--workdir={workdir}"]
+    assert call(sweep.main, *arguments) == 0
+    longer = [*arguments, "--steps=20", "--precision=bfloat16"]
+    assert call(sweep.main, *longer, "--allow=steps") == cli.EXIT_USAGE
+    assert "--precision=float32 where this one has bfloat16" in capsys.readouterr().err
+    assert call(sweep.main, *longer, "--allow=steps,precision") == 0
+    assert call(sweep.main, *longer, "--allow=colour") == cli.EXIT_USAGE
+    assert "--allow=colour: of models" in capsys.readouterr().err
