@@ -136,10 +136,10 @@ def _masked_logits(
 def cross_entropy_in_float64(logits: jax.Array, label: jax.Array) -> jax.Array:
     """Cross-entropies of (B, P) logits with labels (B,), by way of float64 from the logits on.
 
-    In float32 a pair answered with more than 17 nats to spare has a loss and a gradient of
-    nothing, the "softmax collapse" that stops grokking without weight decay (Prieto et al. 2025,
-    arXiv 2501.04697). Both are rounded to float32 at the end, where small numbers keep their
-    digits.
+    In float32 a pair answered with 17 nats to spare has a loss and a gradient of nothing, the
+    "softmax collapse" that stops grokking without weight decay (Prieto et al. 2025, arXiv
+    2501.04697). Here sums leave out their largest term, a one, so that what is small keeps its
+    digits; losses and gradient are rounded to float32 at the very end.
 
     Returns:
         (B,) float32.
@@ -147,21 +147,35 @@ def cross_entropy_in_float64(logits: jax.Array, label: jax.Array) -> jax.Array:
     return _cross_entropy_forward(logits, label)[0]
 
 
+def _exponentials(logits: jax.Array) -> tuple[jax.Array, jax.Array, jax.Array]:
+    """In float64: gaps to the largest logit, their exponentials, and the sum without the one."""
+    gap = logits.astype(jnp.float64)
+    gap -= gap.max(axis=-1, keepdims=True)
+    power = jnp.exp(gap)
+    largest = _hot(gap.argmax(axis=-1), gap)
+    return gap, power, jnp.where(largest, 0, power).sum(axis=-1)
+
+
+def _hot(index: jax.Array, like: jax.Array) -> jax.Array:
+    return index[:, None] == jnp.arange(like.shape[1], dtype=index.dtype)[None]
+
+
 def _cross_entropy_forward(logits: jax.Array, label: jax.Array) -> tuple[Any, Any]:
     # Only in here, so that nothing else changes its dtype.
     with jax.enable_x64(True):
-        wide = logits.astype(jnp.float64)
-        loss = optax.softmax_cross_entropy_with_integer_labels(wide, label)
+        gap, _, others = _exponentials(logits)
+        loss = jnp.log1p(others) - jnp.where(_hot(label, gap), gap, 0).sum(axis=-1)
         return loss.astype(jnp.float32), (logits, label)
 
 
 def _cross_entropy_backward(saved: tuple[Any, ...], gradient: jax.Array) -> tuple[Any, None]:
     logits, label = saved
     with jax.enable_x64(True):
-        share = jax.nn.softmax(logits.astype(jnp.float64), axis=-1)
-        hot = label[:, None] == jnp.arange(logits.shape[1], dtype=label.dtype)[None]
-        to_logits = jnp.where(hot, share - 1, share) * gradient.astype(jnp.float64)[:, None]
-        return to_logits.astype(jnp.float32), None
+        _, power, others = _exponentials(logits)
+        share = power / (1 + others)[:, None]
+        wrong = jnp.where(_hot(label, share), 0, share)
+        to_logits = jnp.where(_hot(label, share), -wrong.sum(axis=-1, keepdims=True), wrong)
+        return (to_logits * gradient.astype(jnp.float64)[:, None]).astype(jnp.float32), None
 
 
 cross_entropy_in_float64.defvjp(_cross_entropy_forward, _cross_entropy_backward)
