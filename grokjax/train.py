@@ -152,7 +152,8 @@ def _exponentials(logits: jax.Array) -> tuple[jax.Array, jax.Array, jax.Array]:
     gap = logits.astype(jnp.float64)
     gap -= gap.max(axis=-1, keepdims=True)
     power = jnp.exp(gap)
-    largest = _hot(gap.argmax(axis=-1), gap)
+    # With 32-bit indices: those of 64 would outlive the context that allows them.
+    largest = _hot(jax.lax.argmax(logits, 1, jnp.int32), gap)
     return gap, power, jnp.where(largest, 0, power).sum(axis=-1)
 
 
