@@ -1,0 +1,170 @@
+"""How much a quantity changed over seeds, and what so many seeds could have seen."""
+
+from collections.abc import Callable
+from typing import Any, NamedTuple
+
+import numpy as np
+from numpy.typing import ArrayLike
+from scipy import optimize, stats
+
+from grokjax.statistics._series import checkpoints, complete_pairs, mean_or_nan, series
+
+
+class Interval(NamedTuple):
+    """Lower and upper end of a bootstrap interval."""
+
+    low: float
+    high: float
+
+
+class SeedContrast(NamedTuple):
+    """After against before over seeds: geometric mean ratio, mean difference, their intervals."""
+
+    ratio: float
+    ratio_interval: Interval
+    difference: float
+    difference_interval: Interval
+    n_seeds: int
+
+
+def bootstrap_interval(
+    values: ArrayLike,
+    statistic: Callable[..., Any] = np.mean,
+    n_resamples: int = 9999,
+    confidence: float = 0.95,
+    seed: int = 0,
+) -> Interval:
+    """Percentile bootstrap interval of a statistic (np.mean, np.median …) of (n,) seeds' values.
+
+    The percentile method is defined for any statistic and for equal values, where BCa is not; it
+    is narrow for few seeds (of 5 normal values, 95 % intervals hold the mean in 84 % of cases).
+
+    Returns:
+        The interval without NaN values; NaN at both ends below two.
+
+    Raises:
+        ValueError: confidence not between 0 and 1.
+    """
+    if not 0 < confidence < 1:
+        raise ValueError(f"confidence is {confidence}; it must lie between 0 and 1")
+    if n_resamples < 1:
+        raise ValueError(f"n_resamples is {n_resamples}; it must be at least 1")
+    kept = series(values, "values")
+    kept = kept[~np.isnan(kept)]
+    if len(kept) < 2:
+        return Interval(np.nan, np.nan)
+    interval = stats.bootstrap(
+        (kept,),
+        statistic,
+        n_resamples=n_resamples,
+        confidence_level=confidence,
+        method="percentile",
+        rng=np.random.default_rng(seed),
+    ).confidence_interval
+    return Interval(float(interval.low), float(interval.high))
+
+
+def before_after(
+    steps: ArrayLike,
+    values: ArrayLike,
+    memorisation_step: int | None,
+    generalisation_step: int | None,
+    *,
+    after_share: float = 0.2,
+    split_step: int | None = None,
+) -> tuple[float, float]:
+    """Means of a quantity over two windows that are fixed before looking at it.
+
+    *Before* runs from memorisation up to but excluding generalisation; from the first checkpoint
+    if the run never memorised, or not before it generalised. *After* is the last `after_share`
+    of the steps, without what lies before generalisation. For a run that never generalised,
+    `split_step` stands in for generalisation, such as the median of the runs it is compared
+    with; by default it is where the last share begins.
+
+    Returns:
+        Mean before and after, without NaN values; NaN for an empty window, such as *before* in
+        a run that generalises at its first checkpoint.
+
+    Raises:
+        ValueError: no checkpoints, steps not increasing, or a share not between 0 and 1.
+    """
+    steps_n, values_n = checkpoints(steps, values)
+    if not steps_n.size:
+        raise ValueError("there are no checkpoints to average over")
+    if not 0 < after_share < 1:
+        raise ValueError(f"after_share is {after_share}; it must lie between 0 and 1")
+    last_share = steps_n[-1] - after_share * (steps_n[-1] - steps_n[0])
+    split = split_step if generalisation_step is None else generalisation_step
+    if split is None:
+        split = last_share
+    start = steps_n[0] if memorisation_step is None else memorisation_step
+    if start >= split:
+        start = steps_n[0]
+    before = (steps_n >= start) & (steps_n < split)
+    after = steps_n >= max(last_share, split)
+    return mean_or_nan(values_n[before]), mean_or_nan(values_n[after])
+
+
+def ratio_over_seeds(
+    before: ArrayLike,
+    after: ArrayLike,
+    seed: int = 0,
+    n_resamples: int = 9999,
+    confidence: float = 0.95,
+) -> SeedContrast:
+    """How much a quantity changed: each seed's mean after against its own before, both (n,).
+
+    Returns:
+        Geometric mean of after / before and mean of after - before, each with its
+        `bootstrap_interval` over seeds, and the number of seeds; a seed with a NaN on either
+        side is dropped. The ratio is NaN unless all means are positive.
+    """
+    first, last = complete_pairs(before, after)
+    difference = last - first
+    ratio, ratio_interval = np.nan, Interval(np.nan, np.nan)
+    if len(first) and min(first.min(), last.min()) > 0:
+        logs = np.log(last) - np.log(first)
+        ratio = float(np.exp(logs.mean()))
+        low, high = bootstrap_interval(logs, np.mean, n_resamples, confidence, seed)
+        ratio_interval = Interval(float(np.exp(low)), float(np.exp(high)))
+    interval = bootstrap_interval(difference, np.mean, n_resamples, confidence, seed)
+    return SeedContrast(ratio, ratio_interval, mean_or_nan(difference), interval, len(first))
+
+
+def smallest_detectable_effect(
+    n_seeds: int, sd: float, power: float = 0.8, alpha: float = 0.05
+) -> float:
+    """Mean difference that a two-sided paired t-test over seeds finds with the given power.
+
+    Solves for the non-centrality of Student's t with n_seeds - 1 degrees of freedom; the normal
+    approximation is far too hopeful for five seeds. In the units of sd, the standard deviation
+    of the differences over seeds.
+
+    Raises:
+        ValueError: n_seeds below 2, sd negative or not finite, or not 0 < alpha < power < 1.
+    """
+    if n_seeds < 2:
+        raise ValueError(f"n_seeds is {n_seeds}; it must be at least 2")
+    if not (np.isfinite(sd) and sd >= 0):
+        raise ValueError(f"sd is {sd}; it must be finite and not negative")
+    if not 0 < alpha < power < 1:
+        raise ValueError(f"alpha is {alpha} and power {power}; 0 < alpha < power < 1 must hold")
+    df = n_seeds - 1
+    critical = stats.t.isf(alpha / 2, df)
+
+    def shortfall(noncentrality: float) -> float:
+        # Far out scipy's lower tail turns NaN; above 5 it is below 3e-7 and does not matter.
+        lower = stats.nct.cdf(-critical, df, noncentrality) if noncentrality < 5 else 0.0
+        return float(stats.nct.sf(critical, df, noncentrality) + lower - power)
+
+    high = 1.0
+    while shortfall(high) < 0:
+        high *= 2
+    return float(optimize.brentq(shortfall, 0.0, high) * sd / np.sqrt(n_seeds))
+
+
+def smallest_detectable_fold(
+    n_seeds: int, sd_log: float, power: float = 0.8, alpha: float = 0.05
+) -> float:
+    """`smallest_detectable_effect` as a fold change, from the SD of log(after / before)."""
+    return float(np.exp(smallest_detectable_effect(n_seeds, sd_log, power, alpha)))
