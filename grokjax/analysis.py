@@ -16,7 +16,7 @@ from numpy.typing import NDArray
 from grokjax import clouds, diagnostics, isolation, models, tasks
 from grokjax.checkpoints import Batch, CheckpointError, Reader
 from grokjax.diagnostics import Options, RunView, Table
-from grokjax.grid import ModelConfig, RunSpec, check
+from grokjax.grid import IMAGE_MODELS, ModelConfig, RunSpec, check
 from grokjax.models import Model
 from grokjax.results import Results
 
@@ -46,6 +46,13 @@ def validate(options: Options, configs: Sequence[ModelConfig], runs: Sequence[Ru
         check(
             name in known, "diagnostics", text, f"each must be one of {', '.join(known)}, or none"
         )
+    images = any(config.model in IMAGE_MODELS for config in configs)
+    check(
+        not (images and "fourier" in options.diagnostics),
+        "diagnostics",
+        text,
+        "fourier measures networks that compute on residues; images have none",
+    )
     clouds.validate(options.clouds, configs)
     allowed: dict[str, tuple[str, ...]] = {
         "cloud_normalisation": clouds.NORMALISATIONS,
@@ -150,7 +157,9 @@ def view(
         cloud=lazy.cloud,
         last_states=lazy.last_states,
         last_states_name=model.state_names[-1] + clouds.BOTH,
-        embedding=np.asarray(models.embedding(params)),
+        embedding=np.asarray(
+            np.zeros((0, 0), np.float32) if model.of_images else models.embedding(params)
+        ),
         head_rows=lambda: {k: np.asarray(v) for k, v in model.head_rows(params).items()},
         neurons=lambda: lazy.everything[0],
         logits=lambda: lazy.everything[1],

@@ -4,10 +4,11 @@ import time
 
 from absl import flags
 
-from grokjax import analysis, cli, workdir
+from grokjax import analysis, cli, datasets, workdir
 from grokjax.analysis import Analyst
 
 cli.define_option_flags()
+cli.define_mnist_flag()
 cli.define_workdir_flag("work directory of a sweep")
 flags.DEFINE_boolean("follow", False, "go on while another process trains, until it is done")
 
@@ -15,6 +16,8 @@ flags.DEFINE_boolean("follow", False, "go on while another process trains, until
 def main(values: flags.FlagValues) -> int:
     """Measures what is committed and not measured; returns the exit code."""
     folder = cli.existing_workdir(values)
+    if values.mnist_dir:
+        datasets.use(values.mnist_dir)
     config = workdir.read_config(folder)
     options = cli.options_from(values, base=config.options)
     analysis.validate(options, list(config.models.values()), config.runs)

@@ -9,7 +9,7 @@ from typing import Any
 
 from absl import app, flags, logging
 
-from grokjax import compilation, grid, sharding, tasks
+from grokjax import compilation, datasets, grid, sharding, tasks
 from grokjax.checkpoints import CheckpointError
 from grokjax.diagnostics import Options
 from grokjax.grid import InvalidSettingError, ModelConfig, TrainConfig
@@ -30,9 +30,21 @@ _AXIS_DEFAULTS = {
     "init_scales": "1",
     "seeds": "46:51",
 }
+# Omnigrok's set-up, in place of the study's, with --operations=mnist.
+_IMAGE_DEFAULTS: dict[str, Any] = {
+    "weight_decays": "0.01",
+    "learning_rates": "0.001",
+    "mlp_width": 200,
+    "mlp_depth": 2,
+    "activation": "relu",
+    "batch_size": 200,
+    "steps": 100_000,
+    "diagnostics": "persistence",
+    "clouds": "hidden1",
+}
 _AXIS_HELP = {
-    "models": "transformer, mlp",
-    "operations": "what is learned: add is (a + b) mod p",
+    "models": "transformer, mlp; images have their own",
+    "operations": "what is learned: add is (a + b) mod p; mnist are images (see --mnist_dir)",
     "primes": "moduli p",
     "train_fractions": "fractions of the p^2 pairs that train",
     "label_permutations": "fractions of the training pairs whose labels are permuted",
@@ -106,7 +118,18 @@ def define_grid_flags() -> None:
         "i/N: only part i, from 0, of N; goes to <workdir>/shard-i-of-N. none: the whole grid. "
         "Default: what an array of the scheduler says, else the whole grid",
     )
+    define_mnist_flag()
     flags.DEFINE_integer("runs_per_batch", None, "runs trained as one program; default: what fits")
+
+
+def define_mnist_flag() -> None:
+    """The flag that says where MNIST is."""
+    _define(
+        "mnist_dir",
+        None,
+        "folder of MNIST's four IDX files, plain or gzipped; without it --operations=mnist learns "
+        "the 8x8 digits that scikit-learn ships, and says so",
+    )
 
 
 def define_option_flags() -> None:
@@ -135,7 +158,7 @@ def options_from(values: flags.FlagValues, base: Options | None = None) -> Optio
         fields[field.name] = flag.value
     for name in ("diagnostics", "clouds"):
         if name in fields:
-            fields[name] = tuple(t.strip() for t in fields[name].split(",") if t.strip())
+            fields[name] = _names(fields[name])
     if fields.get("diagnostics") == ("none",):
         fields["diagnostics"] = ()
     return dataclasses.replace(base, **fields) if base else Options(**fields)
@@ -143,19 +166,30 @@ def options_from(values: flags.FlagValues, base: Options | None = None) -> Optio
 
 def sweep_config_from(values: flags.FlagValues) -> SweepConfig:
     """The sweep that the flags describe; raises ``InvalidSettingError``."""
+    fixed = _image_axes(values)
+    given = {name: flag for name, flag in _IMAGE_DEFAULTS.items() if fixed}
+    value = {
+        name: given[name] if name in given and not values[name].present else values[name].value
+        for name in (*_AXIS_DEFAULTS, *_MODEL_HELP, *_TRAIN_HELP, "diagnostics", "clouds")
+    }
     axes = {
-        axis.field: grid.parse_axis(axis, str(values[axis.flag].value))
+        axis.field: fixed.get(axis.flag) or grid.parse_axis(axis, str(value[axis.flag]))
         for axis in grid.axes(tasks.OPERATIONS)
     }
-    shape: dict[str, Any] = {name: values[name].value for name in _MODEL_HELP}
-    budget: dict[str, Any] = {name: values[name].value for name in _TRAIN_HELP}
+    shape: dict[str, Any] = {name: value[name] for name in _MODEL_HELP}
+    budget: dict[str, Any] = {name: value[name] for name in _TRAIN_HELP}
     train = TrainConfig(**budget)
     models = {model: ModelConfig(model=model, **shape) for model in axes["model"]}
+    options = options_from(values)
+    for name in ("diagnostics", "clouds"):
+        if name in given and not values[name].present:
+            chosen: Any = {name: _names(value[name])}
+            options = dataclasses.replace(options, **chosen)
     config = SweepConfig(
         axes=axes,
         models=models,
         train=train,
-        options=options_from(values),
+        options=options,
         shard=shard_from(values)[0],
     )
     config.validate()
@@ -167,6 +201,49 @@ def shard_from(values: flags.FlagValues) -> tuple[sharding.Shard | None, str]:
     if values.shard is not None:
         return sharding.parse(values.shard), "--shard"
     return sharding.detect(os.environ) or (None, "")
+
+
+def _image_axes(values: flags.FlagValues) -> dict[str, tuple[Any, ...]]:
+    """The axes that a set of images fixes, by flag; empty where images are not what is learned.
+
+    Raises:
+        InvalidSettingError: if images are mixed with operations, one of these axes is given
+            another value, or the images cannot be read.
+    """
+    asked = _names(values["operations"].value)
+    images = [name for name in asked if name in grid.IMAGE_SETS]
+    if not images:
+        return {}
+    allowed = f"{images[0]} cannot be combined with other operations: its axes are others"
+    grid.check(len(asked) == 1, "operations", values["operations"].value, allowed)
+    folder = values["mnist_dir"].value
+    name = images[0] if folder else "digits"
+    if name == "mnist":
+        datasets.use(str(folder))
+    elif images[0] == "mnist":
+        print("no --mnist_dir: scikit-learn's 8x8 digits stand in for MNIST")
+    datasets.require(name)
+    model = next(model for model, own in grid.IMAGE_MODELS.items() if own == name)
+    fixed: dict[str, tuple[Any, ...]] = {
+        "models": (model,),
+        "operations": (name,),
+        "primes": (grid.N_CLASSES,),
+        "train_fractions": (grid.N_TRAIN / grid.IMAGE_SETS[name],),
+    }
+    for flag in ("models", "primes", "train_fractions"):
+        given = values[flag]
+        grid.check(
+            not given.present or given.value == str(fixed[flag][0]),
+            flag,
+            given.value,
+            f"has no meaning with --operations={images[0]}, where it is {fixed[flag][0]}",
+        )
+    return fixed
+
+
+def _names(text: Any) -> tuple[str, ...]:
+    """The names in a comma list."""
+    return tuple(part.strip() for part in str(text).split(",") if part.strip())
 
 
 def resolved_flags(values: flags.FlagValues, module: str) -> dict[str, Any]:

@@ -4,7 +4,7 @@ Clouds have names. ``embedding``: the p rows of the token embedding, before posi
 ``layer1`` … (transformer): the second token's state after each block; ``hidden1`` … (MLP): the
 state after each hidden layer. With ``_both`` behind it, the states of both tokens, half of the
 points each (of an MLP layer: the same as without). Hidden states are taken on test pairs, the
-same pairs at every checkpoint of a run.
+same pairs at every checkpoint of a run. A network of images has hidden layers alone.
 """
 
 import functools
@@ -87,7 +87,8 @@ def farthest_points(points: NDArray[np.floating], n: int) -> NDArray[np.intp]:
 
 def names_for(config: ModelConfig) -> tuple[str, ...]:
     """The clouds a model has, in order of depth."""
-    return (EMBEDDING, *Model(config=config, n_tokens=3).state_names)
+    model = Model(config=config, n_tokens=3)
+    return model.state_names if model.of_images else (EMBEDDING, *model.state_names)
 
 
 def choose(requested: Sequence[str], config: ModelConfig) -> tuple[str, ...]:
@@ -95,7 +96,7 @@ def choose(requested: Sequence[str], config: ModelConfig) -> tuple[str, ...]:
     own = names_for(config)
     wanted: list[str] = []
     for name in requested:
-        group = {"all": own, "hidden": own[1:]}.get(name, (name,))
+        group = {"all": own, "hidden": tuple(n for n in own if n != EMBEDDING)}.get(name, (name,))
         wanted += [member for member in group if member.removesuffix(BOTH) in own]
     return tuple(dict.fromkeys(name for name in wanted if name != EMBEDDING + BOTH))
 
@@ -104,7 +105,7 @@ def validate(requested: Sequence[str], configs: Sequence[ModelConfig]) -> None:
     """Raises ``InvalidSettingError`` unless every requested cloud belongs to some model."""
     known = {"all", "hidden"}
     for config in configs:
-        known |= {*names_for(config), *(name + BOTH for name in names_for(config)[1:])}
+        known |= {*names_for(config), *(n + BOTH for n in names_for(config) if n != EMBEDDING)}
     text = ",".join(requested)
     for name in requested:
         check(
@@ -119,14 +120,14 @@ def available_points(name: str, run: RunSpec) -> int:
     """How many points the cloud of that name can have."""
     if name == EMBEDDING:
         return run.prime
-    n_test = run.prime**2 - run.n_train
+    n_test = run.n_examples - run.n_train
     transformer_both = name.endswith(BOTH) and run.model == "transformer"
     return 2 * n_test if transformer_both else n_test
 
 
 def test_pairs(run: RunSpec, task: tasks.Task) -> NDArray[np.int64]:
     """All test pairs of a run as a * p + b, in an order drawn from the run's own key."""
-    pairs = np.flatnonzero(~task.train_mask.ravel())
+    pairs = np.flatnonzero(task.test_mask.ravel())
     return tasks.cloud_generator(run).permutation(pairs)
 
 
@@ -141,14 +142,14 @@ def hidden(
     model: Model, precision: str, params: Params, pairs: NDArray[np.int64]
 ) -> dict[str, NDArray[np.float32]]:
     """Layer → (S, n, width) states of the pairs a * p + b, at the run's own prime."""
-    a, b = np.divmod(pairs, model.n_tokens)
+    a, b = np.divmod(pairs, model.side)
     states = _states(model, precision, params, a.astype(np.int32), b.astype(np.int32))
     return {name: np.asarray(state) for name, state in states.items()}
 
 
 @functools.partial(jax.jit, static_argnums=(0, 1))
 def _everything(model: Model, precision: str, params: Params) -> tuple[jax.Array, jax.Array]:
-    p = model.n_tokens
+    p = model.side
     # A few thousand pairs at a time bound the memory of the hidden states.
     rows = max(1, 4096 // p)
     b = jax.numpy.tile(jax.numpy.arange(p), rows)
@@ -161,7 +162,7 @@ def _everything(model: Model, precision: str, params: Params) -> tuple[jax.Array
 
     neurons, logits = jax.lax.map(block, jax.numpy.arange(0, p, rows))
     width = neurons.shape[-1]
-    return neurons.reshape(-1, width)[: p * p], logits.reshape(-1, p)[: p * p]
+    return neurons.reshape(-1, width)[: p * p], logits.reshape(-1, logits.shape[-1])[: p * p]
 
 
 def everything(

@@ -14,6 +14,10 @@ from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import Any
 
 MODELS = ("transformer", "mlp")
+# Models of images, and the set each is of: a set has its own model, loss and optimiser settings.
+IMAGE_MODELS = {"mnist_mlp": "mnist", "digits_mlp": "digits"}
+IMAGE_SETS = {"mnist": 11_000, "digits": 1_797}  # examples, of which the first N_TRAIN train
+N_TRAIN, N_CLASSES = 1_000, 10
 ACTIVATION_NAMES = ("gelu", "gelu_tanh", "relu", "silu")
 LARGEST_PRIME = 1999  # p^2 x p logits are evaluated; beyond this they do not fit anywhere
 
@@ -64,9 +68,19 @@ class RunSpec:
         )
 
     @property
+    def n_examples(self) -> int:
+        """Number of all pairs, p^2, or of all images."""
+        return IMAGE_SETS.get(self.operation, self.prime**2)
+
+    @property
     def n_train(self) -> int:
-        """Number of training pairs: the train fraction of p^2, rounded to nearest."""
-        return round(self.train_fraction * self.prime**2)
+        """Number of training examples: the train fraction of all, rounded to nearest."""
+        return round(self.train_fraction * self.n_examples)
+
+    @property
+    def side(self) -> int:
+        """Side of the square in which examples are laid out: p, or what holds all images."""
+        return math.isqrt(self.n_examples - 1) + 1
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -220,7 +234,8 @@ class ModelConfig:
 
     def __post_init__(self) -> None:
         """Checks ranges, and that the heads divide the width."""
-        check(self.model in MODELS, "models", self.model, f"must be one of {', '.join(MODELS)}")
+        known = (*MODELS, *IMAGE_MODELS)
+        check(self.model in known, "models", self.model, f"must be one of {', '.join(known)}")
         for name in ("d_model", "n_heads", "d_ff", "n_layers", "mlp_width", "mlp_depth"):
             value = getattr(self, name)
             check(1 <= value <= 65536, name, value, "must be an integer from 1 to 65536")
@@ -304,10 +319,17 @@ def expand(axis_values: Mapping[str, Sequence[Any]]) -> tuple[RunSpec, ...]:
     )
     for run in runs:
         check(
-            1 <= run.n_train < run.prime**2,
+            IMAGE_MODELS.get(run.model) == (run.operation if run.operation in IMAGE_SETS else None),
+            "models",
+            run.model,
+            f"cannot learn --operations={run.operation}: images have models of their own, "
+            f"{', '.join(IMAGE_MODELS)}, each for its own set",
+        )
+        check(
+            1 <= run.n_train < run.n_examples,
             "train_fractions",
             run.train_fraction,
-            f"leaves {run.n_train} of the {run.prime**2} pairs of prime {run.prime} to train on; "
+            f"leaves {run.n_train} of the {run.n_examples} pairs of prime {run.prime} to train on; "
             "at least one pair must train and one must test",
         )
     return runs

@@ -6,6 +6,8 @@ from typing import Any
 
 import pandas as pd
 
+from grokjax.grid import IMAGE_SETS
+
 SETTING = (
     "model",
     "operation",
@@ -17,6 +19,14 @@ SETTING = (
     "init_scale",
 )
 _PANEL = ("model", "operation", "prime")
+
+_NAMES = {
+    "mlp": "MLP",
+    "mnist_mlp": "MLP",
+    "digits_mlp": "MLP",
+    "mnist": "MNIST",
+    "digits": "scikit-learn's 8×8 digits in MNIST's stead",
+}
 
 COLUMNS = {
     "train_accuracy": "train accuracy",
@@ -64,7 +74,9 @@ class Setting:
 
 def settings(runs: pd.DataFrame) -> list[str]:
     """The columns that tell the grid's settings apart, prime and model always among them."""
-    return [name for name in SETTING if name in ("model", "prime") or runs[name].nunique() > 1]
+    images = runs["operation"].isin(IMAGE_SETS).any()
+    always = ("model", "operation", "prime") if images else ("model", "prime")
+    return [name for name in SETTING if name in always or runs[name].nunique() > 1]
 
 
 def group(runs: pd.DataFrame) -> list[Setting]:
@@ -77,6 +89,8 @@ def group(runs: pd.DataFrame) -> list[Setting]:
     for key, run_ids in found.items():
         values = dict(zip(columns, key, strict=True))
         words = {name: in_words(name, value) for name, value in values.items()}
+        if values.get("operation") in IMAGE_SETS:
+            del words["prime"]  # the number of classes
         result.append(
             Setting(
                 values=values,
@@ -93,7 +107,7 @@ def in_words(column: str, value: Any) -> str:
     if column == "label_permutation":
         return f"{100 * value:g} % of labels permuted" if value else "true labels"
     if column in ("model", "operation"):
-        return {"mlp": "MLP"}.get(value, str(value))
+        return _NAMES.get(value, str(value))
     symbol = {
         "prime": "p = {}",
         "train_fraction": "α = {:g}",

@@ -1,4 +1,4 @@
-"""The transformer and the MLP of the study, as pure functions on plain dictionaries.
+"""The transformer and the MLPs of the study, as pure functions on plain dictionaries.
 
 Flax NNX describes the modules and their initialisation; everything outside this file sees only
 ``Model``: ``init`` makes parameters, ``logits`` and ``states`` apply them. Parameters are plain
@@ -6,7 +6,7 @@ nested dictionaries of arrays, so they pass through ``vmap``, ``grad``, ``scan``
 
 Shapes: R runs, B input pairs, P padded prime (rows of the vocabulary), D d_model, H heads,
 F d_ff, W mlp_width; S = 2 token positions. A network is applied to pairs (a, b) given as two
-integer vectors of length B.
+integer vectors of length B; a network of images is applied to image a * side + b.
 
 Three facts about the task shape the code. Only 2P distinct (position, token) rows can enter the
 first layer, so its projections are computed once per row and then looked up. Attention over two
@@ -25,7 +25,8 @@ import jax
 import jax.numpy as jnp
 from flax import nnx
 
-from grokjax.grid import PRECISIONS, ModelConfig
+from grokjax import datasets
+from grokjax.grid import IMAGE_MODELS, IMAGE_SETS, PRECISIONS, ModelConfig
 
 Params = dict[str, Any]
 
@@ -295,12 +296,39 @@ def _mlp_states(net: MLP, config: ModelConfig, a: jax.Array, b: jax.Array) -> li
     return states
 
 
+# --------------------------------------------------------------------------- MLP of images
+
+
+class ImageMLP(nnx.Module):
+    """Pixels through equal hidden layers to a read-out: Omnigrok's (arXiv:2210.01117)."""
+
+    def __init__(self, config: ModelConfig, n_classes: int, rngs: nnx.Rngs):
+        n_pixels, _ = datasets.PIXELS[IMAGE_MODELS[config.model]]
+        widths = [n_pixels] + [config.mlp_width] * config.mlp_depth
+        self.hidden = nnx.List([_linear(n, m, rngs) for n, m in itertools.pairwise(widths)])
+        self.unembed = _linear(config.mlp_width, n_classes, rngs)
+
+
+def _image_states(net: ImageMLP, config: ModelConfig, index: jax.Array) -> list[jax.Array]:
+    """Hidden states of images after each layer's activation, (B, W) each."""
+    name = IMAGE_MODELS[config.model]
+    # A constant of the program: bytes, so that it stays small. Places after the last image, which
+    # evaluation passes over in whole rows, read the last one.
+    pixels = jnp.take(jnp.asarray(datasets.load(name).pixels), index, axis=0, mode="clip")
+    state = pixels.astype(jnp.float32) / datasets.PIXELS[name][1]
+    states = []
+    for layer in net.hidden:
+        state = ACTIVATIONS[config.activation](_apply(layer, state))
+        states.append(state)
+    return states
+
+
 # --------------------------------------------------------------------------- what others use
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class Model:
-    """A network for up to ``n_tokens`` residues, as functions of its parameters.
+    """A network for up to ``n_tokens`` residues (or classes of images), as functions.
 
     Hashable and static under ``jit``; parameters are nested dictionaries of float32 arrays.
     Vocabulary rows at or past a run's own prime are padding: ``init`` sets them to zero, no
@@ -310,9 +338,26 @@ class Model:
     config: ModelConfig
     n_tokens: int
 
-    def _build(self, rngs: nnx.Rngs) -> Transformer | MLP:
-        module = Transformer if self.config.model == "transformer" else MLP
-        return module(self.config, self.n_tokens, rngs)
+    @property
+    def of_images(self) -> bool:
+        """Whether it learns images, under a squared loss, instead of an operation."""
+        return self.config.model in IMAGE_MODELS
+
+    @property
+    def side(self) -> int:
+        """Side of the square in which examples are laid out: residues, or what holds all images."""
+        if not self.of_images:
+            return self.n_tokens
+        return math.isqrt(IMAGE_SETS[IMAGE_MODELS[self.config.model]] - 1) + 1
+
+    def _build(self, rngs: nnx.Rngs) -> Transformer | MLP | ImageMLP:
+        module: Any = Transformer if self.config.model == "transformer" else MLP
+        return (ImageMLP if self.of_images else module)(self.config, self.n_tokens, rngs)
+
+    def _mlp_states(self, net: Any, a: jax.Array, b: jax.Array) -> list[jax.Array]:
+        if self.of_images:
+            return _image_states(net, self.config, a * self.side + b)
+        return _mlp_states(net, self.config, a, b)
 
     def _merge(self, params: Params) -> Any:
         return nnx.merge(_graphdef(self), _with_integer_keys(params))
@@ -334,14 +379,14 @@ class Model:
         if self.config.model == "transformer":
             states, _ = _transformer_states(net, self.config, a, b, both=False)
             return _apply(net.unembed, net.norm(states[-1]))
-        return _apply(net.unembed, _mlp_states(net, self.config, a, b)[-1])
+        return _apply(net.unembed, self._mlp_states(net, a, b)[-1])
 
     def states(self, params: Params, a: jax.Array, b: jax.Array) -> dict[str, jax.Array]:
         """What the layers hold for the pairs.
 
         Returns:
             transformer: ``layer1`` …: (2, B, D), first then second token, after each block;
-            mlp: ``hidden1`` …: (1, B, W) after each activation;
+            the others: ``hidden1`` …: (1, B, W) after each activation;
             ``neurons``: (B, F) or (B, W), post-activation neurons of the last (feed-forward) layer,
             at the second token; ``logits``: (B, P).
         """
@@ -350,7 +395,7 @@ class Model:
             states, neurons = _transformer_states(net, self.config, a, b, both=True)
             logits = _apply(net.unembed, net.norm(states[-1][a.shape[0] :]))
         else:
-            states = _mlp_states(net, self.config, a, b)
+            states = self._mlp_states(net, a, b)
             neurons = states[-1]
             logits = _apply(net.unembed, neurons)
         by_token = [state.reshape(-1, a.shape[0], state.shape[-1]) for state in states]
@@ -367,7 +412,7 @@ class Model:
         return tuple(f"{stem}{i + 1}" for i in range(depth))
 
     def head_rows(self, params: Params) -> dict[str, jax.Array]:
-        """Per-head rows over residues in the first block: (P, H, D/H) each; none for the MLP.
+        """Per-head rows over residues in the first block: (P, H, D/H) each; none for an MLP.
 
         ``query`` as the second token asks, ``key`` and ``value`` as the first token answers.
         """

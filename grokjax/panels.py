@@ -7,6 +7,7 @@ from typing import Any, Literal
 import matplotlib as mpl
 import numpy as np
 import pandas as pd
+from matplotlib.artist import Artist
 from matplotlib.axes import Axes
 from matplotlib.cm import ScalarMappable
 from matplotlib.figure import Figure
@@ -124,7 +125,7 @@ def curve_panels(count: int, width: float, ylabel: str) -> tuple[Figure, list[Ax
     return figure, panels[:count]
 
 
-def legend_below(figure: Figure, handles: Sequence[Line2D]) -> None:
+def legend_below(figure: Figure, handles: Sequence[Artist]) -> None:
     """A legend below the panels, in as many columns as fit, for which the figure grows."""
     if handles:
         longest = max(len(str(handle.get_label())) for handle in handles)

@@ -12,6 +12,7 @@ from numpy.typing import NDArray
 from grokjax import clouds, models
 from grokjax.checkpoints import Batch, CheckpointError, Reader
 from grokjax.diagnostics import persistence
+from grokjax.grid import IMAGE_MODELS
 from grokjax.models import Model
 from grokjax.workdir import SweepConfig
 
@@ -46,6 +47,8 @@ class Snapshots:
             run_id: batch
             for batch in self._reader.batches().values()
             if set(batch.run_ids) <= self._runs.keys()
+            # Networks of images have no embedding.
+            and self._runs[batch.run_ids[0]].model not in IMAGE_MODELS
             for run_id in batch.run_ids
         }
         self._steps = {

@@ -14,7 +14,8 @@ from typing import Any, NamedTuple, TypeAlias
 
 import numpy as np
 
-from grokjax.grid import RunSpec
+from grokjax import datasets
+from grokjax.grid import IMAGE_SETS, RunSpec
 
 
 def _add(a: np.ndarray, b: np.ndarray, prime: int) -> np.ndarray:
@@ -63,12 +64,17 @@ def cloud_generator(run: RunSpec) -> np.random.Generator:
 
 
 class Task(NamedTuple):
-    """One run's data at its own prime p; row a, column b holds the pair (a, b)."""
+    """One run's data at its own prime p; row a, column b holds the pair (a, b).
+
+    Images are laid out in a square in the same way: p is then its side, image i is the "pair"
+    i // p, i % p, and the places after the last image are in no mask.
+    """
 
     labels: np.ndarray  # (p, p) int32: what the run is told, permuted on some training pairs
     true_labels: np.ndarray  # (p, p) int32: the operation's values
     train_mask: np.ndarray  # (p, p) bool
-    novel_mask: np.ndarray  # (p, p) bool: test pairs that no training pair gives away
+    test_mask: np.ndarray  # (p, p) bool
+    novel_mask: np.ndarray  # (p, p) bool: test pairs that no training pair gives away; no image
     train_pairs: np.ndarray  # (n_train,) int32: a * p + b, ascending
 
 
@@ -80,16 +86,13 @@ def make_task(run: RunSpec) -> Task:
     unless (b, a) trains with the label asked of (a, b): such a pair is answered by a network that
     merely treats both positions alike.
     """
+    if run.operation in IMAGE_SETS:
+        return _image_task(run)
     p = run.prime
     a, b = np.divmod(np.arange(p * p, dtype=np.int64), p)
     truth = OPERATIONS[run.operation](a, b, p).astype(np.int32)
     train = np.sort(_generator(run, "split", _SPLIT).permutation(p * p)[: run.n_train])
-    labels = truth.copy()
-    n_permuted = round(run.label_permutation * run.n_train)
-    if n_permuted:
-        rng = _generator(run, "labels", _LABELS)
-        chosen = rng.choice(train, n_permuted, replace=False)
-        labels[chosen] = labels[rng.permutation(chosen)]
+    labels = _permuted(run, truth, train)
     train_mask = np.zeros(p * p, bool)
     train_mask[train] = True
     transpose = b * p + a
@@ -98,9 +101,38 @@ def make_task(run: RunSpec) -> Task:
         labels=labels.reshape(p, p),
         true_labels=truth.reshape(p, p),
         train_mask=train_mask.reshape(p, p),
+        test_mask=~train_mask.reshape(p, p),
         novel_mask=(~train_mask & ~given_away).reshape(p, p),
         train_pairs=train.astype(np.int32),
     )
+
+
+def _image_task(run: RunSpec) -> Task:
+    """The first images train, the others test; only permuted labels depend on the seed."""
+    p, n = run.side, run.n_examples
+    truth = np.zeros(p * p, np.int32)
+    truth[:n] = datasets.load(run.operation).labels
+    place = np.arange(p * p)
+    train = place[: run.n_train]
+    return Task(
+        labels=_permuted(run, truth, train).reshape(p, p),
+        true_labels=truth.reshape(p, p),
+        train_mask=(place < run.n_train).reshape(p, p),
+        test_mask=((place >= run.n_train) & (place < n)).reshape(p, p),
+        novel_mask=np.zeros((p, p), bool),
+        train_pairs=train.astype(np.int32),
+    )
+
+
+def _permuted(run: RunSpec, truth: np.ndarray, train: np.ndarray) -> np.ndarray:
+    """The labels a run is told: some of its training labels permuted among themselves."""
+    labels = truth.copy()
+    n_permuted = round(run.label_permutation * run.n_train)
+    if n_permuted:
+        rng = _generator(run, "labels", _LABELS)
+        chosen = rng.choice(train, n_permuted, replace=False)
+        labels[chosen] = labels[rng.permutation(chosen)]
+    return labels
 
 
 Array: TypeAlias = Any  # NumPy on the host, JAX in a program
@@ -129,18 +161,18 @@ PADDING, TRAIN, LEAKED, NOVEL = 0, 1, 2, 3
 def stack(runs: Sequence[RunSpec]) -> RunData:
     """The data of a batch, padded to its largest prime and largest training set."""
     tasks = [make_task(run) for run in runs]
-    n_runs, p_max = len(runs), max(run.prime for run in runs)
+    n_runs, p_max = len(runs), max(run.side for run in runs)
     n_max = max(run.n_train for run in runs)
     pairs = np.zeros((3, n_runs, n_max), np.int32)
     labels = np.zeros((n_runs, p_max, p_max), np.int32)
     split = np.full((n_runs, p_max, p_max), PADDING, np.int8)
     for i, (run, task) in enumerate(zip(runs, tasks, strict=True)):
-        p, n = run.prime, run.n_train
+        p, n = run.side, run.n_train
         pairs[0, i, :n], pairs[1, i, :n] = np.divmod(task.train_pairs, p)
         pairs[2, i, :n] = task.labels.ravel()[task.train_pairs]
         labels[i, :p, :p] = task.labels
-        split[i, :p, :p] = np.where(
-            task.train_mask, TRAIN, np.where(task.novel_mask, NOVEL, LEAKED)
+        split[i, :p, :p] = np.select(
+            [task.train_mask, task.novel_mask, task.test_mask], [TRAIN, NOVEL, LEAKED], PADDING
         )
     return RunData(
         prime=np.array([run.prime for run in runs], np.int32),

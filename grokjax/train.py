@@ -25,6 +25,9 @@ from grokjax.tasks import RunData
 # The study's optimiser: AdamW with these, linear warm-up to a constant rate.
 BETA1, BETA2, EPSILON, WARMUP_STEPS = 0.9, 0.98, 1e-6, 10
 
+# Omnigrok's for images: AdamW's defaults, no warm-up.
+_IMAGE_BETA2, _IMAGE_EPSILON = 0.999, 1e-8
+
 # Pairs evaluated at once by one run; bounds the memory of evaluation.
 _EVALUATION_BLOCK = 4096
 
@@ -41,7 +44,7 @@ class Evaluation(NamedTuple):
 
     count: Any  # (3,) int32 pairs
     right: Any  # (3,) int32 of them answered right
-    loss: Any  # (3,) float32 sum of cross-entropies
+    loss: Any  # (3,) float32 sum of cross-entropies, of images: of squared errors
     weight_norm: Any  # () float32, over the run's own parameters
 
 
@@ -79,7 +82,16 @@ def check_precision(precision: str) -> None:
 # --------------------------------------------------------------------------- one run
 
 
-def _optimiser(run: RunData) -> optax.GradientTransformation:
+def _optimiser(program: Program, run: RunData) -> optax.GradientTransformation:
+    if program.model.of_images:
+        return optax.adamw(
+            run.learning_rate,
+            b1=BETA1,
+            b2=_IMAGE_BETA2,
+            eps=_IMAGE_EPSILON,
+            weight_decay=run.weight_decay,
+        )
+
     def rate(count: jax.Array) -> jax.Array:
         return run.learning_rate * jnp.minimum(1.0, (count + 1) / WARMUP_STEPS)
 
@@ -90,7 +102,7 @@ def _init(program: Program, run: RunData) -> State:
     params = program.model.init(
         jax.random.wrap_key_data(run.init_key, impl="threefry2x32"), run.prime, run.init_scale
     )
-    return State(params, _optimiser(run).init(params))
+    return State(params, _optimiser(program, run).init(params))
 
 
 def training_order(run: RunData, first_step: jax.Array, n_steps: int, batch_size: int) -> jax.Array:
@@ -182,7 +194,11 @@ def _cross_entropy_backward(saved: tuple[Any, ...], gradient: jax.Array) -> tupl
 cross_entropy_in_float64.defvjp(_cross_entropy_forward, _cross_entropy_backward)
 
 
-def _cross_entropies(program: Program, logits: jax.Array, label: jax.Array) -> jax.Array:
+def _example_losses(program: Program, logits: jax.Array, label: jax.Array) -> jax.Array:
+    """(B,) cross-entropies; of images the squared error, mean over outputs, of raw outputs."""
+    if program.model.of_images:
+        target = jax.nn.one_hot(label, logits.shape[-1], dtype=logits.dtype)
+        return jnp.mean((logits - target) ** 2, axis=-1)
     if program.loss_precision == "float64":
         return cross_entropy_in_float64(logits, label)
     return optax.softmax_cross_entropy_with_integer_labels(logits, label)
@@ -193,14 +209,14 @@ def _loss(
 ) -> jax.Array:
     a, b, label = batch
     logits = _masked_logits(program, params, prime, a, b)
-    return _cross_entropies(program, logits, label).mean()
+    return _example_losses(program, logits, label).mean()
 
 
 def _train_run(
     program: Program, n_steps: int, state: State, run: RunData, first_step: jax.Array
 ) -> tuple[State, jax.Array]:
     """n_steps steps of one run; returns the state and the (n_steps,) batch losses."""
-    optimiser = _optimiser(run)
+    optimiser = _optimiser(program, run)
     order = training_order(run, first_step, n_steps, program.batch_size)
     batches = (run.train_a[order], run.train_b[order], run.train_label[order])
 
@@ -214,19 +230,19 @@ def _train_run(
 
 def _evaluate_run(program: Program, params: Params, run: RunData) -> Evaluation:
     """Losses and right answers over all p^2 pairs of one run, and the norm of its parameters."""
-    n_tokens = program.model.n_tokens
-    rows = max(1, _EVALUATION_BLOCK // n_tokens)
-    n_blocks = -(-n_tokens // rows)
-    b = jnp.tile(jnp.arange(n_tokens), rows)
+    side = program.model.side
+    rows = max(1, _EVALUATION_BLOCK // side)
+    n_blocks = -(-side // rows)
+    b = jnp.tile(jnp.arange(side), rows)
 
     def block(first: jax.Array) -> tuple[jax.Array, jax.Array, jax.Array]:
-        a = jnp.repeat(first + jnp.arange(rows), n_tokens)
-        inside = a < n_tokens
-        a = jnp.minimum(a, n_tokens - 1)
+        a = jnp.repeat(first + jnp.arange(rows), side)
+        inside = a < side
+        a = jnp.minimum(a, side - 1)
         logits = _masked_logits(program, params, run.prime, a, b)
         label = run.labels[a, b]
         split = jnp.where(inside, run.split[a, b], tasks.PADDING)
-        loss = _cross_entropies(program, logits, label)
+        loss = _example_losses(program, logits, label)
         right = jnp.argmax(logits, axis=-1) == label
         member_BK = split[:, None] == jnp.array([[tasks.TRAIN, tasks.LEAKED, tasks.NOVEL]])
         return (
@@ -389,7 +405,7 @@ def bytes_per_run(program: Program, n_train: int, n_steps: int) -> int:
         width = 4 * config.mlp_depth * config.mlp_width
     activations = (program.batch_size + _EVALUATION_BLOCK) * (width + 4 * p)
     order = 8 * (n_steps * program.batch_size + 2 * n_train)
-    return 4 * (8 * n_params + activations + order) + 9 * p * p + 12 * n_train
+    return 4 * (8 * n_params + activations + order) + 9 * program.model.side**2 + 12 * n_train
 
 
 def runs_that_fit(program: Program, n_train: int, n_steps: int) -> int:

@@ -19,7 +19,7 @@ from typing import Any
 
 import jax
 
-from grokjax import analysis, grid, results, sharding
+from grokjax import analysis, datasets, grid, results, sharding
 from grokjax.diagnostics import Options
 from grokjax.grid import InvalidSettingError, ModelConfig, RunSpec, TrainConfig
 from grokjax.sharding import Shard
@@ -176,7 +176,10 @@ def _check_record(record: dict[str, Any]) -> None:
 
 def read_config(workdir: pathlib.Path) -> SweepConfig:
     """The configuration of the sweep in a work directory; raises ``WorkdirError``."""
-    return SweepConfig.from_json(read_record(workdir)["config"])
+    record = read_record(workdir)
+    if record["flags"].get("mnist_dir"):
+        datasets.recall(record["flags"]["mnist_dir"])
+    return SweepConfig.from_json(record["config"])
 
 
 def prepare(

@@ -66,7 +66,7 @@ class RunView:
     Attributes:
         run_id: the run.
         step: the checkpoint.
-        prime: p.
+        prime: p; of images the number of classes.
         operation: what the run learns.
         cloud_names: the clouds that ``--clouds`` asks of this run's model.
         cloud: function of a name giving the (n, d) float32 cloud, selected and normalised as the
@@ -74,7 +74,7 @@ class RunView:
         last_states: function of a number of points giving (n, d) float32 states of the last
             layer as they are, both token positions where the model has two.
         last_states_name: what that cloud is called.
-        embedding: (p, d_model) float32, raw.
+        embedding: (p, d_model) float32, raw; (0, 0) of a network of images.
         head_rows: function giving query, key, value → (p, H, d_head) float32; empty for the MLP.
         neurons: function giving (p^2, width) float32, post-activation, rows a * p + b.
         logits: function giving (p^2, p) float32, rows a * p + b.
