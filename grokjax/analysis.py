@@ -65,7 +65,8 @@ def validate(options: Options, configs: Sequence[ModelConfig], runs: Sequence[Ru
         check(value in values, field, value, f"must be one of {', '.join(values)}")
     for field in ("cloud_points", "ph_threads", "lid_points", "lid_neighbors"):
         value = getattr(options, field)
-        check(value >= 1, field, value, "must be an integer of at least 1")
+        whole = isinstance(value, int) and value >= 1
+        check(whole, field, value, "must be an integer of at least 1")
     check(0 <= options.ph_verify <= 1, "ph_verify", options.ph_verify, "must lie in 0 … 1")
     if "dimension" in options.diagnostics:
         for run in runs:

@@ -276,7 +276,7 @@ def run(main: Callable[[flags.FlagValues], int], argv: list[str] | None = None) 
             return list(flags.FLAGS(argv, known_only=False))
         except flags.Error as error:
             _refuse(str(error))
-        except OSError as error:  # a flagfile that is not there
+        except (OSError, ValueError, RecursionError) as error:  # a flagfile that is none
             _refuse(f"--flagfile: {error}")
         raise AssertionError("unreachable")
 

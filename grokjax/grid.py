@@ -168,6 +168,7 @@ def axes(operations: Iterable[str]) -> tuple[Axis, ...]:
     )
 
 
+_MOST_RUNS = 1_000_000  # of one grid
 _MOST_VALUES = 100_000  # of one axis; beyond that a range is a typing error
 
 
@@ -238,7 +239,8 @@ class ModelConfig:
         check(self.model in known, "models", self.model, f"must be one of {', '.join(known)}")
         for name in ("d_model", "n_heads", "d_ff", "n_layers", "mlp_width", "mlp_depth"):
             value = getattr(self, name)
-            check(1 <= value <= 65536, name, value, "must be an integer from 1 to 65536")
+            allowed = "must be an integer from 1 to 65536"
+            check(isinstance(value, int) and 1 <= value <= 65536, name, value, allowed)
         check(
             self.d_model % self.n_heads == 0,
             "n_heads",
@@ -267,7 +269,8 @@ class TrainConfig:
         """Checks ranges, and that the steps divide into checkpoints."""
         for name in ("steps", "checkpoint_every", "batch_size"):
             value = getattr(self, name)
-            check(value >= 1, name, value, "must be an integer of at least 1")
+            whole = isinstance(value, int) and value >= 1
+            check(whole, name, value, "must be an integer of at least 1")
         check(
             self.steps % self.checkpoint_every == 0,
             "steps",
@@ -312,6 +315,14 @@ def expand(axis_values: Mapping[str, Sequence[Any]]) -> tuple[RunSpec, ...]:
     Raises:
         InvalidSettingError: if a train fraction leaves no training or no test pair.
     """
+    n_runs = math.prod(len(values) for values in axis_values.values())
+    longest = max(axis_values, key=lambda name: len(axis_values[name]))
+    check(
+        n_runs <= _MOST_RUNS,
+        f"{longest}s",
+        f"({len(axis_values[longest]):,} values)",
+        f"the grid has {n_runs:,} runs; at most {_MOST_RUNS:,} go into one sweep",
+    )
     names = [field.name for field in dataclasses.fields(RunSpec)]
     runs = tuple(
         RunSpec(**dict(zip(names, point, strict=True)))

@@ -84,7 +84,10 @@ class SweepConfig:
             k: tuple(v) if isinstance(v, list) else v for k, v in data["options"].items()
         }
         return cls(
-            axes={str(name): tuple(values) for name, values in data["axes"].items()},
+            axes={
+                axis.field: _typed(axis.kind, data["axes"][axis.field])
+                for axis in grid.axes(OPERATIONS)
+            },
             models={name: ModelConfig(**fields) for name, fields in data["models"].items()},
             train=TrainConfig(**data["train"]),
             options=Options(**options),
@@ -153,12 +156,24 @@ def read_record(workdir: pathlib.Path) -> dict[str, Any]:
         copy = workdir / _COPY
         way = f"; its last copy is there: cp {copy} {path}" if copy.exists() else ""
         raise WorkdirError(f"{workdir} holds no sweep: there is no sweep.json{way}") from error
-    except (OSError, ValueError, KeyError, TypeError, AttributeError, RecursionError) as error:
+    except _UNREADABLE as error:
         raise WorkdirError(
             f"{path} is damaged ({error!r}); its last copy may be whole: "
             f"cp {workdir / _COPY} {path}"
         ) from error
     return record
+
+
+# What anything but a record of ours may raise on its way through the JSON reader and our types.
+_UNREADABLE = (OSError, ValueError, LookupError, TypeError, AttributeError, ArithmeticError,
+               RecursionError)  # fmt: skip
+
+
+def _typed(kind: type, values: Any) -> tuple[Any, ...]:
+    """Values of one axis, as they come from JSON; raises TypeError if they are of another kind."""
+    if not isinstance(values, list) or not all(type(value) in (kind, int) for value in values):
+        raise TypeError(f"{values!r:.99} is not a list of {kind.__name__}")
+    return tuple(kind(value) for value in values)
 
 
 def _check_record(record: dict[str, Any]) -> None:

@@ -51,8 +51,8 @@ def test_it_reads_the_first_entries(tmp_path, pack, n_first):
         (idx(VALUES)[:9], r"has axes \(5,\), expected"),
         (idx(VALUES)[:-1], "ends early"),
         (idx(VALUES) + b"x", "goes on after its values"),
-        (gzip.compress(idx(VALUES))[:-9], "cannot be read"),
-        (gzip.compress(idx(VALUES))[:12] + b"\xff" * 30, "begins with|cannot be read"),
+        (gzip.compress(idx(VALUES), mtime=0)[:-9], "cannot be read"),
+        (gzip.compress(idx(VALUES), mtime=0)[:12] + b"\xff" * 30, "begins with|cannot be read"),
         (b"\x1f\x8b", "cannot be read"),
     ],
 )
