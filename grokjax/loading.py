@@ -142,8 +142,10 @@ class Sweep:
         for name, batch in self._reader.batches().items():
             if run_id in batch.run_ids:
                 return name
-        known = "" if run_id in self._runs else "; runs are named in .runs.run_id"
-        raise KeyError(f"no checkpoint of run '{run_id}'{known}")
+        reasons = [str(error) for error in self._reader.unreadable.values()]
+        if run_id not in self._runs:
+            reasons = ["runs are named in .runs.run_id"]
+        raise KeyError("; ".join([f"no checkpoint of run '{run_id}'", *reasons]))
 
 
 def _known_tables() -> dict[str, Table]:

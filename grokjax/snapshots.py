@@ -55,7 +55,7 @@ class Snapshots:
             batch.name: self._reader.steps(batch.name) for batch in set(self._batches.values())
         }
         self._templates: dict[str, models.Params] = {}
-        self.unreadable: list[str] = []
+        self.unreadable = [str(error) for error in self._reader.unreadable.values()]
 
     def steps(self, run_id: str) -> list[int]:
         """Steps at which a checkpoint of the run was committed when this was made, ascending."""

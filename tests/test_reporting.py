@@ -368,6 +368,19 @@ def test_one_checkpoint_that_cannot_be_read_is_said_and_the_rest_is_shown(tmp_pa
     assert any("step 100 cannot be read" in note for note in data["notes"])
 
 
+def test_a_batch_that_cannot_be_identified_is_said_with_the_reason(tmp_path):
+    config = synthetic.make(tmp_path / "w", steps=200)
+    synthetic.add_checkpoints(tmp_path / "w", config)
+    (meta,) = (tmp_path / "w/checkpoints").glob("*/params/0/meta/metadata")
+    meta.write_text("nonsense")
+    sweep = grokjax.load(tmp_path / "w")
+    data = payload.build(sweep)
+    assert not data["details"] and len(data["notes"]) == 1
+    assert re.search(r"Left out: .* at step 0 cannot be read", data["notes"][0])
+    with pytest.raises(KeyError, match=r"no checkpoint of run .* at step 0 cannot be read"):
+        sweep.steps(config.runs[0].run_id)
+
+
 def test_names_cannot_break_out_of_the_page(tmp_path):
     folder = tmp_path / "a<b>{{script}}&"
     synthetic.make(folder)

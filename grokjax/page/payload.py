@@ -216,9 +216,9 @@ def _details(
     every = len(sweep.config.train.checkpoint_steps)
     n_most = max((len(own) for own in chosen.values()), default=0)
     notes = [f"Left out: {message}" for message in snapshots.unreadable[:5]]
-    if not chosen:
+    if not chosen and not snapshots.unreadable:
         notes.append("There is no checkpoint, so there are no embeddings to show.")
-    elif len(chosen) < len(runs) or n_most < every:
+    elif chosen and (len(chosen) < len(runs) or n_most < every):
         notes.append(
             f"Embeddings, diagrams and spectra are here of {len(chosen):,} of {len(runs):,} runs, "
             f"at up to {n_most} of {every} checkpoints; of every setting first the run in the "
