@@ -1,10 +1,9 @@
 """What the precision of products and of the loss does to the step of generalisation.
 
-Claim: with weight decay, neither bfloat16 products nor a float64 loss moves the median step of
-generalisation by more than seeds do.
+Question: with weight decay, do bfloat16 products or a float64 loss move the median step of
+generalisation by more than seeds do?
 Command: python -m experiments.precision [--workdir W] [flags of grokjax.sweep…]; 2 CPU cores, about
 ten minutes. On a GPU add --precisions float32 bfloat16 tf32: TF32 products exist there alone.
-Expected: see experiments/results/precision/README.md.
 
 Runs of the quick sweep with true labels, once for each precision and otherwise alike: same splits,
 same initial weights, same batches. So runs are compared in pairs with their float32 twins; the
