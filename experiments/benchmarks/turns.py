@@ -28,7 +28,8 @@ class Worker:
     def __init__(self, make: Callable[..., tuple[Contestants, Any]], *given: Any):
         context = multiprocessing.get_context("spawn")
         self._pipe, theirs = context.Pipe()
-        self._process = context.Process(target=_serve, args=(theirs, make, given), daemon=True)
+        # Not a daemon, for those may not have children, and compilers want some.
+        self._process = context.Process(target=_serve, args=(theirs, make, given))
         self._process.start()
         theirs.close()  # so that a worker that dies ends the wait for it
         self.names, self.told = self._pipe.recv()
