@@ -28,7 +28,7 @@ _SHAPE = {"d_model": 16, "n_heads": 2, "d_ff": 16, "n_layers": 1, "mlp_width": 1
 
 
 def make(folder, *, steps=400, every=100, diagnostics=("persistence",), diverged=(), reached=None,
-         **axes):  # fmt: skip
+         clouds=("embedding",), **axes):  # fmt: skip
     """A work directory of a grid, its runs grokking in the middle; returns its configuration.
 
     Args:
@@ -37,6 +37,7 @@ def make(folder, *, steps=400, every=100, diagnostics=("persistence",), diverged
         every: steps between checkpoints.
         diagnostics: what has tables; persistence, or nothing.
         diverged: places in the grid of runs that are NaN from the third checkpoint on.
+        clouds: those of the options; rows are of the embedding.
         reached: the step to which the sweep has come; default: the last.
         axes: RunSpec field → values, instead of those of ``AXES``.
     """
@@ -45,7 +46,7 @@ def make(folder, *, steps=400, every=100, diagnostics=("persistence",), diverged
         axes=axes,
         models={name: ModelConfig(model=name, **_SHAPE) for name in axes["model"]},
         train=TrainConfig(steps=steps, checkpoint_every=every),
-        options=Options(diagnostics=diagnostics),
+        options=Options(diagnostics=diagnostics, clouds=clouds),
     )
     config.validate()
     workdir.prepare(folder, config, {}, runs_per_batch=len(config.runs))

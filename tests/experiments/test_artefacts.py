@@ -1,0 +1,139 @@
+"""Every artefact, from complete work directories to files; what is made again and what is not."""
+
+import subprocess
+import sys
+
+import numpy as np
+import pandas as pd
+import pytest
+
+from experiments import artefact, correlations, paper, sweeps
+from experiments.comparison import NO_CLAIM, SAME
+from grokjax import figures
+from tests.experiments import synthetic_sweeps
+
+SAVE = figures.save
+
+
+def _save_few_pdfs(figure, path, suffix):
+    """One artefact's PDF stands for all: they take the longest."""
+    if suffix == "pdf" and "figure1-" not in path.name:
+        path.write_bytes(b"")
+    else:
+        SAVE(figure, path, suffix)
+
+
+@pytest.fixture(scope="module")
+def made(tmp_path_factory):
+    """A root with all five sweeps and everything made from them."""
+    root = tmp_path_factory.mktemp("root")
+    synthetic_sweeps.make_all(root)
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(correlations, "N_SURROGATES", 19)
+        patch.setattr(figures, "save", _save_few_pdfs)
+        # Nothing may be trained: everything is there.
+        patch.setattr(subprocess, "run", None)
+        paper.main([f"--workdir={root}", "--scale=small"])
+    return root
+
+
+def test_all_sixteen_and_the_page_are_there_and_say_small(made):
+    for name in paper.NAMES:
+        assert (made / f"{name}-small.csv").stat().st_size > 0
+    for i in range(1, 15):
+        assert "SMALL SCALE" in (made / f"figure{i}-small.svg").read_text()
+        assert (made / f"figure{i}-small.pdf").exists()
+    assert (made / "figure1-small.pdf").read_bytes().startswith(b"%PDF")
+    page = (made / "comparison-small.html").read_text()
+    assert "SMALL SCALE" in page
+    assert page.count("data:image/svg+xml") == 14
+    assert "37 %" in page  # where the pooled shift test is too hopeful
+    assert "reproduced" not in page
+    assert "8×8 digits" in (made / "figure6-small.svg").read_text()
+
+
+def test_a_second_call_does_nothing_and_says_so(made, capsys, monkeypatch):
+    monkeypatch.setattr(subprocess, "run", None)
+    before = {path: path.stat().st_mtime_ns for path in made.rglob("*") if path.is_file()}
+    paper.main([f"--workdir={made}", "--scale=small"])
+    assert "nothing was done" in capsys.readouterr().out
+    assert before == {path: path.stat().st_mtime_ns for path in made.rglob("*") if path.is_file()}
+
+
+def test_what_is_lost_is_made_again(made, capsys):
+    (made / "figure3-small.svg").unlink()
+    artefact.main("figure3", [f"--workdir={made}", "--scale=small"])
+    assert (made / "figure3-small.svg").exists()
+    artefact.main("figure3", [f"--workdir={made}", "--scale=small"])
+    assert "figure3-small: nothing to do" in capsys.readouterr().out
+
+
+def test_the_comparison_has_every_row_and_directions_only(made):
+    frame = pd.read_csv(made / "comparison-small.csv")
+    assert len(frame) == 161
+    assert not set(frame["verdict"]) & {"agree", "differ", "not run"}
+    by_what = frame.set_index("what")["verdict"]
+    # Made so that the embedding's H1 max steps up with accuracy, H0 max and dimension down.
+    assert by_what["h1_max (transformer, p = 197, α = all, embedding, generalised)"] == SAME
+    assert by_what["lid_mean (transformer, p = 197, α = all, layer2, memorisation)"] == SAME
+    assert by_what["ρ of H0 max, embedding, 0 % permuted"].tolist() == [SAME, SAME]
+    assert by_what["ρ of H0 max, layer1, 20 % permuted"] == NO_CLAIM
+
+
+def test_cells_are_what_the_statistics_say(made):
+    frame = pd.read_csv(made / "table1-small.csv")
+    assert len(frame) == 60
+    assert set(frame["n_seeds"]) == {2}
+    cell = frame.iloc[0]
+    seeds = [float(rho) for rho in cell["per_seed"].split()]
+    assert cell["ours_mean"] == pytest.approx(np.mean(seeds), abs=0.005)
+    for column in correlations.TESTS.values():
+        assert frame[column].between(0, 1).all()
+    for test in ("shift", "exchange"):
+        p_value, bh, by = (frame[f"p_{test}{suffix}"] for suffix in ("", "_bh", "_by"))
+        assert (p_value <= bh + 1e-12).all()
+        assert (bh <= by + 1e-12).all()
+    fates = correlations.fates(frame)
+    assert (fates["stay"] + fates["lost"] == fates["bold"]).all()
+    assert set(fates["bold"]) == {int(frame["printed_bold"].sum())}
+
+
+def test_incomplete_sweeps_are_run(tmp_path, monkeypatch):
+    training = sweeps.TRAININGS["mnist"]
+    assert sweeps.missing(training.workdir(tmp_path, "small")) == "not begun"
+    commands = []
+
+    def run(command, **options):
+        commands.append(command)
+        return subprocess.CompletedProcess(command, 75)
+
+    monkeypatch.setattr(subprocess, "run", run)
+    with pytest.raises(SystemExit) as caught:
+        sweeps.ensure(training, tmp_path, "small", ["--mnist_dir=m"])
+    assert caught.value.code == 75
+    (command,) = commands
+    assert command[:3] == [sys.executable, "-m", "grokjax.sweep"]
+    assert command[3].endswith("experiments/mnist.flags")
+    assert command[-2:] == ["--mnist_dir=m", f"--workdir={tmp_path / 'mnist-small'}"]
+    assert "--steps=8000" in command
+
+
+def test_a_missing_row_is_noticed(tmp_path):
+    synthetic_sweeps.make(tmp_path, "mnist")
+    folder = sweeps.TRAININGS["mnist"].workdir(tmp_path, "small")
+    assert sweeps.missing(folder) == ""
+    path = folder / "results" / "persistence.parquet"
+    table = pd.read_parquet(path)
+    table.iloc[1:].to_parquet(path)
+    assert sweeps.missing(folder) == "1 rows of persistence"
+
+
+def test_every_command_says_what_it_claims():
+    for one in paper.artefacts():
+        text = sys.modules[one.make.__module__].__doc__
+        assert [text.count(f"{word}:") for word in ("Claim", "Command", "Device", "Expected")] == [
+            1
+        ] * 4
+        assert f"python -m experiments.{one.name} --workdir=" in text
+    flagfiles = {path.stem for path in sweeps.FOLDER.glob("*.flags")} - {"quick"}
+    assert flagfiles == set(sweeps.TRAININGS)
