@@ -7,7 +7,7 @@ is to do is read off the checkpoints that are there and the rows that are not.
 import dataclasses
 import functools
 import pathlib
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import Any
 
 import numpy as np
@@ -172,6 +172,16 @@ def view(
 # --------------------------------------------------------------------------- work to do
 
 
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class Measured:
+    """What diagnostics found at a checkpoint: plain values, fit to travel."""
+
+    step: int
+    run_ids: dict[str, tuple[str, ...]]  # diagnostic → runs measured
+    rows: dict[str, isolation.Rows] = dataclasses.field(default_factory=dict)
+    failures: list[isolation.Failure] = dataclasses.field(default_factory=list)
+
+
 class Analyst:
     """Measures the checkpoints of a work directory, as they come or all at once.
 
@@ -255,19 +265,21 @@ class Analyst:
     def measure(self, batch: Batch, step: int) -> int:
         """Measures what is pending at a checkpoint and commits it; returns how many run views."""
         waiting = self.pending(batch, step)
+        views = self.views(batch, step, waiting)
+        self.commit(self.compute(step, waiting, views))
+        return len(views)
+
+    def batch(self, name: str) -> Batch:
+        """The batch whose checkpoints lie in that folder; raises KeyError."""
+        return self._reader.batches()[name]
+
+    def views(
+        self, batch: Batch, step: int, waiting: Mapping[str, Sequence[str]]
+    ) -> dict[str, RunView]:
+        """Run id → what diagnostics see of it, of all runs that any diagnostic waits for."""
         wanted = {run_id for run_ids in waiting.values() for run_id in run_ids}
         if not wanted:
-            return 0
-        views = self._views(batch, step, wanted)
-        for name, run_ids in waiting.items():
-            rows, failures = isolation.measure(name, [views[i] for i in run_ids], self._options)
-            self.failures.add(failures)
-            for key, table in reversed(self._tables[name].items()):
-                self.results.append(key, table, rows[key])
-            self._done[name] |= {(run_id, step) for run_id in run_ids}
-        return len(wanted)
-
-    def _views(self, batch: Batch, step: int, wanted: set[str]) -> dict[str, RunView]:
+            return {}
         runs = [self._runs[run_id] for run_id in batch.run_ids]
         config = self._configs[runs[0].model]
         padded = Model(config=config, n_tokens=max(run.prime for run in runs))
@@ -284,6 +296,25 @@ class Analyst:
             for i, run in enumerate(runs)
             if run.run_id in wanted
         }
+
+    def compute(
+        self, step: int, waiting: Mapping[str, Sequence[str]], views: Mapping[str, RunView]
+    ) -> Measured:
+        """Runs each diagnostic on the runs that wait for it; writes nothing."""
+        measured = Measured(step=step, run_ids={k: tuple(v) for k, v in waiting.items()})
+        for name, run_ids in waiting.items():
+            rows, failures = isolation.measure(name, [views[i] for i in run_ids], self._options)
+            measured.rows[name] = rows
+            measured.failures.extend(failures)
+        return measured
+
+    def commit(self, measured: Measured) -> None:
+        """Adds rows to the tables."""
+        self.failures.add(measured.failures)
+        for name, run_ids in measured.run_ids.items():
+            for key, table in reversed(self._tables[name].items()):
+                self.results.append(key, table, measured.rows[name][key])
+            self._done[name] |= {(run_id, measured.step) for run_id in run_ids}
 
     def merge(self) -> None:
         """Writes the merged tables."""

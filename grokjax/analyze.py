@@ -4,13 +4,19 @@ import time
 
 from absl import flags
 
-from grokjax import analysis, cli, datasets, workdir
+from grokjax import analysis, cli, clusters, datasets, workdir
 from grokjax.analysis import Analyst
 
 cli.define_option_flags()
 cli.define_mnist_flag()
 cli.define_workdir_flag("work directory of a sweep")
 flags.DEFINE_boolean("follow", False, "go on while another process trains, until it is done")
+flags.DEFINE_string(
+    "scheduler",
+    None,
+    "measure on a dask.distributed cluster: its scheduler's address, or local for one of processes "
+    "on this machine; default: threads of this process",
+)
 
 
 def main(values: flags.FlagValues) -> int:
@@ -27,7 +33,10 @@ def main(values: flags.FlagValues) -> int:
             print(message)
         n_expected = len(config.runs) * len(config.train.checkpoint_steps)
         while True:
-            analyst.measure_all(_tell)
+            if values.scheduler:
+                clusters.measure_all(analyst, folder, options, values.scheduler, _tell)
+            else:
+                analyst.measure_all(_tell)
             analyst.merge()
             n_committed = sum(len(batch.run_ids) for batch, _ in analyst.committed())
             for error in analyst.unreadable.values():

@@ -22,6 +22,7 @@ from typing import Any
 import jax
 import numpy as np
 import orbax.checkpoint as ocp
+from orbax.checkpoint._src.multihost import multihost
 
 from grokjax.grid import digest
 
@@ -62,7 +63,23 @@ class Batch:
         return digest(*self.run_ids)[:16]
 
 
+def _let_each_process_write_its_own() -> None:
+    """Makes Orbax treat this process as the only one.
+
+    Among several processes Orbax takes every checkpoint for one of arrays that they share: it
+    waits for all of them at each, and process 0 alone writes NumPy arrays. Here a batch belongs to
+    one process. Orbax has no setting for that: ``active_processes`` leaves some waits as they are,
+    and NumPy arrays to process 0.
+    """
+    multihost.process_index = lambda: 0
+    multihost.process_count = lambda: 1
+    multihost.should_skip_process_sync = lambda *_, **__: True
+    multihost.is_jax_distributed_client_initialized = lambda: False
+
+
 def _manager(folder: pathlib.Path, item: str, **options: Any) -> ocp.CheckpointManager:
+    if jax.process_count() > 1:
+        _let_each_process_write_its_own()
     return ocp.CheckpointManager(
         folder,
         item_names=(item, "meta"),

@@ -1,14 +1,12 @@
 """``python -m grokjax.merge``: joins the work directories of a grid's shards into one."""
 
-import contextlib
-import os
 import pathlib
 import sys
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 
 from absl import flags
 
-from grokjax import cli, merging, workdir
+from grokjax import cli, merging
 from grokjax.grid import InvalidSettingError
 
 cli.define_workdir_flag("work directory to be made, or to be added to")
@@ -49,18 +47,6 @@ def _check_target(target: pathlib.Path) -> None:
             )
 
 
-@contextlib.contextmanager
-def _holding(folders: Sequence[pathlib.Path]) -> Iterator[None]:
-    """Holds all locks of the directories, so that none changes meanwhile."""
-    with contextlib.ExitStack() as stack:
-        for folder in folders:
-            # Nobody else writes to a source where we may not, as far as we can tell.
-            if not folder.exists() or os.access(folder, os.W_OK):
-                stack.enter_context(workdir.owning(folder))
-                stack.enter_context(workdir.owning(folder, workdir.ANALYSIS_LOCK))
-        yield
-
-
 def _listed(run_ids: Sequence[str]) -> str:
     more = f" and {len(run_ids) - _LISTED} more" if len(run_ids) > _LISTED else ""
     return ", ".join(run_ids[:_LISTED]) + more
@@ -73,7 +59,7 @@ def main(values: flags.FlagValues) -> int:
     target = pathlib.Path(values.workdir)
     folders = _sources(target, values.sources)
     _check_target(target)
-    with _holding([target, *folders]):
+    with merging.holding([target, *folders]):
         merged = merging.merge(target, folders, values.mixed_code)
     n_runs = merged.runs + len(merged.missing)
     print(f"{merged.runs} of {n_runs} runs from {len(folders)} sources: {target}")

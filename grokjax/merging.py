@@ -5,13 +5,14 @@ changed. Whatever two of them hold both must be equal, to the bit; what is merge
 source like any other, so shards can be joined as they come, in any order.
 """
 
+import contextlib
 import dataclasses
 import filecmp
 import json
 import os
 import pathlib
 import shutil
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from typing import Any
 
 import jax
@@ -76,6 +77,18 @@ class Merged:
 def find_sources(folder: pathlib.Path) -> list[pathlib.Path]:
     """The shards' work directories below one that they share."""
     return sorted(path.parent for path in folder.glob("shard-*-of-*/sweep.json"))
+
+
+@contextlib.contextmanager
+def holding(folders: Sequence[pathlib.Path]) -> Iterator[None]:
+    """Holds all locks of work directories, so that none changes meanwhile."""
+    with contextlib.ExitStack() as stack:
+        for folder in folders:
+            # Nobody else writes to a source where we may not, as far as we can tell.
+            if not folder.exists() or os.access(folder, os.W_OK):
+                stack.enter_context(workdir.owning(folder))
+                stack.enter_context(workdir.owning(folder, workdir.ANALYSIS_LOCK))
+        yield
 
 
 def merge(target: pathlib.Path, folders: Sequence[pathlib.Path], mixed_code: bool) -> Merged:

@@ -9,7 +9,8 @@ import hashlib
 import heapq
 from collections.abc import Mapping, Sequence
 
-from grokjax.grid import InvalidSettingError, ModelConfig, RunSpec, TrainConfig
+from grokjax import datasets
+from grokjax.grid import IMAGE_MODELS, InvalidSettingError, ModelConfig, RunSpec, TrainConfig
 
 N_SHARDS_VARIABLE = "GROKJAX_SHARDS"
 _MOST_SHARDS = 100_000
@@ -131,16 +132,21 @@ def flops(run: RunSpec, config: ModelConfig, train: TrainConfig) -> int:
     """Floating-point operations of the matrix products that training and evaluating a run takes.
 
     Counted from the shapes in ``models.py``: per step a forward pass and twice that for the
-    gradient, tables of all residues included; per checkpoint a forward pass over all p^2 pairs.
+    gradient, tables of all residues included; per checkpoint a forward pass over all pairs.
     Written out rather than asked of the compiler, so that every version of it splits alike.
     """
     n_pairs, p = train.batch_size, run.prime
     step = 3 * _forward(config, p, n_pairs) + _lookup_gradient(config, p, n_pairs)
-    evaluation = _forward(config, p, p * p)
+    evaluation = _forward(config, p, run.side**2)
     return train.steps * step + len(train.checkpoint_steps) * evaluation
 
 
 def _forward(config: ModelConfig, p: int, n_pairs: int) -> int:
+    if config.model in IMAGE_MODELS:
+        n_pixels, _ = datasets.PIXELS[IMAGE_MODELS[config.model]]
+        width = config.mlp_width
+        hidden = (config.mlp_depth - 1) * width * width
+        return 2 * n_pairs * (n_pixels * width + hidden + width * p)
     if config.model == "mlp":
         width = config.mlp_width
         hidden = (config.mlp_depth - 1) * width * width
@@ -156,6 +162,8 @@ def _forward(config: ModelConfig, p: int, n_pairs: int) -> int:
 
 def _lookup_gradient(config: ModelConfig, p: int, n_pairs: int) -> int:
     """The gradient of a look-up is a product with one-hot rows; the look-up itself is none."""
+    if config.model in IMAGE_MODELS:
+        return 0
     columns = config.mlp_width if config.model == "mlp" else 4 * config.d_model
     return 2 * 2 * p * n_pairs * columns
 

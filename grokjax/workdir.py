@@ -324,7 +324,7 @@ def _text(value: Any) -> str:
 
 def provenance() -> dict[str, Any]:
     """With what, where and when this process runs."""
-    devices = jax.devices()
+    devices = jax.local_devices()
     return {
         "time": time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime()),
         "command": [pathlib.Path(sys.argv[0]).name, *sys.argv[1:]],
@@ -335,6 +335,7 @@ def provenance() -> dict[str, Any]:
         "platform": platform.platform(),
         "cpu_count": os.cpu_count(),
         "devices": [f"{device.platform}:{device.device_kind}" for device in devices],
+        "process": f"{jax.process_index()} of {jax.process_count()}",
     }
 
 

@@ -298,8 +298,10 @@ def test_the_step_has_no_collective():
     chunk = train.compiled_chunk(batch.program, batch.mesh, 2)
     lowered = chunk.lower(batch.state, batch.data, jnp.int32(0))
     text = lowered.compile().as_text()
+    # Also run on eight devices, by test_devices.py.
     for word in ("all-reduce", "all-gather", "all-to-all", "collective-permute", "reduce-scatter"):
         assert word not in text
+    assert f"num_partitions={batch.mesh.size}" in text or batch.mesh.size == 1
 
 
 # --------------------------------------------------------------------------- evaluation

@@ -1,0 +1,84 @@
+"""Many devices: eight virtual ones give the numbers of one; states move between device counts."""
+
+import json
+import os
+import shutil
+import subprocess
+import sys
+
+import pandas as pd
+import pytest
+
+from grokjax import cli, reporting, sweep
+from tests.programs import assert_same_tables, call, tables
+
+# Six runs, of which three diverge: they divide by none of 4 and 8 devices.
+FLAGS = """
+--models=mlp --d_model=16 --mlp_width=16 --mlp_depth=2 --batch_size=32 --primes=11
+--train_fractions=0.5 --seeds=0:3 --learning_rates=0.003,100 --steps=40 --checkpoint_every=10
+--diagnostics=persistence
+"""
+GRID = FLAGS.split()
+# Quick to compile, slow to run.
+XLA = "--xla_backend_optimization_level=0 --xla_llvm_disable_expensive_passes=true"
+
+
+@pytest.fixture(scope="module")
+def many(tmp_path_factory):
+    """Folder of sweeps on 8 devices, on 4 (stopped after a checkpoint), and on from there on 2."""
+    folder = tmp_path_factory.mktemp("devices")
+    done = subprocess.run(
+        [sys.executable, "-m", "tests.on_devices", str(folder), *GRID],
+        env=os.environ | {"XLA_FLAGS": f"--xla_force_host_platform_device_count=8 {XLA}"},
+        capture_output=True,
+        text=True,
+        timeout=300,
+    )
+    assert done.returncode == 0, done.stdout + done.stderr
+    return folder, json.loads(done.stdout.splitlines()[-1])
+
+
+@pytest.fixture(scope="module")
+def one(tmp_path_factory):
+    """The sweep on this process's one device."""
+    workdir = tmp_path_factory.mktemp("one") / "w"
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(reporting, "write", lambda *_: "none")
+        assert call(sweep.main, *GRID, f"--workdir={workdir}") == 0
+    return workdir
+
+
+def assert_alike(ours, theirs):
+    """Same runs, rows, statuses; numbers to float tolerance."""
+    assert ours.keys() == theirs.keys()
+    pd.testing.assert_frame_equal(ours["runs"], theirs["runs"], check_exact=True)
+    for name, frame in theirs.items():
+        keys = [column for column in ("run_id", "step", "cloud") if column in frame]
+        pd.testing.assert_frame_equal(ours[name][keys], frame[keys], check_exact=True)
+        pd.testing.assert_frame_equal(ours[name], frame, rtol=1e-3, atol=1e-4)
+
+
+def test_eight_devices_give_the_tables_of_one(many, one):
+    folder, said = many
+    assert said["codes"][0] == cli.EXIT_OK
+    assert set(tables(one)["runs"]["status"]) == {"done", "diverged"}
+    assert_alike(tables(folder / "eight"), tables(one))
+
+
+def test_a_sweep_begun_on_four_devices_ends_on_two_or_one(many, one, tmp_path, monkeypatch):
+    folder, said = many
+    assert said["codes"][1:] == [cli.EXIT_STOPPED, cli.EXIT_OK]
+    before = tables(folder / "four")["metrics"]
+    reached = before["step"].max()
+    assert reached < 40
+    shutil.copytree(folder / "four", tmp_path / "one")
+    monkeypatch.setattr(reporting, "write", lambda *_: "none")
+    assert call(sweep.main, *GRID, f"--workdir={tmp_path / 'one'}") == 0
+    for ended in (folder / "two", tmp_path / "one"):
+        assert_alike(tables(ended), tables(one))
+        kept = tables(ended)["metrics"].query("step <= @reached").reset_index(drop=True)
+        assert_same_tables({"metrics": kept}, {"metrics": before})
+
+
+def test_no_device_talks_to_another(many):
+    assert many[1]["collectives"] == []

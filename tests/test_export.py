@@ -1,0 +1,67 @@
+"""The programs as TPUs and GPUs get them: lowered here, for devices that are not at hand."""
+
+import re
+
+import jax
+import jax.numpy as jnp
+import pytest
+from jax import export
+
+from grokjax import tasks, train
+from grokjax.grid import ModelConfig
+from grokjax.models import Model
+from grokjax.train import Program
+from tests.helpers import SMALL, make_runs
+
+
+@pytest.fixture(scope="module", params=["transformer", "mlp"])
+def lowered(request):
+    """StableHLO of the training and of the evaluation program, for both platforms at once."""
+    runs = make_runs(model=[request.param], prime=[13, 23])
+    config = ModelConfig(model=request.param, **SMALL)
+    program = Program(model=Model(config=config, n_tokens=23), batch_size=64, precision="float32")
+    mesh = train.runs_mesh()
+    data = jax.eval_shape(lambda: jax.tree.map(jnp.asarray, tasks.stack(runs)))
+    state = jax.eval_shape(lambda data: train.init(program, mesh, data), data)
+    step = jax.ShapeDtypeStruct((), jnp.int32)
+    programs = {
+        "training": (train.compiled_chunk, (program, mesh, 2), (state, data, step)),
+        "evaluation": (train.compiled_evaluation, (program, mesh), (state.params, data)),
+    }
+    with pytest.MonkeyPatch.context() as patch:
+        # What accelerators run: all runs at once. Not cached, since CPUs get another program.
+        patch.setattr(train, "_one_by_one", lambda mesh: False)
+        return {
+            name: export.export(make.__wrapped__(*made_of), platforms=["tpu", "cuda"])(*arguments)
+            for name, (make, made_of, arguments) in programs.items()
+        }
+
+
+@pytest.mark.parametrize("name", ["training", "evaluation"])
+def test_programs_lower_for_tpu_and_gpu(lowered, name):
+    assert lowered[name].platforms == ("tpu", "cuda")
+    text = lowered[name].mlir_module()
+    # Nothing that only one vendor's runtime knows.
+    assert set(re.findall(r"custom_call @(\w+)", text)) <= {"Sharding"}
+    assert not re.findall(r"f64|i64>.*stablehlo.dot", text)
+
+
+@pytest.mark.parametrize("name", ["training", "evaluation"])
+def test_no_runs_talk_and_none_is_looped_over(lowered, name):
+    text = lowered[name].mlir_module()
+    for word in ("all_reduce", "all_gather", "all_to_all", "collective_permute", "reduce_scatter"):
+        assert f"stablehlo.{word}" not in text
+    # Products of both runs at once: batched over the leading axis.
+    assert re.search(r"dot_general.*batching_dims = \[0\] x \[0\].*tensor<2x", text)
+
+
+def test_the_training_step_scatters_nothing(lowered):
+    assert "stablehlo.scatter" not in lowered["training"].mlir_module()
+
+
+@pytest.mark.parametrize("name", ["training", "evaluation"])
+def test_every_product_is_of_full_precision(lowered, name):
+    products = re.findall(r"stablehlo\.dot_general.*", lowered[name].mlir_module())
+    assert len(products) >= 5
+    for product in products:
+        assert "precision = [HIGHEST, HIGHEST]" in product
