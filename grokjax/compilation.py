@@ -12,6 +12,7 @@ import platform
 import tempfile
 import time
 import warnings
+from typing import Any
 
 import jax
 
@@ -48,7 +49,7 @@ def use_cache(setting: str = "") -> str:
     if setting == OFF:
         jax.config.update("jax_enable_compilation_cache", False)
         return ""
-    chosen = jax.config.jax_compilation_cache_dir or not jax.config.jax_enable_compilation_cache
+    chosen = _value("jax_compilation_cache_dir") or not _value("jax_enable_compilation_cache")
     if chosen and not setting:
         return ""
     try:
@@ -66,6 +67,11 @@ def use_cache(setting: str = "") -> str:
     # A full disk, or an entry half written by another process, costs a compilation and no more.
     warnings.filterwarnings("ignore", message="Error (reading|writing) persistent compilation")
     return ""
+
+
+def _value(name: str) -> Any:
+    # By name, because the oldest JAX supported does not declare these to type checkers.
+    return getattr(jax.config, name)
 
 
 def _machine() -> str:

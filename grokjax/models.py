@@ -85,7 +85,9 @@ def product(x: jax.Array, y: jax.Array) -> jax.Array:
     A CPU multiplies in float32 whatever it is told, so bfloat16 factors are rounded here. Their
     float32 products are exact, on any device, and so differ in the order of the sum alone.
     """
-    if jax.config.jax_default_matmul_precision == PRECISIONS["bfloat16"]:
+    # By name, because the oldest JAX supported does not declare it to type checkers.
+    name = "jax_default_matmul_precision"
+    if getattr(jax.config, name) == PRECISIONS["bfloat16"]:
         # Unlike a cast there and back, this is never taken out by the compiler.
         x, y = (jax.lax.reduce_precision(z, exponent_bits=8, mantissa_bits=7) for z in (x, y))
     return x @ y
