@@ -95,8 +95,9 @@ def _sweep(
 
 
 def _report(folder: pathlib.Path) -> None:
-    progress.print_summary(reporting.summary(folder))
-    print(f"report: {reporting.write(folder)}")
+    with workdir.storage_errors(folder):
+        progress.print_summary(reporting.summary(folder))
+        print(f"report: {reporting.write(folder)}")
 
 
 def _parts(config: SweepConfig, folder: pathlib.Path) -> list[SweepConfig]:

@@ -1,9 +1,18 @@
-"""Settings of every test: no silent rank promotion, no compilation cache; lengths of long ones."""
+"""Settings of every test: no silent rank promotion, one compilation cache; lengths of long ones."""
 
 import os
+import shutil
+import tempfile
 
-# Before JAX is imported, and for the processes that tests start.
-os.environ["JAX_ENABLE_COMPILATION_CACHE"] = "false"
+# Before JAX is imported: tests, in this process and in those that they start, compile many small
+# programs again and again. A cache of this session's own makes that once each.
+if "PYTEST_XDIST_WORKER" not in os.environ:
+    os.environ |= {
+        "JAX_ENABLE_COMPILATION_CACHE": "true",
+        "JAX_COMPILATION_CACHE_DIR": tempfile.mkdtemp(prefix="grokjax-tests-"),
+        "JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS": "0",
+        "JAX_PERSISTENT_CACHE_MIN_ENTRY_SIZE_BYTES": "-1",
+    }
 
 import jax
 import pytest
@@ -12,6 +21,11 @@ import pytest
 def pytest_addoption(parser):
     parser.addoption("--kills", type=int, default=6, help="kills of each signal in test_kills.py")
     parser.addoption("--fuzz", type=int, default=500, help="inputs a reader in test_fuzzing.py")
+
+
+def pytest_unconfigure():
+    if "PYTEST_XDIST_WORKER" not in os.environ:
+        shutil.rmtree(os.environ["JAX_COMPILATION_CACHE_DIR"], ignore_errors=True)
 
 
 @pytest.fixture(autouse=True, scope="session")

@@ -44,7 +44,8 @@ def begin(setting, **environment):
         stderr=subprocess.PIPE,
         text=True,
         cwd=pathlib.Path(__file__).parent.parent,
-        env=os.environ | {"JAX_ENABLE_COMPILATION_CACHE": "true"} | environment,
+        env={name: value for name, value in os.environ.items() if not name.startswith("JAX_")}
+        | environment,
     )
 
 

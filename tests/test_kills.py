@@ -25,14 +25,12 @@ COMMAND = [
 
 
 def start(workdir):
-    # Beside the work directory, so that what was compiled is there after a kill, or half there.
-    cache = workdir.parent.parent / "compiled"
     return subprocess.Popen(
-        [*COMMAND, f"--workdir={workdir}", f"--compilation_cache={cache}"],
+        [*COMMAND, f"--workdir={workdir}"],
         stdout=subprocess.PIPE,
         stderr=subprocess.STDOUT,
         text=True,
-        env=os.environ | {"PYTHONUNBUFFERED": "1", "JAX_ENABLE_COMPILATION_CACHE": "true"},
+        env=os.environ | {"PYTHONUNBUFFERED": "1"},
     )
 
 
