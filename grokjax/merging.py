@@ -118,7 +118,7 @@ def merge(target: pathlib.Path, folders: Sequence[pathlib.Path], mixed_code: boo
     tables = _join_tables(target, [*own, *sources], config)
     batches = _join_batches([*own, *sources], config)
     placed = [_place_checkpoints(target, source) for source in sources]
-    results.write_text(target / "sweep.json", _record(config, own, sources, batches))
+    workdir.write_record(target, _record(config, own, sources, batches))
     for links in placed:
         _link(links)
     joined = Results(target, [run.run_id for run in config.runs])
@@ -301,7 +301,7 @@ def _record(
     own: Sequence[Source],
     sources: Sequence[Source],
     batches: tuple[list[tuple[str, ...]], list[tuple[str, ...]]],
-) -> str:
+) -> dict[str, Any]:
     record = dict((own or sources)[0].record)
     shards = {str(s.config.shard) for s in sources if s.config.shard is not None}
     starts = list(own[0].record["starts"]) if own else []
@@ -311,14 +311,13 @@ def _record(
             if told not in starts:
                 starts.append(told)
     flags = {k: v for k, v in record["flags"].items() if k not in ("shard", "shard_from")}
-    record |= {
+    return record | {
         "config": config.to_json(),
         "flags": flags | {"shard": None},
         "batches": [list(batch) for part in batches for batch in part],
         "starts": starts,
         "merged": sorted(shards | set(own[0].record.get("merged", []) if own else [])),
     }
-    return json.dumps(record, indent=1) + "\n"
 
 
 # --------------------------------------------------------------------------- checkpoints

@@ -233,10 +233,15 @@ def prepare(
     record["flags"] = flags
     record["batches"] = [[run.run_id for run in batch] for batch in batches]
     record["starts"].append(now)
-    text = json.dumps(record, indent=1) + "\n"
-    results.write_text(path, text)
-    results.write_text(workdir / _COPY, text)
+    write_record(workdir, record)
     return batches
+
+
+def write_record(workdir: pathlib.Path, record: dict[str, Any]) -> None:
+    """Writes sweep.json, and the copy for when that is damaged."""
+    text = json.dumps(record, indent=1) + "\n"
+    results.write_text(workdir / "sweep.json", text)
+    results.write_text(workdir / _COPY, text)
 
 
 def check_usable(workdir: pathlib.Path, config: SweepConfig, allowed: Collection[str] = ()) -> None:
