@@ -158,7 +158,8 @@ class Writer:
         Raises:
             CheckpointError: if the step is there with other parameters.
         """
-        if opt_state is not None and step > (self._optimizer.latest_step() or -1):
+        latest = self._optimizer.latest_step()
+        if opt_state is not None and (latest is None or step > latest):
             self._write(self._optimizer, "opt_state", step, _leaves(opt_state))
         if step in self._params.all_steps():
             self._require_same(step, params)

@@ -205,7 +205,7 @@ def cross_entropy(logits: jax.Array, label: jax.Array) -> jax.Array:
     return jax.nn.logsumexp(logits, axis=-1) - picked
 
 
-def _example_losses(program: Program, logits: jax.Array, label: jax.Array) -> jax.Array:
+def example_losses(program: Program, logits: jax.Array, label: jax.Array) -> jax.Array:
     """(B,) cross-entropies; of images the squared error, mean over outputs, of raw outputs."""
     if program.model.of_images:
         target = jax.nn.one_hot(label, logits.shape[-1], dtype=logits.dtype)
@@ -220,7 +220,7 @@ def _loss(
 ) -> jax.Array:
     a, b, label = batch
     logits = _masked_logits(program, params, prime, a, b)
-    return _example_losses(program, logits, label).mean()
+    return example_losses(program, logits, label).mean()
 
 
 def _train_run(
@@ -253,7 +253,7 @@ def _evaluate_run(program: Program, params: Params, run: RunData) -> Evaluation:
         logits = _masked_logits(program, params, run.prime, a, b)
         label = run.labels[a, b]
         split = jnp.where(inside, run.split[a, b], tasks.PADDING)
-        loss = _example_losses(program, logits, label)
+        loss = example_losses(program, logits, label)
         right = jnp.argmax(logits, axis=-1) == label
         member_BK = split[:, None] == jnp.array([[tasks.TRAIN, tasks.LEAKED, tasks.NOVEL]])
         return (

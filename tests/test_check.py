@@ -92,16 +92,20 @@ def test_a_flipped_bit_is_found(copy):
 
 
 DAMAGES = {
-    "a missing checkpoint": lambda w: shutil.rmtree(steps_folder(w, "params") / "10"),
+    "a missing checkpoint, missing runs, litter": lambda w: (
+        shutil.rmtree(steps_folder(w, "params") / "10"),
+        (w / "results/runs.parquet").unlink(),
+        (w / "results/.metrics.parquet.1-1.tmp").write_text("x"),
+    ),
     "a batch that does not say whose it is": lambda w: shutil.rmtree(
         steps_folder(w, "params") / "0" / "meta"
     ),
-    "a truncated table": lambda w: os.truncate(w / "results/persistence.parquet", 999),
-    "a second table": lambda w: os.truncate(w / "results/spectra.parquet", 0),
-    "a missing table": lambda w: (w / "results/diagrams.parquet").unlink(),
+    "a truncated table, a second table, a missing one": lambda w: (
+        os.truncate(w / "results/persistence.parquet", 999),
+        os.truncate(w / "results/spectra.parquet", 0),
+        (w / "results/diagrams.parquet").unlink(),
+    ),
     "truncated metrics": lambda w: os.truncate(w / "results/metrics.parquet", 400),
-    "missing runs": lambda w: (w / "results/runs.parquet").unlink(),
-    "litter": lambda w: (w / "results/.metrics.parquet.1-1.tmp").write_text("x"),
 }
 
 

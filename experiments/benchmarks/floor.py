@@ -61,7 +61,7 @@ def step_products(kind: str, prime: int) -> dict[str, collections.Counter[Shape]
 
     def textbook(params: Any, a: Any, b: Any, label: Any) -> Any:
         logits, _ = reference.NETWORKS[kind](params, config, a, b)
-        return train._cross_entropies(program, logits, label).mean()
+        return train.example_losses(program, logits, label).mean()
 
     return {
         name: products(
