@@ -17,6 +17,7 @@ from grokjax import figures, panels, statistics
 # Lags drawn and searched, as a share of the training: up to 5,000 of the study's 60,000 steps, and
 # at least some checkpoints where there are few.
 LAG_SHARE, FEWEST_LAGS = 1 / 12, 6
+CONVENTION = "mean ± SD over seeds; at a negative lag accuracy moves first, at a positive topology"
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -62,7 +63,7 @@ def figure(context: Context, chosen: Mapping[str, Sequence[Line]], title: str) -
         n_columns = min(len(chosen), 3 if len(chosen) != 4 else 2)
         n_rows = -(-len(chosen) // n_columns)
         drawn = Figure(figsize=(figures.PAGE, 2.0 * n_rows + 0.5))
-        drawn.suptitle(context.title(title), fontsize=8)
+        drawn.suptitle(f"{context.title(title)}\n{CONVENTION}", fontsize=8)
         axes_list = [drawn.add_subplot(n_rows, n_columns, i + 1) for i in range(len(chosen))]
         legend: dict[str, Artist] = {}
         for (name, lines), axes in zip(chosen.items(), axes_list, strict=True):
@@ -77,12 +78,9 @@ def figure(context: Context, chosen: Mapping[str, Sequence[Line]], title: str) -
                 rows.append({"panel": name, **_row(line, found, every)})
             axes.set_title(name)
             axes.axvline(0, color="0.75", linewidth=0.6, zorder=0)
+            axes.set_xlabel("← accuracy first   lag in steps   topology first →")
         for axes in axes_list[::n_columns]:
             axes.set_ylabel("correlation of changes")
-        drawn.supxlabel(
-            "lag in steps (negative: accuracy moves first; positive: topology moves first)",
-            fontsize=8,
-        )
         band = Patch(color="0.88", label="95 % of surrogates, first line (pointwise)")
         panels.legend_below(drawn, [*legend.values(), band])
     return Output(figure=drawn, numbers=pd.DataFrame(rows))

@@ -1,0 +1,90 @@
+"""One sweep's runs as in Figure 3, drawn from its own work directory, and their numbers.
+
+Claim:    as Figure 3, for a sweep of one's own, such as a single run at the paper's size.
+Command:  python -m experiments.single --workdir=W --out=FOLDER
+Device:   reads tables only; seconds.
+Expected: FOLDER/figure3-style.svg, and a Markdown table of windows: before is from memorisation up
+          to generalisation, after is the last fifth of training.
+"""
+
+import argparse
+import pathlib
+from collections.abc import Sequence
+
+import numpy as np
+import pandas as pd
+
+import grokjax
+from experiments import claims, curves
+from experiments.artefact import Context
+from experiments.sweeps import TRAININGS
+from grokjax import figures, statistics
+
+PANELS = (
+    curves.ACCURACY,
+    curves.LID,
+    curves.persistence_panel("h1_max", "embedding"),
+    curves.persistence_panel("h1_total", "embedding"),
+)
+THRESHOLDS = (0.5, 0.8, 0.9, 0.95, 0.99)
+
+
+def numbers(context: Context, runs: pd.DataFrame) -> pd.DataFrame:
+    """Means before and after generalisation: a row a cloud and quantity, over the runs."""
+    rows = []
+    tables = {"persistence": ("h0_max", "h0_total", "h1_max", "h1_second", "h1_total")}
+    tables["dimension"] = ("lid_mean",)
+    for name, columns in tables.items():
+        table = context.table(name)
+        for cloud in dict.fromkeys(table["cloud"]):
+            for column in columns:
+                before, after = claims.windows(runs, table, column, cloud)
+                rows.append(
+                    {
+                        "cloud": cloud,
+                        "quantity": column,
+                        "before": float(np.nanmean(before)),
+                        "after": float(np.nanmean(after)),
+                    }
+                )
+    return pd.DataFrame(rows)
+
+
+def markdown(frame: pd.DataFrame) -> str:
+    """A frame as a Markdown table, numbers in three significant digits."""
+    lines = ["| " + " | ".join(frame.columns) + " |", "|" + "---|" * len(frame.columns)]
+    for row in frame.itertuples(index=False):
+        cells = [f"{cell:.3g}" if isinstance(cell, float) else str(cell) for cell in row]
+        lines.append("| " + " | ".join(cells) + " |")
+    return "\n".join(lines)
+
+
+def main(argv: Sequence[str] | None = None) -> None:
+    """Draws, and prints the tables."""
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("--workdir", type=pathlib.Path, required=True)
+    parser.add_argument("--out", type=pathlib.Path, required=True)
+    arguments = parser.parse_args(argv)
+    sweep = grokjax.load(arguments.workdir)
+    context = Context(sweep=sweep, training=TRAININGS["transformer_grid"], scale="paper")
+    runs = context.runs()
+    primes = ", ".join(str(p) for p in sorted(set(runs["prime"])))
+    title = f"As Figure 3: {runs['model'].iloc[0]}, p = {primes}"
+    output = curves.figure(context, runs, PANELS, "train_fraction", title, columns=2)
+    arguments.out.mkdir(parents=True, exist_ok=True)
+    assert output.figure is not None
+    figures.save(output.figure, arguments.out / "figure3-style.svg")
+    metrics = context.table("metrics")
+    for run in runs.itertuples(index=False):
+        own = metrics[metrics["run_id"] == run.run_id]
+        found = statistics.threshold_sensitivity(
+            own["step"].to_numpy(), own["test_accuracy"].to_numpy(), THRESHOLDS
+        )
+        at = ", ".join(f"{level:g}: {step}" for level, step in found.items())
+        print(f"{run.run_id}: memorised {run.memorisation_step}, generalised "
+              f"{run.generalisation_step}; first step at test accuracy {at}")  # fmt: skip
+    print(f"\n{markdown(numbers(context, runs))}")
+
+
+if __name__ == "__main__":
+    main()
