@@ -78,7 +78,7 @@ def figure(context: Context, chosen: Mapping[str, Sequence[Line]], title: str) -
                 rows.append({"panel": name, **_row(line, found, every)})
             axes.set_title(name)
             axes.axvline(0, color="0.75", linewidth=0.6, zorder=0)
-            axes.set_xlabel("← accuracy first   lag in steps   topology first →")
+            axes.set_xlabel("lag in steps (− accuracy first)")
         for axes in axes_list[::n_columns]:
             axes.set_ylabel("correlation of changes")
         band = Patch(color="0.88", label="95 % of surrogates, first line (pointwise)")
