@@ -5,7 +5,9 @@ import shutil
 import tempfile
 
 # Before JAX is imported: tests, in this process and in those that they start, compile many small
-# programs again and again. A cache of this session's own makes that once each.
+# programs again and again. A cache of this session's own makes that once each, and leaving out
+# LLVM's optimisations (not XLA's) makes it 2.4 times quicker; set XLA_FLAGS to test with them.
+os.environ.setdefault("XLA_FLAGS", "--xla_backend_optimization_level=0")
 if "PYTEST_XDIST_WORKER" not in os.environ:
     os.environ |= {
         "JAX_ENABLE_COMPILATION_CACHE": "true",
