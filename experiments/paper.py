@@ -15,8 +15,9 @@ from collections.abc import Sequence
 
 import pandas as pd
 
-from experiments import artefact, bold_cells, comparison, html_page, sweeps
-from experiments.artefact import Artefact
+import grokjax
+from experiments import artefact, bold_cells, comparison, contrasts, html_page, sweeps
+from experiments.artefact import Artefact, Context
 from experiments.sweeps import TRAININGS
 from grokjax import results
 
@@ -85,6 +86,7 @@ def page(root: pathlib.Path, scale: str, frame: pd.DataFrame) -> str:
         html_page.table(frame, _HEADINGS, _kind),
         "<h2>Sweeps</h2>",
         html_page.table(provenance(root, scale), _PROVENANCE),
+        *changes(root, scale),
     ]
     for table in ("table1", "table2"):
         path = root / f"{table}{'-small' if small else ''}.csv"
@@ -143,6 +145,30 @@ def provenance(root: pathlib.Path, scale: str) -> pd.DataFrame:
             }
         )
     return pd.DataFrame(rows)
+
+
+def changes(root: pathlib.Path, scale: str) -> list[str]:
+    """Sections on before and after, and on when runs generalise, for every complete sweep."""
+    before_after, when = [], []
+    for name, training in TRAININGS.items():
+        if sweeps.missing(training.workdir(root, scale)):
+            continue
+        context = Context(
+            sweep=grokjax.load(training.workdir(root, scale)), training=training, scale=scale
+        )
+        heading = f"<h3>{name}</h3>"
+        frame = contrasts.contrasts(context)
+        before_after += [heading, html_page.table(frame, contrasts.CONTRAST_HEADINGS)]
+        frame = contrasts.generalisation_steps(context)
+        when += [heading, html_page.table(frame, contrasts.steps_headings())]
+    return [
+        "<h2>Before and after generalisation</h2>",
+        html_page.paragraph(contrasts.CONTRAST_TEXT),
+        *before_after,
+        "<h2>Steps of generalisation by threshold</h2>",
+        html_page.paragraph(contrasts.STEPS_TEXT),
+        *when,
+    ]
 
 
 def main(argv: Sequence[str] | None = None) -> None:

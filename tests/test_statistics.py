@@ -464,6 +464,62 @@ class TestCcf:
             statistics.ccf_surrogate_band(x, x, 2, quantiles=[2])
 
 
+class TestPooledCcf:
+    def pairs(self, later_by=2, n=6):
+        """Seeds whose topology steps two checkpoints after accuracy, each at a time of its own."""
+        rng = np.random.default_rng(27)
+        times = rng.uniform(30, 90, n)
+        xs = [step_series(rng, at, width=0.5, noise=0.02) for at in times]
+        return xs, [step_series(rng, at + later_by, width=0.5, noise=0.02) for at in times]
+
+    def test_is_the_mean_and_spread_of_the_seeds_and_their_peaks(self):
+        xs, ys = self.pairs()
+        found = statistics.pooled_ccf(xs, ys, 20, n_surrogates=19)
+        own = [statistics.ccf(x, y, 20)[1] for x, y in zip(xs, ys, strict=True)]
+        np.testing.assert_array_equal(found.lags, np.arange(-20, 21))
+        np.testing.assert_allclose(found.mean, np.mean(own, axis=0))
+        np.testing.assert_allclose(found.sd, np.std(own, axis=0, ddof=1))
+        peaks = [statistics.ccf_peak(x, y, 20).lag for x, y in zip(xs, ys, strict=True)]
+        np.testing.assert_array_equal(found.peak_lags, peaks)
+        assert np.median(peaks) == -2
+        assert found.peak_interval == statistics.bootstrap_interval(peaks)
+
+    def test_band_narrows_with_seeds_and_only_what_steps_together_leaves_it(self):
+        xs, ys = self.pairs(n=12)
+        found = statistics.pooled_ccf(xs, ys, 20)
+        one = statistics.pooled_ccf(xs[:1], ys[:1], 20)
+        assert np.isnan(one.sd).all()
+        width = (found.band[1] - found.band[0]).mean()
+        assert width < 0.6 * (one.band[1] - one.band[0]).mean()
+        at = found.lags == -2
+        assert found.mean[at] > 3 * found.band[1, at]
+        # Partners of other seeds step at times of their own.
+        apart = statistics.pooled_ccf(xs, ys[1:] + ys[:1], 20)
+        inside = (apart.mean >= apart.band[0]) & (apart.mean <= apart.band[1])
+        assert inside.mean() > 0.8
+
+    def test_a_seed_without_changes_is_left_out(self):
+        xs, ys = self.pairs()
+        whole = statistics.pooled_ccf(xs, ys, 10, n_surrogates=9)
+        more = statistics.pooled_ccf([*xs, xs[0]], [*ys, np.ones(len(ys[0]))], 10, n_surrogates=9)
+        np.testing.assert_array_equal(more.mean, whole.mean)
+        np.testing.assert_array_equal(more.band, whole.band)
+        assert np.isnan(more.peak_lags[-1])
+        none = statistics.pooled_ccf(xs[:1], [np.ones(len(xs[0]))], 10, n_surrogates=9)
+        assert np.isnan(none.mean).all()
+        assert np.isnan(none.band).all()
+        assert none.band.shape == (2, 21)
+
+    def test_rejects(self):
+        x = np.arange(10.0) ** 2
+        with pytest.raises(ValueError, match="2 xs and 1 ys"):
+            statistics.pooled_ccf([x, x], [x], 2)
+        with pytest.raises(ValueError, match="0 xs"):
+            statistics.pooled_ccf([], [], 2)
+        with pytest.raises(ValueError, match="quantiles"):
+            statistics.pooled_ccf([x], [x], 2, quantiles=(0, 2))
+
+
 class TestBootstrapInterval:
     def test_covers_as_the_docstring_says(self):
         rng = np.random.default_rng(30)

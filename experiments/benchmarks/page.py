@@ -126,9 +126,26 @@ def _report(record: dict[str, Any]) -> Iterator[Row]:
     )
 
 
+def _devices(record: dict[str, Any]) -> Iterator[Row]:
+    from experiments.benchmarks.devices import MOST_OVERHEAD
+
+    for result in record["results"]:
+        for name, rate in result["run_steps_per_second"].items():
+            share = result["of_twice_one_core"].get(name)
+            overhead = result["overhead"].get(name)
+            yield (
+                f"{result['model']}, p = {result['prime']}, one core a device: {name}",
+                f"{rate:.1f} run-steps a second"
+                + ("" if share is None else f", {share:.1%} of twice one core")
+                + ("" if overhead is None else f"; overhead **{overhead:+.1%}**"),
+                "" if overhead is None else f"< {MOST_OVERHEAD:.0%}",
+            )
+
+
 _ROWS: dict[str, Callable[[dict[str, Any]], Iterator[Row]]] = {
     "train": _train,
     "scaling": _scaling,
+    "devices": _devices,
     "sweep": _sweep,
     "checkpoint": _checkpoint,
     "persistence": _persistence,

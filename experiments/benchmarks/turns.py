@@ -1,5 +1,7 @@
 """Contestants in processes of their own that take turns, so that a busy machine slows all alike."""
 
+import contextlib
+import functools
 import multiprocessing
 import statistics
 from collections.abc import Callable, Mapping, Sequence
@@ -18,12 +20,7 @@ def _serve(pipe: Connection, make: Callable[..., tuple[Contestants, Any]], given
 
 
 class Worker:
-    """A process that makes contestants and calls each when it is its turn; a context manager.
-
-    Attributes:
-        names: of its contestants.
-        told: whatever else ``make`` returned.
-    """
+    """A process that makes contestants and calls each when it is its turn; a context manager."""
 
     def __init__(self, make: Callable[..., tuple[Contestants, Any]], *given: Any):
         context = multiprocessing.get_context("spawn")
@@ -32,19 +29,45 @@ class Worker:
         self._process = context.Process(target=_serve, args=(theirs, make, given))
         self._process.start()
         theirs.close()  # so that a worker that dies ends the wait for it
-        self.names, self.told = self._pipe.recv()
+
+    @functools.cached_property
+    def _made(self) -> tuple[list[str], Any]:
+        return self._pipe.recv()
+
+    @property
+    def names(self) -> list[str]:
+        """Of its contestants; waits until they are made, as ``told`` does."""
+        return self._made[0]
+
+    @property
+    def told(self) -> Any:
+        """Whatever else ``make`` returned."""
+        return self._made[1]
 
     def __enter__(self) -> Self:
         return self
 
     def __exit__(self, *_: object) -> None:
-        self._pipe.send(None)
+        self.dismiss()
         self._process.join()
+
+    def dismiss(self) -> None:
+        """Tells it to end, and does not wait: two that are one job end together."""
+        with contextlib.suppress(BrokenPipeError):  # it has ended
+            self._pipe.send(None)
+
+    def begin(self, name: str) -> None:
+        """Starts one turn of a contestant."""
+        self._pipe.send(name)
+
+    def ended(self) -> float:
+        """Waits for the turn to end; its seconds."""
+        return self._pipe.recv()
 
     def seconds(self, name: str) -> float:
         """One turn."""
-        self._pipe.send(name)
-        return self._pipe.recv()
+        self.begin(name)
+        return self.ended()
 
 
 def take_turns(workers: Sequence[Worker], repeats: int) -> dict[str, list[float]]:

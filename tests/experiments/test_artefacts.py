@@ -7,7 +7,7 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from experiments import artefact, correlations, paper, sweeps
+from experiments import artefact, claims, contrasts, correlations, paper, sweeps
 from experiments.comparison import NO_CLAIM, SAME
 from grokjax import figures
 from tests.experiments import synthetic_sweeps
@@ -49,6 +49,8 @@ def test_all_sixteen_and_the_page_are_there_and_say_small(made):
     assert page.count("data:image/svg+xml") == 14
     assert "37 %" in page  # where the pooled shift test is too hopeful
     assert "reproduced" not in page
+    for name in sweeps.TRAININGS:  # before and after, and steps by threshold
+        assert page.count(f"<h3>{name}</h3>") == 2
     assert "8×8 digits" in (made / "figure6-small.svg").read_text()
 
 
@@ -137,3 +139,33 @@ def test_every_command_says_what_it_claims():
         assert f"python -m experiments.{one.name} --workdir=" in text
     flagfiles = {path.stem for path in sweeps.FOLDER.glob("*.flags")} - {"quick"}
     assert flagfiles == set(sweeps.TRAININGS)
+
+
+def test_before_and_after_say_what_so_many_seeds_could_have_seen(made):
+    one = artefact.context(paper.artefacts()[2], made, "small")
+    frame = contrasts.contrasts(one)
+    assert len(frame) == 9 * (2 * 2 + 1)  # settings; clouds and quantities
+    row = frame.query("cloud == 'embedding' and quantity == 'H1 max'").iloc[0]
+    runs = one.runs(prime=29, train_fraction=0.4)
+    before, after = claims.windows(runs, one.table("persistence"), "h1_max", "embedding")
+    logs = np.log(after / before)
+    assert row["n"] == 2
+    assert row["ratio"] == pytest.approx(np.exp(logs.mean()))
+    assert row["ratio"] > 1
+    assert row["low"] <= row["ratio"] <= row["high"]
+    # Of one degree of freedom: Student's t must pass 12.706, and the one spread it is divided by,
+    # half-normal, stays below 1.2816 in four of five cases.
+    deviation = logs.std(ddof=1) / 2**0.5
+    assert np.log(row["smallest"]) == pytest.approx(12.706 * 1.2816 * deviation, rel=0.01)
+    assert (frame.query("cloud == 'layer2_both'")["ratio"] < 1).all()
+
+
+def test_steps_by_threshold(made):
+    one = artefact.context(paper.artefacts()[2], made, "small")
+    frame = contrasts.generalisation_steps(one)
+    runs = one.runs(prime=29, train_fraction=0.4)
+    assert frame["n"].tolist() == [2] * 9
+    assert frame["step_0.9"].iloc[0] == runs["generalisation_step"].median()
+    steps = frame[[f"step_{level:g}" for level in contrasts.THRESHOLDS]].to_numpy()
+    assert (np.diff(steps, axis=1) >= 0).all()
+    assert (np.diff(steps, axis=1) > 0).any()

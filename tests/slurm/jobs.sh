@@ -28,15 +28,22 @@ submit() { WORKDIR=$1 sbatch --parsable --time=20 --cpus-per-task=1 --output="$f
 settled() { until [[ -z $(squeue -h -j "$1" 2>/dev/null) ]]; do sleep 1; done; }
 same() { "$PYTHON" tests/slurm/same_tables.py "$1" "$2"; }
 
-step 'array of 4 shards; task 2 is requeued once it has checkpoints'
+# begun ARRAY TASK: returns when that shard has a checkpoint.
+begun() { until compgen -G "$1/shard-00$2-of-004/checkpoints/*/params/1000" >/dev/null; do sleep 0.2; done; }
+
+step 'array of 4 shards; once they have checkpoints task 1 is preempted by SIGTERM, task 2 requeued'
 array=$(submit "$folder/array" --array=0-3 launch/slurm/array.sbatch)
-part=$folder/array/shard-002-of-004
-until compgen -G "$part/checkpoints/*/params/1000" >/dev/null; do sleep 0.2; done
+begun "$folder/array" 1
+scancel --batch --signal=TERM "${array}_1"
+begun "$folder/array" 2
 scontrol requeue "${array}_2"
 settled "$array"
-grep -h "^shard\|stopped\|resumed" "$folder"/grokjax-"$array"_2.log
-"$PYTHON" -c 'import json, sys; print("starts of shard 2:", len(json.load(open(sys.argv[1]))["starts"]))' \
-  "$part/sweep.json"
+for task in 1 2; do
+  log=$folder/grokjax-${array}_$task.log
+  grep -h '^shard\|stopped\|resumed' "$log"
+  [[ $(grep -c '^shard' "$log") == 2 ]] || { echo "shard $task was not started twice"; exit 1; }
+done
+grep -q 'stopped (SIGTERM)' "$folder/grokjax-${array}_1.log"
 "$PYTHON" -m grokjax.merge "--workdir=$folder/array"
 
 step 'the same grid as one coupled job of 2 tasks'

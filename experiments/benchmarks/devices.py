@@ -1,0 +1,146 @@
+"""Weak scaling: run-steps a second of one core, of two virtual devices, of two processes.
+
+Claim: splitting a batch over two devices, or a sweep over two processes of one job, costs less
+than 5 % of what two jobs that know nothing of each other get out of the same two cores.
+Command: python -m experiments.benchmarks.devices [--models …] [--runs N] [--output FILE]; on 2
+cores about five minutes.
+Expected: overheads within a few per cent of nothing, on either side of it.
+
+Every device has one core of its own and --runs runs of the study's size. The coupled processes ask
+each other after every chunk whether to stop, as a sweep does. Two jobs at once are the measure,
+for two busy cores share caches, memory and clock rate, which no sharding can change; what they
+reach of twice one core is shown too. All take turns, so that a busy machine slows them alike.
+"""
+
+import argparse
+import contextlib
+import os
+import socket
+import statistics
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+from experiments.benchmarks import batches
+from experiments.benchmarks.environment import append, environment
+from experiments.benchmarks.turns import Contestants, Worker, median_ratio
+
+PACKAGES = ("jax", "jaxlib", "flax", "optax", "numpy")
+MOST_OVERHEAD = 0.05
+ONE, DEVICES = "1 process, 1 device", "1 process, 2 devices"
+COUPLED, APART = "2 processes of one job", "2 jobs"
+_LONG = 1e9  # seconds to the next checkpoint: no reason to stop now
+
+
+def make(
+    kind: str, prime: int, n_runs: int, cores: Sequence[int], job: tuple[str, int] | None
+) -> tuple[Contestants, int]:
+    """One batch on these cores, a device a core; in a job of two, the job's address and the rank.
+
+    Must be the first in its process to use JAX.
+    """
+    os.sched_setaffinity(0, cores)
+    os.environ["XLA_FLAGS"] = f"--xla_force_host_platform_device_count={len(cores)}"
+    ask = None
+    if job is not None:
+        import jax
+
+        from grokjax import distributed
+
+        jax.distributed.initialize(job[0], num_processes=2, process_id=job[1])
+        ask = distributed.SharedStop().due
+    batch = batches.Batch(kind, prime, n_runs * len(cores), batches.steps_a_turn())
+
+    def turn() -> float:
+        seconds = batch.seconds()
+        if ask is not None:
+            ask(_LONG)
+        return seconds
+
+    return {"turn": turn}, batch.n_steps
+
+
+def _free_address() -> str:
+    with socket.socket() as found:
+        found.bind(("127.0.0.1", 0))
+        return f"127.0.0.1:{found.getsockname()[1]}"
+
+
+def measure(kind: str, prime: int, n_runs: int, repeats: int) -> dict[str, Any]:
+    """Run-steps a second, and the overheads, of one model."""
+    cores = sorted(os.sched_getaffinity(0))[:2]
+    if len(cores) < 2:
+        raise SystemExit("two cores are needed, and this process may use one")
+    address = _free_address()
+    places: dict[str, list[tuple[Sequence[int], tuple[str, int] | None]]] = {
+        ONE: [(cores[:1], None)],
+        DEVICES: [(cores, None)],
+        COUPLED: [([core], (address, rank)) for rank, core in enumerate(cores)],
+        APART: [([core], None) for core in cores],
+    }
+    times: dict[str, list[float]] = {name: [] for name in places}
+    with contextlib.ExitStack() as stack:
+        groups = {
+            name: [Worker(make, kind, prime, n_runs, *place) for place in own]
+            for name, own in places.items()
+        }
+        workers = [worker for group in groups.values() for worker in group]
+        for worker in workers:
+            stack.enter_context(worker)
+        for worker in workers:
+            stack.callback(worker.dismiss)
+        n_steps = max(worker.told for worker in workers)  # waits until all are made
+        for _ in range(repeats):
+            for name, group in groups.items():
+                for worker in group:
+                    worker.begin("turn")
+                times[name].append(max(worker.ended() for worker in group))
+    work = {name: n_runs * n_steps * (1 if name == ONE else 2) for name in workers}
+    return {
+        "model": kind,
+        "prime": prime,
+        "runs_per_device": n_runs,
+        "run_steps_per_second": {n: work[n] / statistics.median(s) for n, s in times.items()},
+        "overhead": {
+            name: median_ratio(times[name], times[APART]) - 1 for name in (DEVICES, COUPLED)
+        },
+        "of_twice_one_core": {
+            name: median_ratio(times[ONE], times[name]) for name in (DEVICES, COUPLED, APART)
+        },
+    }
+
+
+def show(result: dict[str, Any]) -> None:
+    """Prints one model's table."""
+    print(f"{result['model']}, p = {result['prime']}, {result['runs_per_device']} runs a device:")
+    for name, rate in result["run_steps_per_second"].items():
+        share = result["of_twice_one_core"].get(name)
+        more = "" if share is None else f", {share:.1%} of twice one core"
+        print(f"  {name:24} {rate:8.1f} run-steps a second{more}")
+    for name, overhead in result["overhead"].items():
+        verdict = "PASS" if overhead < MOST_OVERHEAD else "above"
+        print(
+            f"  {verdict}: {name}, overhead {overhead:+.1%} over {APART} (required: below "
+            f"{MOST_OVERHEAD:.0%})",
+            flush=True,
+        )
+
+
+def main() -> None:
+    """Measure, print the table, and append a JSON line where asked."""
+    parser = argparse.ArgumentParser(description=__doc__.partition("\n")[0])
+    parser.add_argument("--models", nargs="+", default=["transformer", "mlp"])
+    parser.add_argument("--prime", type=int, default=113)
+    parser.add_argument("--runs", type=int, default=4, help="runs a device")
+    parser.add_argument("--repeats", type=int, default=7)
+    parser.add_argument("--output", type=Path, help="file to append one JSON line to")
+    options = parser.parse_args()
+    results = []
+    for kind in options.models:
+        results.append(measure(kind, options.prime, options.runs, options.repeats))
+        show(results[-1])
+    append(options.output, {"benchmark": "devices", "results": results, **environment(PACKAGES)})
+
+
+if __name__ == "__main__":
+    main()
