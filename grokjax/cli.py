@@ -4,6 +4,7 @@ import dataclasses
 import os
 import pathlib
 import sys
+import threading
 from collections.abc import Callable, Sequence
 from typing import Any
 
@@ -303,7 +304,25 @@ def run(main: Callable[[flags.FlagValues], int], argv: list[str] | None = None) 
             return EXIT_FAILED
         raise AssertionError("unreachable")
 
-    app.run(call, argv=argv, flags_parser=parse)
+    try:
+        app.run(call, argv=argv, flags_parser=parse)
+    except SystemExit as end:
+        if argv is None and end.code == EXIT_FAILED:
+            _leave_threads_behind()
+        raise
+
+
+def _leave_threads_behind() -> None:
+    """Ends this process if threads would keep it from ending by itself.
+
+    After a write that failed Orbax's threads wait ten minutes and more for a signal that nobody
+    gives. Whatever was being written beside it has been waited for.
+    """
+    ours = threading.current_thread()
+    if any(not thread.daemon for thread in threading.enumerate() if thread is not ours):
+        sys.stdout.flush()
+        sys.stderr.flush()
+        os._exit(EXIT_FAILED)
 
 
 def _tell_unraisable(unraisable: Any) -> None:

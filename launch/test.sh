@@ -25,8 +25,9 @@ summary=()
 stage lint ruff check
 stage format ruff format --check
 stage types mypy
-# Files go to two processes whole: tests of one file share what they compiled.
-stage tests pytest -n 2 --dist loadfile "$@"
+# Files go to two processes whole, for tests of one file share what they compiled, and in the order
+# of tests/conftest.py.
+stage tests pytest -n 2 --dist loadfile --no-loadscope-reorder "$@"
 printf '== summary\n'
 printf '%s\n' "${summary[@]}"
 exit "$status"

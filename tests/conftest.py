@@ -25,6 +25,16 @@ def pytest_addoption(parser):
     parser.addoption("--fuzz", type=int, default=500, help="inputs a reader in test_fuzzing.py")
 
 
+# Minutes rather than seconds, longest first. They come first, so that no process is left alone with
+# one of them at the end; see launch/test.sh for how files are dealt out.
+LONGEST = ("train", "check", "kills", "workflow", "faults", "models", "distributed", "page")
+
+
+def pytest_collection_modifyitems(items):
+    places = {f"test_{name}.py": place for place, name in enumerate(LONGEST)}
+    items.sort(key=lambda item: places.get(item.path.name, len(places)))
+
+
 def pytest_unconfigure():
     if "PYTEST_XDIST_WORKER" not in os.environ:
         shutil.rmtree(os.environ["JAX_COMPILATION_CACHE_DIR"], ignore_errors=True)

@@ -10,7 +10,7 @@ import orbax.checkpoint as ocp
 import pandas as pd
 import pytest
 
-from grokjax import auditing, check, cli, results, sweep, workdir
+from grokjax import auditing, check, cli, reporting, results, sweep, workdir
 from tests.programs import assert_same_tables, call, tables
 
 GRID = [
@@ -22,6 +22,14 @@ GRID = [
 
 # Orbax leaves callbacks behind, to be run in an event loop that is closed, when a read fails.
 pytestmark = pytest.mark.filterwarnings("ignore::pytest.PytestUnraisableExceptionWarning")
+
+
+@pytest.fixture(autouse=True, scope="module")
+def _no_pages():
+    """Sweeps end without their report, which takes longer to draw than these take to train."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(reporting, "write", lambda *_: "none")
+        yield
 
 
 @pytest.fixture(scope="module")

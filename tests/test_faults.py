@@ -23,6 +23,17 @@ GRID = [
 ]
 
 
+WRITE_REPORT = reporting.write
+
+
+@pytest.fixture(autouse=True, scope="module")
+def _no_pages():
+    """Sweeps end without their report, which takes longer to draw than these take to train."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(reporting, "write", lambda *_: "none")
+        yield
+
+
 @pytest.fixture(scope="module")
 def finished(tmp_path_factory):
     """A finished sweep."""
@@ -67,6 +78,7 @@ def test_a_disk_full_at_a_table(table, finished, tmp_path, monkeypatch, capsys):
 def test_a_disk_full_at_the_report(finished, tmp_path, monkeypatch, capsys):
     workdir = tmp_path / "w"
     with monkeypatch.context() as patch:
+        patch.setattr(reporting, "write", WRITE_REPORT)
         patch.setattr(reporting.figures, "save", lambda figure, path, kind: full(path))
         assert call(sweep.main, *GRID, f"--workdir={workdir}") == cli.EXIT_FAILED
     assert "No space left on device" in capsys.readouterr().err
@@ -86,6 +98,25 @@ def test_files_that_may_not_grow(finished, tmp_path):
     assert call(sweep.main, *GRID, f"--workdir={workdir}") == 0
     assert_same_tables(tables(workdir), tables(finished))
     assert auditing.audit(workdir).findings == ()
+
+
+def test_threads_that_wait_for_ever_do_not_keep_a_failed_sweep():
+    """As Orbax's do after a write that failed."""
+    program = """
+import sys, threading
+from grokjax import cli, workdir
+def main(values):
+    threading.Thread(target=threading.Event().wait).start()
+    print("said before")
+    raise workdir.StorageError("the folder", "No space left on device")
+cli.run(main)
+"""
+    ended = subprocess.run(
+        [sys.executable, "-c", program], capture_output=True, text=True, timeout=120
+    )
+    assert ended.returncode == cli.EXIT_FAILED
+    assert "said before" in ended.stdout
+    assert "No space left on device" in ended.stderr
 
 
 # --------------------------------------------------------------------------- the device
