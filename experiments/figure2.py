@@ -13,6 +13,7 @@ import pandas as pd
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
+from matplotlib.ticker import MaxNLocator
 
 from experiments import curves
 from experiments.artefact import Artefact, Context, Output, main
@@ -51,7 +52,7 @@ def make(context: Context) -> Output:
             panels.draw_mean(right, values, colour, dash)
             handles.append(Line2D([], [], color=colour, linestyle=dash, label=label))
             numbers.append(_summary(label, values))
-        right.set(title="b", xlabel="step", ylabel="accuracy", ylim=(-0.03, 1.03))
+        right.set(title="b: accuracy", xlabel="step", ylabel="accuracy", ylim=(-0.03, 1.03))
         panels.step_axis(right)
         panels.legend_below(figure, handles)
     return Output(figure=figure, numbers=pd.concat(numbers, ignore_index=True))
@@ -74,10 +75,11 @@ def _draw_spectrum(figure: Figure, axes: Axes, shares: pd.DataFrame) -> None:
     image = axes.pcolormesh(
         steps, shares.index, shares.to_numpy(), cmap="cividis", shading="nearest", rasterized=True
     )
-    axes.set(title="a", xlabel="step", ylabel="frequency")
+    axes.set(title="a: power of the embedding", xlabel="step", ylabel="frequency")
+    axes.yaxis.set_major_locator(MaxNLocator(integer=True))
     panels.step_axis(axes)
     axes.spines[:].set_visible(False)
-    bar = figure.colorbar(image, ax=axes, label="share of the embedding's power", pad=0.02)
+    bar = figure.colorbar(image, ax=axes, label="share of power", pad=0.02)
     bar.outline.set_linewidth(0.4)
 
 

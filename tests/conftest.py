@@ -19,6 +19,14 @@ if "PYTEST_XDIST_WORKER" not in os.environ:
 import jax
 import pytest
 
+# Tests that run as a job of a scheduler are not a part of one.
+SCHEDULERS = ("SLURM_", "SKYPILOT_", "OMPI_", "JOB_COMPLETION_INDEX", "GROKJAX_SHARDS")
+
+
+def pytest_configure():
+    for name in [name for name in os.environ if name.startswith(SCHEDULERS)]:
+        del os.environ[name]
+
 
 def pytest_addoption(parser):
     parser.addoption("--kills", type=int, default=6, help="kills of each signal in test_kills.py")
