@@ -16,7 +16,6 @@ from grokjax import (
     merging,
     pipeline,
     progress,
-    reporting,
     stopping,
     train,
     workdir,
@@ -95,6 +94,9 @@ def _sweep(
 
 
 def _report(folder: pathlib.Path) -> None:
+    # Here, because nothing of it (plotly, matplotlib) is needed before the first step.
+    from grokjax import reporting
+
     with workdir.storage_errors(folder):
         progress.print_summary(reporting.summary(folder))
         print(f"report: {reporting.write(folder)}")

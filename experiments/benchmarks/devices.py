@@ -95,7 +95,7 @@ def measure(kind: str, prime: int, n_runs: int, repeats: int) -> dict[str, Any]:
                 for worker in group:
                     worker.begin("turn")
                 times[name].append(max(worker.ended() for worker in group))
-    work = {name: n_runs * n_steps * (1 if name == ONE else 2) for name in workers}
+    work = {name: n_runs * n_steps * (1 if name == ONE else 2) for name in places}
     return {
         "model": kind,
         "prime": prime,

@@ -4,8 +4,8 @@ from collections.abc import Sequence
 from typing import NamedTuple
 
 import numpy as np
+import scipy
 from numpy.typing import ArrayLike
-from scipy import stats
 
 from grokjax.statistics._series import (
     Floats,
@@ -187,7 +187,7 @@ def benjamini_yekutieli(p_values: ArrayLike) -> Floats:
 
 def _unit_ranks(rows: Floats) -> Floats:
     """(r, n) values → (r, n) ranks, centred and of norm 1; NaN in a constant row."""
-    ranks = stats.rankdata(rows, axis=1)
+    ranks = scipy.stats.rankdata(rows, axis=1)
     ranks -= (rows.shape[1] + 1) / 2
     norms = np.linalg.norm(ranks, axis=1, keepdims=True)
     return np.divide(ranks, norms, out=np.full_like(ranks, np.nan), where=norms > 0)
@@ -251,5 +251,5 @@ def _adjusted(p_values: ArrayLike, method: str) -> Floats:
         raise ValueError(f"p-value {wrong[0]} lies outside [0, 1]")
     adjusted = np.full(p.shape, np.nan)
     if made.any():
-        adjusted[made] = stats.false_discovery_control(p[made], method=method)
+        adjusted[made] = scipy.stats.false_discovery_control(p[made], method=method)
     return adjusted

@@ -4,8 +4,8 @@ from collections.abc import Callable
 from typing import Any, NamedTuple
 
 import numpy as np
+import scipy
 from numpy.typing import ArrayLike
-from scipy import optimize, stats
 
 from grokjax.statistics._series import checkpoints, complete_pairs, mean_or_nan, series
 
@@ -53,7 +53,7 @@ def bootstrap_interval(
     kept = kept[~np.isnan(kept)]
     if len(kept) < 2:
         return Interval(np.nan, np.nan)
-    interval = stats.bootstrap(
+    interval = scipy.stats.bootstrap(
         (kept,),
         statistic,
         n_resamples=n_resamples,
@@ -150,17 +150,17 @@ def smallest_detectable_effect(
     if not 0 < alpha < power < 1:
         raise ValueError(f"alpha is {alpha} and power {power}; 0 < alpha < power < 1 must hold")
     df = n_seeds - 1
-    critical = stats.t.isf(alpha / 2, df)
+    critical = scipy.stats.t.isf(alpha / 2, df)
 
     def shortfall(noncentrality: float) -> float:
         # Far out scipy's lower tail turns NaN; above 5 it is below 3e-7 and does not matter.
-        lower = stats.nct.cdf(-critical, df, noncentrality) if noncentrality < 5 else 0.0
-        return float(stats.nct.sf(critical, df, noncentrality) + lower - power)
+        lower = scipy.stats.nct.cdf(-critical, df, noncentrality) if noncentrality < 5 else 0.0
+        return float(scipy.stats.nct.sf(critical, df, noncentrality) + lower - power)
 
     high = 1.0
     while shortfall(high) < 0:
         high *= 2
-    return float(optimize.brentq(shortfall, 0.0, high) * sd / np.sqrt(n_seeds))
+    return float(scipy.optimize.brentq(shortfall, 0.0, high) * sd / np.sqrt(n_seeds))
 
 
 def smallest_detectable_fold(
