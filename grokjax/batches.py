@@ -138,7 +138,7 @@ class BatchTrainer:
         resumable = reader.resumable_steps(self.batch.name)
         if resumable[-1:] == [last] and not unmeasured and not self._gaps(reader):
             return
-        self._mesh = train.runs_mesh()
+        self._mesh = train.runs_mesh(len(self._runs))
         bounds = [len(self._runs) * i // self._n_parts for i in range(self._n_parts + 1)]
         self._parts = [slice(*pair) for pair in itertools.pairwise(bounds)]
         self._data = self._cut(tasks.stack(self._runs))

@@ -165,6 +165,7 @@ def _sweep_all(
 
 def main(values: flags.FlagValues) -> int:
     """Runs or resumes the sweep that the flags describe; returns the exit code."""
+    train.use_every_core()
     told = distributed.start(
         values.distributed, values.coordinator, values.num_processes, values.process_id
     )

@@ -8,6 +8,8 @@ import tempfile
 # programs again and again. A cache of this session's own makes that once each, and leaving out
 # LLVM's optimisations (not XLA's) makes it 2.4 times quicker; set XLA_FLAGS to test with them.
 os.environ.setdefault("XLA_FLAGS", "--xla_backend_optimization_level=0")
+# One device, whatever the machine; tests of many say how many.
+os.environ.setdefault("JAX_NUM_CPU_DEVICES", "1")
 if "PYTEST_XDIST_WORKER" not in os.environ:
     os.environ |= {
         "JAX_ENABLE_COMPILATION_CACHE": "true",

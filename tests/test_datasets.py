@@ -166,7 +166,7 @@ def plain_outputs(params, pixels):
 
 
 def test_loss_gradient_and_steps_equal_a_plain_reference():
-    run, prog, mesh = spec(), program(), train.runs_mesh()
+    run, prog, mesh = spec(), program(), train.runs_mesh(1)
     data = train.place(mesh, tasks.stack([run]))
     state = train.init(prog, mesh, data)
     params = jax.tree.map(lambda leaf: jnp.asarray(leaf[0]), jax.device_get(state.params))
@@ -197,7 +197,7 @@ def test_loss_gradient_and_steps_equal_a_plain_reference():
 
 
 def test_evaluation_counts_train_and_test_images_and_no_novel_pair():
-    prog, mesh = program(), train.runs_mesh()
+    prog, mesh = program(), train.runs_mesh(1)
     data = train.place(mesh, tasks.stack([spec(), spec(seed=47)]))
     params = jax.device_get(train.init(prog, mesh, data).params)
     found = jax.device_get(train.evaluate(prog, mesh, params, data))

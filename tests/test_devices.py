@@ -29,7 +29,7 @@ def many(tmp_path_factory):
     folder = tmp_path_factory.mktemp("devices")
     done = subprocess.run(
         [sys.executable, "-m", "tests.on_devices", str(folder), *GRID],
-        env=os.environ | {"XLA_FLAGS": f"--xla_force_host_platform_device_count=8 {XLA}"},
+        env=os.environ | {"XLA_FLAGS": XLA, "JAX_NUM_CPU_DEVICES": "8"},
         capture_output=True,
         text=True,
         timeout=300,
@@ -82,3 +82,31 @@ def test_a_sweep_begun_on_four_devices_ends_on_two_or_one(many, one, tmp_path, m
 
 def test_no_device_talks_to_another(many):
     assert many[1]["collectives"] == []
+
+
+def test_no_device_has_padding_alone_to_do(many):
+    # 1, 3, 8, 9, 20 and 64 runs on eight devices; 20 take three rounds, for which seven do.
+    assert many[1]["meshes"] == [1, 3, 8, 5, 7, 8]
+
+
+@pytest.mark.parametrize(
+    ("told", "expected"),
+    [
+        ({}, len(os.sched_getaffinity(0))),
+        ({"JAX_NUM_CPU_DEVICES": "3"}, 3),
+        ({"XLA_FLAGS": "--xla_force_host_platform_device_count=5"}, 5),
+    ],
+)
+def test_a_sweep_takes_each_core_for_a_device_unless_told_otherwise(told, expected):
+    program = """
+import jax
+from grokjax import train
+train.use_every_core()
+print(len(jax.devices()))
+train.use_every_core()  # in use by now
+"""
+    environment = {k: v for k, v in os.environ.items() if k != "JAX_NUM_CPU_DEVICES"} | told
+    done = subprocess.run(
+        [sys.executable, "-c", program], env=environment, capture_output=True, text=True, check=True
+    )
+    assert done.stdout == f"{expected}\n"

@@ -20,7 +20,7 @@ def lowered(request):
     runs = make_runs(model=[request.param], prime=[13, 23])
     config = ModelConfig(model=request.param, **SMALL)
     program = Program(model=Model(config=config, n_tokens=23), batch_size=64, precision="float32")
-    mesh = train.runs_mesh()
+    mesh = train.runs_mesh(1)
     data = jax.eval_shape(lambda: jax.tree.map(jnp.asarray, tasks.stack(runs)))
     state = jax.eval_shape(lambda data: train.init(program, mesh, data), data)
     step = jax.ShapeDtypeStruct((), jnp.int32)

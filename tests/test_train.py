@@ -28,7 +28,7 @@ class Batch:
 
     def __init__(self, runs, batch_size=64):
         self.runs, self.program = runs, program_for(runs, batch_size)
-        self.mesh = train.runs_mesh()
+        self.mesh = train.runs_mesh(len(runs))
         self.data = train.place(self.mesh, tasks.stack(runs))
         self.state = train.init(self.program, self.mesh, self.data)
         self.step = 0

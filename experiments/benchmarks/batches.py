@@ -45,7 +45,7 @@ class Batch:
         self.n_runs, self.n_steps = n_runs, n_steps
         self.model = models.Model(config=ModelConfig(model=kind), n_tokens=prime)
         self.program = train.Program(model=self.model, batch_size=BATCH_SIZE, precision="float32")
-        self.mesh = train.runs_mesh()
+        self.mesh = train.runs_mesh(n_runs)
         self.data = train.place(self.mesh, tasks.stack(runs(kind, prime, n_runs)))
         self.state = train.init(self.program, self.mesh, self.data)
         self.first_params = models.row(jax.device_get(self.state.params), 0, prime)
@@ -82,6 +82,7 @@ def make(
     kind: str, prime: int, sizes: Sequence[int], n_steps: int | None
 ) -> tuple[Contestants, dict[str, Any]]:
     """One contestant for each batch size, and what another framework needs to train alike."""
+    train.use_every_core()  # as a sweep does
     n_steps = n_steps or steps_a_turn()
     batches = [Batch(kind, prime, n, n_steps) for n in sizes]
     first = batches[0]

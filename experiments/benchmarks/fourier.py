@@ -55,7 +55,7 @@ class Training:
         self.model = models.Model(config=ModelConfig(model=run.model), n_tokens=prime)
         self.program = train.Program(model=self.model, batch_size=512, precision="float32")
         self.task = tasks.make_task(run)
-        self.mesh = train.runs_mesh()
+        self.mesh = train.runs_mesh(1)
         self.data = train.place(self.mesh, tasks.stack([run]))
         self.state = train.init(self.program, self.mesh, self.data)
         self.step = 0
