@@ -133,12 +133,17 @@ def _devices(record: dict[str, Any]) -> Iterator[Row]:
             share = result["of_twice_one_core"].get(name)
             overhead = result["overhead"].get(name)
             yield (
-                f"{result['model']}, p = {result['prime']}, one core a device: {name}",
+                f"{result['model']}, p = {result['prime']}, {name}",
                 f"{rate:.1f} run-steps a second"
                 + ("" if share is None else f", {share:.1%} of twice one core")
                 + ("" if overhead is None else f"; overhead **{overhead:+.1%}**"),
                 "" if overhead is None else f"< {MOST_OVERHEAD:.0%}",
             )
+        yield (
+            f"{result['model']}, p = {result['prime']}: a core a device, over both cores as one",
+            f"**{result['gain']:.2f}** times the rate",
+            "",
+        )
 
 
 _ROWS: dict[str, Callable[[dict[str, Any]], Iterator[Row]]] = {
