@@ -276,8 +276,8 @@ def _evaluate_run(program: Program, params: Params, run: RunData) -> Evaluation:
 def use_every_core() -> None:
     """Makes each core of a CPU a device of its own, to be called before JAX is first used.
 
-    A run's products are too small to keep several cores busy: two runs side by side, a core each,
-    take 1.3 (transformer) to 1.4 (MLP) times less than one after the other on both
+    A run's products are too small to keep several cores busy: of two runs side by side, a core
+    each, 1.2 (MLP) to 1.3 (transformer) times as many steps are made as on both in turn
     (experiments/benchmarks/devices.py). JAX_NUM_CPU_DEVICES, or XLA's flag of that purpose, says
     otherwise; where JAX is in use already, nothing changes.
     """
