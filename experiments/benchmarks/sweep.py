@@ -4,8 +4,8 @@ Claim: training steps are at least 85 % of the wall time between the first step 
 checkpoint, compilation left out; on a warm cache the first step comes within 10 s.
 Command: python -m experiments.benchmarks.sweep [--output FILE] [flags of grokjax.sweep…]; on 2
 cores about six minutes.
-Expected: 85 to 90 % training. On 2 cores the diagnostics beside it slow the steps down: their time is
-shown as well, and how long the sweep waits for the last of them.
+Expected: 85 to 90 % training. On 2 cores the diagnostics beside it slow the steps down: their time
+is shown as well, and how long the sweep waits for the last of them.
 
 Two starts of the same sweep, each a process of its own in a fresh work directory, with one
 compilation cache that is empty before the first.
