@@ -282,7 +282,7 @@ def use_every_core() -> None:
     otherwise; where JAX is in use already, nothing changes.
     """
     told = "xla_force_host_platform_device_count" in os.environ.get("XLA_FLAGS", "")
-    if told or jax.config.jax_num_cpu_devices > 0:
+    if told or jax.config.values["jax_num_cpu_devices"] > 0:
         return
     with contextlib.suppress(RuntimeError):  # in use
         jax.config.update("jax_num_cpu_devices", len(os.sched_getaffinity(0)))

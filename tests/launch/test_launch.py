@@ -45,6 +45,7 @@ esac
 """
 
 INSTALL_CORE = ["pip pip", "pip .", "import"]
+PYTEST = "run -m pytest -n 2 --dist loadfile --no-loadscope-reorder"
 INSTALL_TEST = ["pip pip", "pip .[test]", "import"]
 
 
@@ -230,7 +231,7 @@ def test_test_extra_completes_the_environment_and_serves_both(checkout):
     code, messages, calls = checkout.run("test.sh", "-k", "grid")
     assert code == 0, messages
     stages = ["run -m ruff check", "run -m ruff format --check", "run -m mypy"]
-    assert calls == [*INSTALL_TEST, *stages, "run -m pytest -n 2 --dist loadfile -k grid"]
+    assert calls == [*INSTALL_TEST, *stages, f"{PYTEST} -k grid"]
     assert checkout.run("local.sh")[2] == [SWEEP]
     assert "venv" not in checkout.run("test.sh")[2]
 
@@ -244,7 +245,7 @@ def test_failing_stage_fails_the_whole_and_hides_no_other(checkout):
     assert code == 1
     assert "lint    FAILED" in messages
     assert "types   passed" in messages
-    assert calls[-1] == "run -m pytest -n 2 --dist loadfile"
+    assert calls[-1] == PYTEST
 
 
 @pytest.mark.parametrize("changed", ["pyproject.toml", "launch/constraints.txt"])
