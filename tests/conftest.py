@@ -7,7 +7,9 @@ import tempfile
 # Before JAX is imported: tests, in this process and in those that they start, compile many small
 # programs again and again. A cache of this session's own makes that once each, and leaving out
 # LLVM's optimisations (not XLA's) makes it 2.4 times quicker; set XLA_FLAGS to test with them.
-os.environ.setdefault("XLA_FLAGS", "--xla_backend_optimization_level=0")
+os.environ.setdefault(
+    "XLA_FLAGS", "--xla_backend_optimization_level=0 --xla_llvm_disable_expensive_passes=true"
+)
 # One device, whatever the machine; tests of many say how many.
 os.environ.setdefault("JAX_NUM_CPU_DEVICES", "1")
 if "PYTEST_XDIST_WORKER" not in os.environ:

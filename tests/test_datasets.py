@@ -169,28 +169,31 @@ def test_loss_gradient_and_steps_equal_a_plain_reference():
     run, prog, mesh = spec(), program(), train.runs_mesh(1)
     data = train.place(mesh, tasks.stack([run]))
     state = train.init(prog, mesh, data)
-    params = jax.tree.map(lambda leaf: jnp.asarray(leaf[0]), jax.device_get(state.params))
+    params = jax.tree.map(lambda leaf: leaf[0], jax.device_get(state.params))
     own = jax.tree.map(lambda leaf: leaf[0], data)
     order = np.asarray(train.training_order(own, jnp.int32(0), 5, 200))
     assert sorted(order.ravel().tolist()) == list(range(1000))  # five batches are an epoch
     _, losses = train.train_chunk(prog, mesh, 5, state, data, 0)
     images = datasets.load("digits")
-    first = second = jax.tree.map(jnp.zeros_like, params)
+    labels, pixels = jnp.asarray(images.labels), jnp.asarray(images.pixels, jnp.float32) / 16
+    first = second = jax.tree.map(np.zeros_like, params)
 
-    def loss(params, chosen):
-        target = np.eye(10, dtype=np.float32)[images.labels[chosen]]
-        outputs = plain_outputs(params, images.pixels[chosen].astype(np.float32) / 16)
+    @jax.jit
+    @jax.value_and_grad
+    def loss_and_gradient(params, chosen):
+        target = jnp.eye(10)[labels[chosen]]
+        outputs = plain_outputs(params, pixels[chosen])
         return ((outputs - target) ** 2).mean()
 
     with jax.default_matmul_precision("highest"):
         for t in range(1, 6):
-            value, gradient = jax.value_and_grad(loss)(params, order[t - 1])
+            value, gradient = jax.device_get(loss_and_gradient(params, order[t - 1]))
             np.testing.assert_allclose(losses[0, t - 1], value, rtol=1e-5)
             first = jax.tree.map(lambda m, g: 0.9 * m + 0.1 * g, first, gradient)
             second = jax.tree.map(lambda v, g: 0.999 * v + 0.001 * g**2, second, gradient)
 
             def update(p, m, v, t=t):
-                step = (m / (1 - 0.9**t)) / (jnp.sqrt(v / (1 - 0.999**t)) + 1e-8)
+                step = (m / (1 - 0.9**t)) / (np.sqrt(v / (1 - 0.999**t)) + 1e-8)
                 return p - 1e-3 * (step + 0.01 * p)
 
             params = jax.tree.map(update, params, first, second)

@@ -19,8 +19,6 @@ FLAGS = """
 --diagnostics=persistence
 """
 GRID = FLAGS.split()
-# Quick to compile, slow to run.
-XLA = "--xla_backend_optimization_level=0 --xla_llvm_disable_expensive_passes=true"
 
 
 @pytest.fixture(scope="module")
@@ -29,7 +27,7 @@ def many(tmp_path_factory):
     folder = tmp_path_factory.mktemp("devices")
     done = subprocess.run(
         [sys.executable, "-m", "tests.on_devices", str(folder), *GRID],
-        env=os.environ | {"XLA_FLAGS": XLA, "JAX_NUM_CPU_DEVICES": "8"},
+        env=os.environ | {"JAX_NUM_CPU_DEVICES": "8"},
         capture_output=True,
         text=True,
         timeout=300,

@@ -18,8 +18,8 @@ from tests.programs import assert_same_tables, tables
 
 COMMAND = [
     *(sys.executable, "-m", "grokjax.sweep", "--primes=11,13", "--train_fractions=0.5"),
-    *("--seeds=1", "--batch_size=32", "--d_model=16", "--n_heads=2", "--d_ff=16", "--n_layers=1"),
-    *("--runs_per_batch=1", "--steps=120", "--checkpoint_every=10"),
+    *("--models=mlp", "--seeds=1", "--batch_size=32", "--d_model=16", "--mlp_width=16"),
+    *("--mlp_depth=1", "--runs_per_batch=1", "--steps=60", "--checkpoint_every=10"),
     *("--diagnostics=persistence,fourier", "--save_diagrams"),
 ]
 
@@ -70,10 +70,9 @@ def test_killed_at_random_moments_it_ends_with_the_same_tables(
             # A few die young, in the imports or as they open the directory.
             if moments.random() < 0.9:
                 wait_for_life(process)
-            # All of a life if many are asked for; else early, so that one sweep takes many.
-            share = 0.7 if wanted >= 40 else 0.3
+            left = moments.uniform(0, 0.7 * life) if kills < wanted else None
             try:
-                output, _ = process.communicate(timeout=moments.uniform(0, share * life))
+                output, _ = process.communicate(timeout=left)
             except subprocess.TimeoutExpired:
                 process.send_signal(number)
                 output, _ = process.communicate()

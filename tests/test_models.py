@@ -35,6 +35,12 @@ def make(config, n_tokens=P, prime=P, seed=0, scale=1.0):
     return model, model.init(jax.random.key(seed), prime, scale)
 
 
+def textbook(config):
+    """(parameters, a, b) → logits, states."""
+    network = reference.NETWORKS[config.model]
+    return jax.jit(lambda params, a, b: network(params, config, a, b))
+
+
 @pytest.fixture(autouse=True)
 def _exact_products():
     with jax.default_matmul_precision("highest"):
@@ -44,9 +50,9 @@ def _exact_products():
 @pytest.mark.parametrize("config", CONFIGS, ids=IDS)
 def test_logits_and_states_equal_the_textbook_network(config, pairs):
     model, params = make(config)
-    logits, states = reference.NETWORKS[config.model](params, config, *pairs)
-    np.testing.assert_allclose(model.logits(params, *pairs), logits, atol=2e-5)
-    found = model.states(params, *pairs)
+    logits, states = textbook(config)(params, *pairs)
+    np.testing.assert_allclose(jax.jit(model.logits)(params, *pairs), logits, atol=2e-5)
+    found = jax.jit(model.states)(params, *pairs)
     np.testing.assert_allclose(found["logits"], logits, atol=2e-5)
     for name, state in zip(model.state_names, states, strict=True):
         by_token = state[None] if config.model == "mlp" else jnp.moveaxis(state, 1, 0)
@@ -57,9 +63,9 @@ def test_logits_and_states_equal_the_textbook_network(config, pairs):
 def test_gradients_equal_the_textbook_network(config, pairs):
     model, params = make(config)
     weights = jax.random.normal(jax.random.key(1), (64, P))
-    ours = jax.grad(lambda p: (model.logits(p, *pairs) * weights).mean())(params)
-    network = reference.NETWORKS[config.model]
-    theirs = jax.grad(lambda p: (network(p, config, *pairs)[0] * weights).mean())(params)
+    network = textbook(config)
+    ours = jax.jit(jax.grad(lambda p: (model.logits(p, *pairs) * weights).mean()))(params)
+    theirs = jax.jit(jax.grad(lambda p: (network(p, *pairs)[0] * weights).mean()))(params)
     for path, leaf in jax.tree_util.tree_leaves_with_path(theirs):
         found = ours
         for key in path:

@@ -14,7 +14,7 @@ import pandas as pd
 import pytest
 
 import grokjax
-from grokjax import analyze, cli, pipeline, stopping, sweep
+from grokjax import analyze, cli, pipeline, reporting, stopping, sweep
 from grokjax.workdir import ANALYSIS_LOCK, owning
 from tests.programs import assert_same_tables, call, tables
 
@@ -32,6 +32,11 @@ def finished(tmp_path_factory):
     workdir = tmp_path_factory.mktemp("finished") / "w"
     assert call(sweep.main, *GRID, f"--workdir={workdir}") == 0
     return workdir
+
+
+@pytest.fixture
+def _no_report(monkeypatch):
+    monkeypatch.setattr(reporting, "write", lambda *_: "none")
 
 
 def test_a_sweep_fills_every_table_without_gaps(finished):
@@ -110,6 +115,7 @@ def test_diagrams_along_a_run(finished):
     assert betti[10.0].tolist() == [1] * 5  # all in one
 
 
+@pytest.mark.usefixtures("_no_report")
 def test_the_readmes_own_diagnostic_works_and_touches_no_other_table(
     finished, tmp_path, monkeypatch
 ):
@@ -133,12 +139,14 @@ def test_the_readmes_own_diagnostic_works_and_touches_no_other_table(
         assert (copy / "results" / name).read_bytes() == content
 
 
+@pytest.mark.usefixtures("_no_report")
 def test_every_lens_fills_its_tables(tmp_path):
     workdir = tmp_path / "w"
     lenses = [
         "--diagnostics=persistence,fourier,dimension",
         "--clouds=all",
         "--models=transformer,mlp",
+        "--primes=11",
     ]
     small = ["--cloud_points=40", "--lid_points=50", "--lid_neighbors=8", "--seeds=1", "--steps=10"]
     assert call(sweep.main, *GRID, *lenses, *small, f"--workdir={workdir}") == 0
@@ -148,13 +156,14 @@ def test_every_lens_fills_its_tables(tmp_path):
     for run_id, names in clouds_of.items():
         layer = "layer1" if run_id.startswith("transformer") else "hidden1"
         assert sorted(names) == sorted(["embedding", layer])
-    assert len(found["fourier"]) == 4 * 2
+    assert len(found["fourier"]) == 2 * 2
     hidden = found["dimension"].query("cloud != 'embedding'")
     assert set(hidden["n_points"]) == {40, 50}
     for name in ("fourier", "spectra", "dimension", "persistence"):
         assert np.isfinite(found[name].select_dtypes("number").to_numpy(float)).all(), name
 
 
+@pytest.mark.usefixtures("_no_report")
 def test_the_other_engine_gives_the_same_table(finished, tmp_path):
     copy = tmp_path / "w"
     shutil.copytree(finished, copy)
@@ -174,6 +183,7 @@ def test_the_same_command_again_changes_nothing(finished, capsys):
     assert {p for p in before if before[p] != after[p]} <= {finished / "results/runs.parquet"}
 
 
+@pytest.mark.usefixtures("_no_report")
 def test_stopped_sweeps_go_on_to_the_same_tables(finished, tmp_path, monkeypatch):
     """Stopped at its first look at the clock, again and again, until it is through."""
     workdir = tmp_path / "w"
@@ -189,6 +199,7 @@ def test_stopped_sweeps_go_on_to_the_same_tables(finished, tmp_path, monkeypatch
     assert_same_tables(tables(workdir), tables(finished))
 
 
+@pytest.mark.usefixtures("_no_report")
 def test_ctrl_c_stops_at_a_checkpoint_and_the_command_resumes(finished, tmp_path):
     workdir = tmp_path / "w"
     grid = [*GRID, "--steps=40", f"--workdir={workdir}"]
@@ -292,6 +303,7 @@ def test_analyze_and_report_need_a_sweep(tmp_path, capsys):
 # --------------------------------------------------------------------------- what goes wrong
 
 
+@pytest.mark.usefixtures("_no_report")
 def test_a_batch_that_fails_takes_no_other_down(tmp_path, monkeypatch, capsys):
     right = pipeline.BatchTrainer._train_to
 
@@ -313,6 +325,7 @@ def test_a_batch_that_fails_takes_no_other_down(tmp_path, monkeypatch, capsys):
     assert list(tables(workdir)["runs"]["status"]) == ["done"] * 4
 
 
+@pytest.mark.usefixtures("_no_report")
 def test_engines_that_disagree_stop_the_sweep_loudly(tmp_path, monkeypatch, capsys):
     persistence = grokjax.diagnostics.persistence
     right = persistence.diagrams
