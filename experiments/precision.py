@@ -4,10 +4,12 @@ Question: with weight decay, do bfloat16 products or a float64 loss move the med
 generalisation by more than seeds do?
 Command: python -m experiments.precision [--workdir W] [flags of grokjax.sweep…]; 2 CPU cores, about
 ten minutes. On a GPU add --precisions float32 bfloat16 tf32: TF32 products exist there alone.
+Found, with what it means: experiments/results/precision/README.md.
 
-Runs of the quick sweep with true labels, once for each precision and otherwise alike: same splits,
-same initial weights, same batches. So runs are compared in pairs with their float32 twins; the
-differences between twins show how soon rounding alone separates two trainings.
+Runs of the quick sweep's settings with true labels, ten seeds of each prime, once for each
+precision and otherwise alike: same splits, same initial weights, same batches. So runs are compared
+in pairs with their float32 twins; the differences between twins show how soon rounding alone
+separates two trainings.
 """
 
 import argparse
@@ -15,11 +17,16 @@ import pathlib
 import subprocess
 import sys
 
+import numpy as np
 import pandas as pd
+from scipy import stats
 
 import grokjax
 
-FLAGS = ("--flagfile=experiments/quick.flags", "--label_permutations=0", "--diagnostics=none")
+FLAGS = (
+    *("--flagfile=experiments/quick.flags", "--label_permutations=0", "--diagnostics=none"),
+    *("--seeds=0:10", "--checkpoint_every=40"),
+)
 AXES = ["prime", "seed"]
 
 
@@ -35,6 +42,16 @@ def train(folder: pathlib.Path, precision: str, loss: str, flags: list[str]) -> 
     command = [sys.executable, "-m", "grokjax.sweep", *flags, f"--workdir={workdir}"]
     subprocess.run(command, check=True, stdout=subprocess.DEVNULL)
     return grokjax.load(workdir).runs.set_index(AXES)
+
+
+def interval(gap: pd.Series) -> str:
+    """95 % bootstrap interval of the median difference between twins, over runs."""
+    if gap.nunique() < 2:
+        return "–"
+    found = stats.bootstrap(
+        (gap.to_numpy(float),), np.median, method="percentile", rng=np.random.default_rng(0)
+    ).confidence_interval
+    return f"{found.low:,.0f} to {found.high:,.0f}"
 
 
 def table(runs: dict[str, pd.DataFrame]) -> pd.DataFrame:
@@ -54,6 +71,7 @@ def table(runs: dict[str, pd.DataFrame]) -> pd.DataFrame:
                 "earliest": step.min(),
                 "latest": step.max(),
                 "median of differences": gap.median(),
+                "95 % interval": interval(gap),
                 "largest difference": gap.abs().max(),
             }
         )
