@@ -3,7 +3,7 @@
 Question: with weight decay, do bfloat16 products or a float64 loss move the median step of
 generalisation by more than seeds do?
 Command: python -m experiments.precision [--workdir W] [flags of grokjax.sweep…]; 2 CPU cores, about
-ten minutes. On a GPU add --precisions float32 bfloat16 tf32: TF32 products exist there alone.
+15 minutes. On a GPU add --precisions float32 bfloat16 tf32: TF32 products exist there alone.
 Found, with what it means: experiments/results/precision/README.md.
 
 Runs of the quick sweep's settings with true labels, ten seeds of each prime, once for each
