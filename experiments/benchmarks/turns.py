@@ -83,3 +83,10 @@ def take_turns(workers: Sequence[Worker], repeats: int) -> dict[str, list[float]
 def median_ratio(above: Sequence[float], below: Sequence[float]) -> float:
     """Median over the repeats of the ratio within each."""
     return statistics.median(a / b for a, b in zip(above, below, strict=True))
+
+
+def quartiles_of_ratio(above: Sequence[float], below: Sequence[float]) -> tuple[float, float]:
+    """First and third quartile over the repeats (two at least) of the ratio within each."""
+    ratios = [a / b for a, b in zip(above, below, strict=True)]
+    first, _, third = statistics.quantiles(ratios, n=4, method="inclusive")
+    return first, third
