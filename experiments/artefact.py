@@ -19,8 +19,9 @@ from matplotlib.figure import Figure
 import grokjax
 from experiments import sweeps
 from experiments.sweeps import TRAININGS, Training
-from grokjax import figures, panels, results
-from grokjax.loading import Sweep
+from grokjax.report import figures, panels
+from grokjax.store import results
+from grokjax.measuring.loading import Sweep
 
 DEFAULT_ROOT = "work/paper"
 

@@ -16,7 +16,7 @@ from numpy.typing import NDArray
 from experiments import crosscorrelation, figure12, figure14, sweeps
 from experiments.artefact import Context
 from grokjax import statistics
-from grokjax.summaries import optional_step
+from grokjax.report.summaries import optional_step
 
 Floats = NDArray[np.float64]
 

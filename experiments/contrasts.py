@@ -11,7 +11,8 @@ import pandas as pd
 
 from experiments import claims
 from experiments.artefact import Context
-from grokjax import labels, statistics
+from grokjax import statistics
+from grokjax.settings import labels
 
 QUANTITIES = {"persistence": ("h1_max", "h1_total"), "dimension": ("lid_mean",)}
 THRESHOLDS = (0.5, 0.8, 0.9, 0.95, 0.99)

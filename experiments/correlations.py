@@ -14,7 +14,8 @@ from scipy import stats
 
 from experiments import sweeps
 from experiments.artefact import Context
-from grokjax import figures, statistics
+from grokjax import statistics
+from grokjax.report import figures
 
 STATISTICS = {
     "H0 max": "h0_max",

@@ -12,7 +12,8 @@ from matplotlib.lines import Line2D
 from matplotlib.patches import Patch
 
 from experiments.artefact import Context, Output
-from grokjax import figures, panels, statistics
+from grokjax import statistics
+from grokjax.report import figures, panels
 
 # Lags drawn and searched, as a share of the training: up to 5,000 of the study's 60,000 steps, and
 # at least some checkpoints where there are few.

@@ -10,7 +10,8 @@ from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
 
 from experiments.artefact import Context, Output
-from grokjax import figures, labels, panels
+from grokjax.report import figures, panels
+from grokjax.settings import labels
 
 MOST_COLUMNS = 3
 

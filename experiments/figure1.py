@@ -9,7 +9,7 @@ Expected: longest H1 bar about 0.08 at first, 0.20 to 0.25 at the end, several t
 
 from experiments import curves
 from experiments.artefact import Artefact, Context, Output, frame_of, main
-from grokjax import figures, panels
+from grokjax.report import figures, panels
 from grokjax.diagnostics import persistence
 
 # Steps 0 (the study: 1), 20,000, 30,000 and 50,000 of 60,000.

@@ -10,7 +10,7 @@ Expected: the claim. The table gives every seed's peak, a bootstrap interval of 
 
 from experiments import crosscorrelation, curves
 from experiments.artefact import Artefact, Context, Output, main
-from grokjax import labels
+from grokjax.settings import labels
 
 LEVELS = (0.01, 0.02, 0.05, 0.1)
 CLOUDS = ("embedding", "layer1", "layer2")

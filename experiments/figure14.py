@@ -9,7 +9,7 @@ Expected: the claim. The table gives every seed's peak, a bootstrap interval of 
 
 from experiments import crosscorrelation, curves
 from experiments.artefact import Artefact, Context, Output, main
-from grokjax import labels
+from grokjax.settings import labels
 
 STATISTICS = ("h0_max", "h0_total", "h1_max", "h1_total")
 CLOUDS = ("embedding", "hidden1", "hidden2", "hidden3")

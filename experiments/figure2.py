@@ -17,7 +17,7 @@ from matplotlib.ticker import MaxNLocator
 
 from experiments import curves
 from experiments.artefact import Artefact, Context, Output, main
-from grokjax import figures, panels
+from grokjax.report import figures, panels
 
 COLUMNS = {
     "test_accuracy": "test accuracy",

@@ -10,7 +10,7 @@ Expected: the claim; at init scale 8 train accuracy 100 % and test accuracy abou
 
 from experiments import curves
 from experiments.artefact import Artefact, Context, Output, main
-from grokjax import labels
+from grokjax.settings import labels
 
 PANELS = (
     curves.ACCURACY,

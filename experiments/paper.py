@@ -19,7 +19,7 @@ import grokjax
 from experiments import artefact, bold_cells, comparison, contrasts, html_page, sweeps
 from experiments.artefact import Artefact, Context
 from experiments.sweeps import TRAININGS
-from grokjax import results
+from grokjax.store import results
 
 NAMES = (*(f"figure{i}" for i in range(1, 15)), "table1", "table2")
 

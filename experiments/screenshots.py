@@ -19,7 +19,7 @@ from selenium.webdriver.chrome.service import Service
 from selenium.webdriver.support.ui import WebDriverWait
 
 import grokjax
-from grokjax import summaries
+from grokjax.report import summaries
 
 WIDTH, HEIGHT, PHONE = 1280, 900, 390
 _DRAWN = """return document.fonts.status === 'loaded' &&

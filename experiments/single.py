@@ -18,7 +18,8 @@ import grokjax
 from experiments import claims, curves
 from experiments.artefact import Context
 from experiments.sweeps import TRAININGS
-from grokjax import figures, statistics
+from grokjax import statistics
+from grokjax.report import figures
 
 PANELS = (
     curves.ACCURACY,

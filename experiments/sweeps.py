@@ -12,9 +12,9 @@ import sys
 from collections.abc import Mapping, Sequence
 
 import grokjax
-from grokjax import analysis
-from grokjax.loading import Sweep
-from grokjax.workdir import WorkdirError
+from grokjax.measuring import analyst
+from grokjax.measuring.loading import Sweep
+from grokjax.store.workdir import WorkdirError
 
 FOLDER = pathlib.Path(__file__).parent
 SCALES = ("paper", "small")
@@ -117,7 +117,7 @@ def missing(folder: pathlib.Path) -> str:
         return f"{unfinished} runs not finished"
     steps, runs = sweep.config.train.checkpoint_steps, sweep.config.runs
     expected = {(run.run_id, step) for run in runs for step in steps}
-    tables = analysis.tables_of(sweep.config.options)
+    tables = analyst.tables_of(sweep.config.options)
     for name in ("metrics", *(table for own in tables.values() for table in own)):
         if name not in ("metrics", *sweep.tables()):
             return f"no table of {name}"

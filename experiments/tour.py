@@ -27,7 +27,7 @@ settings = ["model", "prime", "label_permutation"]
 print(runs.groupby(settings)["generalisation_step"].agg(["size", "count", "median"]))
 
 # %%
-from grokjax import figures
+from grokjax.report import figures
 
 (WORKDIR / "figures").mkdir(exist_ok=True)
 if "persistence" in sweep.tables():
@@ -47,7 +47,7 @@ run = (grown if len(grown) else runs).iloc[0]
 run_id, when = run["run_id"], run["generalisation_step"]
 
 # %%
-from grokjax.snapshots import telling_steps
+from grokjax.report.snapshots import telling_steps
 
 steps = telling_steps(sweep.steps(run_id), int(when) if len(grown) else None)
 clouds = {step: sweep.cloud(run_id, step) for step in steps}
@@ -70,7 +70,7 @@ print(curve[["step", "train_accuracy", "test_accuracy", "h1_max"]].to_string(ind
 # residues in the order of the wave that is strongest in the last picture shows whether it did.
 
 # %%
-from grokjax import planes
+from grokjax.report import planes
 
 last_plane, _ = planes.principal_plane(clouds[steps[-1]])
 frequency = planes.strongest_frequency(last_plane) or 1

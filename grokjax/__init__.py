@@ -6,24 +6,32 @@
 
 import importlib
 import os
+from collections.abc import Sequence
 from types import ModuleType
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
-    from grokjax.loading import Sweep
+    from grokjax.measuring.loading import Sweep
 
-_MODULES = ("clouds", "diagnostics", "figures", "grid", "statistics")
+_MODULES = {"figures": "grokjax.report.figures"} | {
+    name: f"grokjax.{name}" for name in ("clouds", "diagnostics", "statistics")
+}
 
 
-def load(workdir: "str | os.PathLike[str]") -> "Sweep":
-    """Opens a work directory for reading; see ``grokjax.loading.Sweep``."""
-    # Imported here, so that importing a diagnostic alone starts neither JAX nor Orbax.
-    from grokjax.loading import Sweep
+def load(workdir: "str | os.PathLike[str]", plugins: Sequence[str] = ()) -> "Sweep":
+    """Opens a work directory for reading; see ``grokjax.measuring.loading.Sweep``.
 
-    return Sweep(workdir)
+    Args:
+        workdir: the directory.
+        plugins: the plug-ins that it was made with, if any, as ``--plugins`` names them.
+    """
+    # Imported here, so that importing a diagnostic alone costs nothing else.
+    from grokjax.measuring.loading import Sweep
+
+    return Sweep(workdir, plugins)
 
 
 def __getattr__(name: str) -> ModuleType:
     if name in _MODULES:
-        return importlib.import_module(f"grokjax.{name}")
+        return importlib.import_module(_MODULES[name])
     raise AttributeError(f"module 'grokjax' has no attribute '{name}'")

@@ -4,31 +4,37 @@ import time
 
 from absl import flags
 
-from grokjax import analysis, cli, clusters, datasets, workdir
-from grokjax.analysis import Analyst
+from grokjax import cli
+from grokjax.measuring import clusters, views
+from grokjax.measuring.analyst import Analyst
+from grokjax.settings import flags as ours
+from grokjax.store import errors, locks, record
 
-cli.define_option_flags()
-cli.define_mnist_flag()
-cli.define_workdir_flag("work directory of a sweep")
-flags.DEFINE_boolean("follow", False, "go on while another process trains, until it is done")
-flags.DEFINE_string(
-    "scheduler",
-    None,
-    "measure on a dask.distributed cluster: its scheduler's address, or local for one of processes "
-    "on this machine; default: threads of this process",
-)
+
+def define() -> None:
+    """The flags of this command."""
+    ours.define_option_flags()
+    ours.define_source_flags()
+    cli.define_compilation_flag()
+    ours.define_workdir_flag("work directory of a sweep")
+    ours.define("follow", False, "keep measuring while another process trains, until it is done")
+    ours.define(
+        "scheduler",
+        None,
+        "measure on a dask.distributed cluster: its scheduler's address, or local for one of "
+        "processes on this machine; default: threads of this process",
+    )
 
 
 def main(values: flags.FlagValues) -> int:
     """Measures what is committed and not measured; returns the exit code."""
     folder = cli.existing_workdir(values)
-    if values.mnist_dir:
-        datasets.use(values.mnist_dir)
-    config = workdir.read_config(folder)
-    options = cli.options_from(values, base=config.options)
-    analysis.validate(options, list(config.models.values()), config.runs)
-    analyst = Analyst(folder, config.runs, config.models, config.train.precision, options)
-    with workdir.storage_errors(folder), workdir.owning(folder, workdir.ANALYSIS_LOCK):
+    ours.use_sources(values)
+    config = record.read_config(folder)
+    options = ours.options_from(values, base=config.options)
+    views.validate(options, config.runs)
+    analyst = Analyst(folder, config, options)
+    with errors.storage_errors(folder), locks.owning(folder, locks.ANALYSIS_LOCK):
         for message in analyst.prepare():
             print(message)
         n_expected = len(config.runs) * len(config.train.checkpoint_steps)
@@ -37,7 +43,7 @@ def main(values: flags.FlagValues) -> int:
                 clusters.measure_all(analyst, folder, options, values.scheduler, _tell)
             else:
                 analyst.measure_all(_tell)
-            analyst.merge()
+            analyst.compact()
             n_committed = sum(len(batch.run_ids) for batch, _ in analyst.committed())
             for error in analyst.unreadable.values():
                 raise error
@@ -53,4 +59,4 @@ def _tell(done: int, total: int) -> None:
 
 
 if __name__ == "__main__":
-    cli.run(main)
+    cli.run(main, define)

@@ -5,12 +5,17 @@ import sys
 
 from absl import flags
 
-from grokjax import auditing, cli, workdir
+from grokjax import cli
+from grokjax.running import audit
+from grokjax.settings import flags as ours
+from grokjax.store import locks
 
-cli.define_workdir_flag("work directory of a sweep")
-flags.DEFINE_boolean(
-    "repair", False, "move damaged checkpoints aside, so that the sweep's command makes them anew"
-)
+
+def define() -> None:
+    """The flags of this command."""
+    ours.define_workdir_flag("work directory of a sweep")
+    text = "move damaged checkpoints aside, so that the sweep's command makes them anew"
+    ours.define("repair", False, text)
 
 
 def main(values: flags.FlagValues) -> int:
@@ -18,9 +23,9 @@ def main(values: flags.FlagValues) -> int:
     folder = cli.existing_workdir(values)
     with contextlib.ExitStack() as stack:
         if values.repair:
-            for lock in (workdir.LOCK, workdir.ANALYSIS_LOCK):
-                stack.enter_context(workdir.owning(folder, lock))
-        found = auditing.audit(folder, values.repair)
+            for lock in (locks.LOCK, locks.ANALYSIS_LOCK):
+                stack.enter_context(locks.owning(folder, lock))
+        found = audit.audit(folder, values.repair)
     rows = ", ".join(f"{name} {n:,}" for name, n in found.n_rows.items())
     print(f"{folder}: {found.n_runs:,} runs, {found.n_checkpoints:,} run checkpoints read whole")
     print(f"rows: {rows}")
@@ -37,4 +42,4 @@ def main(values: flags.FlagValues) -> int:
 
 
 if __name__ == "__main__":
-    cli.run(main)
+    cli.run(main, define)

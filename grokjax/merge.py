@@ -6,22 +6,29 @@ from collections.abc import Sequence
 
 from absl import flags
 
-from grokjax import cli, merging
-from grokjax.grid import InvalidSettingError
+from grokjax import cli
+from grokjax.running import joining
+from grokjax.settings import flags as ours
+from grokjax.settings.fields import InvalidSettingError
 
-cli.define_workdir_flag("work directory to be made, or to be added to")
-flags.DEFINE_list(
-    "sources",
-    [],
-    "work directories to be joined; default: the shards below --workdir. They are left as they are",
-)
-flags.DEFINE_boolean("mixed_code", False, "join sources that different commits trained")
+
+def define() -> None:
+    """The flags of this command."""
+    ours.define_workdir_flag("work directory to be made, or to be added to")
+    ours.define(
+        "sources",
+        "",
+        "work directories to be joined; default: the shards below --workdir. They are left as "
+        "they are",
+    )
+    ours.define("mixed_code", False, "join sources that different commits trained")
+
 
 _LISTED = 10  # ids that a message names at most
 
 
 def _sources(target: pathlib.Path, named: Sequence[str]) -> list[pathlib.Path]:
-    folders = [pathlib.Path(name) for name in named] or merging.find_sources(target)
+    folders = [pathlib.Path(name) for name in named] or joining.find_sources(target)
     if not folders:
         raise InvalidSettingError(
             "sources", "", f"there is no shard-…/sweep.json below {target}; name the directories"
@@ -57,10 +64,10 @@ def main(values: flags.FlagValues) -> int:
     if not values.workdir:
         raise InvalidSettingError("workdir", "", "must name the work directory to be made")
     target = pathlib.Path(values.workdir)
-    folders = _sources(target, values.sources)
+    folders = _sources(target, ours.names(values.sources))
     _check_target(target)
-    with merging.holding([target, *folders]):
-        merged = merging.merge(target, folders, values.mixed_code)
+    with joining.holding([target, *folders]):
+        merged = joining.merge(target, folders, values.mixed_code)
     n_runs = merged.runs + len(merged.missing)
     print(f"{merged.runs} of {n_runs} runs from {len(folders)} sources: {target}")
     for table in merged.partial:
@@ -76,4 +83,4 @@ def main(values: flags.FlagValues) -> int:
 
 
 if __name__ == "__main__":
-    cli.run(main)
+    cli.run(main, define)

@@ -9,58 +9,49 @@ import sys
 import jax
 from absl import flags
 
-from grokjax import (
-    cli,
-    distributed,
-    grid,
-    merging,
-    pipeline,
-    progress,
-    stopping,
-    train,
-    workdir,
-)
+from grokjax import cli
 from grokjax.diagnostics.persistence import EngineMismatch
-from grokjax.distributed import SharedStop
-from grokjax.grid import InvalidSettingError
-from grokjax.models import Model
-from grokjax.sharding import Shard
-from grokjax.stopping import Stopped, StopRequest
-from grokjax.workdir import SweepConfig
+from grokjax.measuring import views
+from grokjax.running import distributed, joining, pipeline, progress, sharding, signals
+from grokjax.running.distributed import SharedStop
+from grokjax.settings import flags as ours
+from grokjax.settings.config import Shard, SweepConfig
+from grokjax.settings.fields import InvalidSettingError, check
+from grokjax.store import errors, locks, record
+from grokjax.training import mapped, work
+from grokjax.training.stopping import Stopped, StopRequest
 
-cli.define_grid_flags()
-cli.define_option_flags()
-cli.define_workdir_flag("work directory; default: work/<hash of what is trained>")
-flags.DEFINE_float("max_seconds", None, "stop as by SIGTERM after so many seconds", lower_bound=0)
-flags.DEFINE_float("grace_seconds", 30, "time to reach a checkpoint when asked to stop", 0)
-flags.DEFINE_list("allow", [], f"changes since the last start, of {', '.join(workdir.ALLOWED)}")
-flags.DEFINE_string(
-    "distributed",
-    "auto",
-    "join the other processes of this job: auto (where a launcher started several), yes, no",
-)
-flags.DEFINE_string("coordinator", None, "host:port of process 0, where no launcher tells it")
-flags.DEFINE_integer("num_processes", None, "how many processes there are, likewise")
-flags.DEFINE_integer("process_id", None, "which of them this is, from 0, likewise")
+
+def define() -> None:
+    """The flags of this command."""
+    ours.define_grid_flags()
+    ours.define_source_flags()
+    ours.define_option_flags()
+    cli.define_compilation_flag()
+    ours.define_workdir_flag("work directory; default: work/<hash of what is trained>")
+    ours.define("max_seconds", None, "stop as by SIGTERM after so many seconds", float)
+    ours.define("grace_seconds", 30.0, "time to reach a checkpoint when asked to stop")
+    text = f"changes since the last start, of {', '.join(record.allowed_changes())}"
+    ours.define("allow", "", text)
+    ours.define(
+        "distributed",
+        "auto",
+        "join the other processes of this job: auto (where a launcher started several), yes, no",
+    )
+    ours.define("coordinator", None, "host:port of process 0, where no launcher tells it")
+    ours.define("num_processes", None, "how many processes there are, likewise", int)
+    ours.define("process_id", None, "which of them this is, from 0, likewise", int)
 
 
 def _runs_per_batch(config: SweepConfig, asked: int | None) -> int:
-    if asked is not None:
-        if asked < 1:
-            raise InvalidSettingError("runs_per_batch", asked, "must be an integer of at least 1")
-        return asked
-    return min(
-        train.runs_that_fit(
-            train.Program.of(Model(config=model, n_tokens=max(config.axes["prime"])), config.train),
-            max(run.n_train for run in config.runs),
-            config.train.checkpoint_every,
-        )
-        for model in config.models.values()
-    )
+    if asked is None:
+        return work.runs_that_fit(config.runs, config.train)
+    check(asked >= 1, "runs_per_batch", asked, "must be an integer of at least 1")
+    return asked
 
 
 def _leave(reason: str) -> None:
-    print(f"ended at once ({reason}); the same command goes on from the last checkpoint")
+    print(f"ended at once ({reason}); the same command resumes from the last checkpoint")
     sys.stdout.flush()
     os._exit(cli.EXIT_STOPPED)
 
@@ -69,23 +60,25 @@ def _sweep(
     values: flags.FlagValues, config: SweepConfig, folder: pathlib.Path, stop: StopRequest
 ) -> int:
     """Runs or resumes a sweep in one work directory; returns the exit code."""
+    config = record.adopted(folder, config)
     runs_per_batch = _runs_per_batch(config, values.runs_per_batch)
-    workdir.check_usable(folder, config, values.allow)
+    allowed = ours.names(values.allow)
+    record.check_usable(folder, config, allowed)
     told = cli.resolved_flags(values, __name__)
     if config.shard is not None:
         told |= {"shard": str(config.shard)}
     with contextlib.ExitStack() as stack:
-        stack.enter_context(workdir.storage_errors(folder))
-        stack.enter_context(workdir.owning(folder))
+        stack.enter_context(errors.storage_errors(folder))
+        stack.enter_context(locks.owning(folder))
         if config.options.diagnostics:
-            stack.enter_context(workdir.owning(folder, workdir.ANALYSIS_LOCK))
-        batches = workdir.prepare(folder, config, told, runs_per_batch, values.allow)
+            stack.enter_context(locks.owning(folder, locks.ANALYSIS_LOCK))
+        batches = record.prepare(folder, config, told, runs_per_batch, allowed)
         print(f"{len(config.runs)} runs in {len(batches)} batch(es), work directory {folder}")
         try:
             with progress.display() as display:
                 failed = pipeline.sweep(config, batches, folder, display, stop)
         except Stopped as stopped:
-            print(f"stopped ({stopped}); the same command goes on from the last checkpoint")
+            print(f"stopped ({stopped}); the same command resumes from the last checkpoint")
             return cli.EXIT_STOPPED
         except EngineMismatch as mismatch:
             print(f"stopped, because the numbers are in doubt: {mismatch}", file=sys.stderr)
@@ -95,11 +88,11 @@ def _sweep(
 
 def _report(folder: pathlib.Path) -> None:
     # Here, because nothing of it (plotly, matplotlib) is needed before the first step.
-    from grokjax import reporting
+    from grokjax.report import drawing
 
-    with workdir.storage_errors(folder):
-        progress.print_summary(reporting.summary(folder))
-        print(f"report: {reporting.write(folder)}")
+    with errors.storage_errors(folder):
+        progress.print_summary(drawing.summary(folder))
+        print(f"report: {drawing.write(folder)}")
 
 
 def _parts(config: SweepConfig, folder: pathlib.Path) -> list[SweepConfig]:
@@ -114,23 +107,32 @@ def _parts(config: SweepConfig, folder: pathlib.Path) -> list[SweepConfig]:
             f"is not cut again among the {jax.process_count()} processes of one job; start each "
             "shard as one process, or the whole grid (--shard=none) as one job",
         )
-    if config.shard is not None or (folder / "sweep.json").exists():
+    if config.shard is not None:
+        return [_shard(config, config.shard)]
+    if (folder / "sweep.json").exists():
         return [config]
     counts = {
         shard.count
-        for found in merging.find_sources(folder)
-        if (shard := workdir.read_config(found).shard) is not None
+        for found in joining.find_sources(folder)
+        if (shard := record.read_config(found).shard) is not None
     }
     if len(counts) > 1:
         raise InvalidSettingError(
             "workdir", folder, f"holds shards of different splits, {sorted(counts)}; merge one"
         )
-    count = counts.pop() if counts else min(jax.process_count(), len(config.runs))
-    if count == 1 and not merging.find_sources(folder):
+    count = counts.pop() if counts else min(jax.process_count(), len(config.grid))
+    if count == 1 and not joining.find_sources(folder):
         return [config]
-    return [
-        dataclasses.replace(config, shard=Shard(index=index, count=count)) for index in range(count)
-    ]
+    return [_shard(config, Shard(index=index, count=count)) for index in range(count)]
+
+
+def _shard(config: SweepConfig, shard: Shard) -> SweepConfig:
+    """The configuration of a part of a grid."""
+    costs = work.costs(config.grid, config.train)
+    members = sharding.split(config.grid, costs, shard.count)[shard.index]
+    return dataclasses.replace(
+        config, shard=shard, members=frozenset(run.run_id for run in members)
+    )
 
 
 def _sweep_all(
@@ -148,16 +150,16 @@ def _sweep_all(
         try:
             stop.finish()
         except Stopped as stopped:
-            print(f"stopped ({stopped}); the same command goes on with the other parts")
+            print(f"stopped ({stopped}); the same command resumes the other parts")
             return cli.EXIT_STOPPED
     if not distributed.is_first():
         return max(codes)
     if config.shard is None and parts[0].shard is not None:
         with (
-            workdir.storage_errors(folder),
-            merging.holding([folder, *merging.find_sources(folder)]),
+            errors.storage_errors(folder),
+            joining.holding([folder, *joining.find_sources(folder)]),
         ):
-            merged = merging.merge(folder, merging.find_sources(folder), mixed_code=True)
+            merged = joining.merge(folder, joining.find_sources(folder), mixed_code=True)
         print(f"{merged.runs} runs of {len(parts)} parts joined: {folder}")
     _report(folder if config.shard is None else folder / config.shard.folder)
     return max(codes)
@@ -165,25 +167,30 @@ def _sweep_all(
 
 def main(values: flags.FlagValues) -> int:
     """Runs or resumes the sweep that the flags describe; returns the exit code."""
-    train.use_every_core()
+    mapped.use_every_core()
+    for name in ("max_seconds", "grace_seconds"):
+        check((values[name].value or 0) >= 0, name, values[name].value, "must be at least 0")
     told = distributed.start(
         values.distributed, values.coordinator, values.num_processes, values.process_id
     )
-    config = cli.sweep_config_from(values)
-    train.check_precision(config.train.precision)
+    config = ours.sweep_config_from(values)
+    views.validate(config.options, config.grid)
+    mapped.check_precision(config.train.precision)
     folder = pathlib.Path(values.workdir or f"work/{config.name}")
-    for name in values.allow:
-        grid.check(name in workdir.ALLOWED, "allow", name, f"of {', '.join(workdir.ALLOWED)}")
+    for name in ours.names(values.allow):
+        known = record.allowed_changes()
+        check(name in known, "allow", name, f"of {', '.join(known)}")
     if told:
         print(told)
-    if config.shard is not None:
-        source = cli.shard_from(values)[1]
-        print(f"shard {config.shard} (from {source}): {len(config.runs)} runs of the grid")
+    shard, source = sharding.chosen(values.shard, os.environ)
+    if shard is not None:
+        config = dataclasses.replace(config, shard=shard)
+        print(f"shard {shard} (from {source})")
     kind = SharedStop if jax.process_count() > 1 else StopRequest
     stop = kind(values.max_seconds, values.grace_seconds)
-    with stopping.listening(stop, _leave):
+    with signals.listening(stop, _leave):
         return _sweep_all(values, config, folder, stop)
 
 
 if __name__ == "__main__":
-    cli.run(main)
+    cli.run(main, define)

@@ -1,6 +1,7 @@
 """Small grids for tests."""
 
-from grokjax import grid, tasks
+from grokjax import tasks
+from grokjax.settings import grid
 
 
 def make_runs(**axes):

@@ -13,7 +13,8 @@ import jax.numpy as jnp
 import numpy as np
 from jax.sharding import Mesh
 
-from grokjax import reporting, sweep, train
+from grokjax import sweep, train
+from grokjax.report import drawing
 from tests.helpers import make_runs
 from tests.programs import call
 from tests.test_train import Batch
@@ -40,7 +41,7 @@ def collectives():
 
 def main(folder, *flags):
     """See above."""
-    reporting.write = lambda *_: "none"
+    drawing.write = lambda *_: "none"
     meshes = [train.runs_mesh(n_runs).size for n_runs in (1, 3, 8, 9, 20, 64)]
     codes = [sweep_on(8, folder / "eight", *flags)]
     codes.append(sweep_on(4, folder / "four", *flags, *STOPPED_AT_ONCE))

@@ -2,9 +2,10 @@
 
 import pathlib
 
-from grokjax import cli, reporting, sweep
+from grokjax import cli, sweep
+from grokjax.report import drawing
 
-reporting.write = lambda *_: pathlib.Path("none")
+drawing.write = lambda *_: pathlib.Path("none")
 
 if __name__ == "__main__":
     cli.run(sweep.main)

@@ -3,14 +3,17 @@
 import jax
 import numpy as np
 
-from grokjax import analysis, models, pipeline, workdir
-from grokjax.analysis import settings_of
-from grokjax.checkpoints import Batch, Writer
+from grokjax import models
+from grokjax.measuring import analyst
+from grokjax.running import pipeline
+from grokjax.store import workdir
+from grokjax.measuring.analyst import settings_of
+from grokjax.store.checkpoints import Batch, Writer
 from grokjax.diagnostics import Options
-from grokjax.grid import ModelConfig, TrainConfig
+from grokjax.settings.grid import ModelConfig, TrainConfig
 from grokjax.models import Model
-from grokjax.results import METRICS, Results
-from grokjax.workdir import SweepConfig
+from grokjax.store.results import METRICS, Results
+from grokjax.store.workdir import SweepConfig
 
 AXES = {
     "model": ("transformer",),
@@ -51,7 +54,7 @@ def make(folder, *, steps=400, every=100, diagnostics=("persistence",), diverged
     config.validate()
     workdir.prepare(folder, config, {}, runs_per_batch=len(config.runs))
     results = Results(folder, [run.run_id for run in config.runs])
-    tables = analysis.tables_of(config.options).get("persistence", {})
+    tables = analyst.tables_of(config.options).get("persistence", {})
     random = np.random.default_rng(0)
     at = random.uniform(0.3, 0.7, len(config.runs)) * steps
     for step in config.train.checkpoint_steps:

@@ -10,7 +10,10 @@ import orbax.checkpoint as ocp
 import pandas as pd
 import pytest
 
-from grokjax import auditing, check, cli, reporting, results, sweep, workdir
+from grokjax import check, cli, sweep
+from grokjax.report import drawing
+from grokjax.running import audit
+from grokjax.store import results, workdir
 from tests.programs import assert_same_tables, call, tables
 
 GRID = [
@@ -47,7 +50,7 @@ def copy(finished, tmp_path):
 
 
 def findings(folder):
-    return "\n".join(auditing.audit(folder).findings)
+    return "\n".join(audit.audit(folder).findings)
 
 
 def steps_folder(folder, item):
@@ -60,7 +63,7 @@ def largest(folder):
 
 
 def test_a_finished_sweep_is_as_it_should_be(finished, capsys):
-    found = auditing.audit(finished)
+    found = audit.audit(finished)
     assert found.findings == found.unfinished == ()
     assert (found.n_runs, found.n_checkpoints) == (2, 10)
     assert found.n_rows["persistence"] == 20
@@ -87,7 +90,7 @@ def test_truncated_files_are_found_by_name(kind, share, copy):
     os.truncate(victim, int(victim.stat().st_size * share))
     if kind == "sweep.json":
         with pytest.raises(workdir.WorkdirError, match=r"is damaged.*cp .*\.sweep\.json\.copy"):
-            auditing.audit(copy)
+            audit.audit(copy)
     else:
         assert named in findings(copy)
 
@@ -156,7 +159,7 @@ def test_the_same_command_makes_good_what_was_damaged(damage, copy, finished, ca
     DAMAGES[damage](copy)
     assert call(sweep.main, *GRID, f"--workdir={copy}") == 0
     assert_same_tables(tables(copy), tables(finished))
-    assert auditing.audit(copy).findings == ()
+    assert audit.audit(copy).findings == ()
     assert not list(copy.glob("results/.*.tmp"))
     output = capsys.readouterr().out
     if "truncated" in damage or "say" in damage:
@@ -179,7 +182,7 @@ def test_a_damaged_checkpoint_met_in_measuring_is_made_anew(copy, finished, caps
     assert call(sweep.main, *GRID, f"--workdir={copy}") == 0
     assert "at step 20 cannot be read" in capsys.readouterr().out
     assert_same_tables(tables(copy), tables(finished))
-    assert auditing.audit(copy).findings == ()
+    assert audit.audit(copy).findings == ()
 
 
 def test_lost_states_of_the_optimiser_cost_nothing(copy, finished):
@@ -249,7 +252,7 @@ def test_a_damaged_record_says_where_its_copy_is(copy, capsys):
     assert call(sweep.main, *GRID, f"--workdir={copy}") == cli.EXIT_USAGE
     assert f"cp {copy}/.sweep.json.copy {copy}/sweep.json" in capsys.readouterr().err
     shutil.copy(copy / ".sweep.json.copy", copy / "sweep.json")
-    assert auditing.audit(copy).findings == ()
+    assert audit.audit(copy).findings == ()
     (copy / "sweep.json").unlink()
     assert call(sweep.main, *GRID, f"--workdir={copy}") == cli.EXIT_USAGE
     assert ".sweep.json.copy" in capsys.readouterr().err

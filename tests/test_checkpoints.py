@@ -4,7 +4,7 @@ import jax
 import numpy as np
 import pytest
 
-from grokjax.checkpoints import Batch, CheckpointError, Reader, Writer
+from grokjax.store.checkpoints import Batch, CheckpointError, Reader, Writer
 
 BATCH = Batch(run_ids=("a", "b"), config_hash="h1")
 

@@ -6,7 +6,7 @@ from scipy.spatial.distance import pdist, squareform
 
 from grokjax import clouds, tasks
 from grokjax.diagnostics import persistence
-from grokjax.grid import InvalidSettingError, ModelConfig
+from grokjax.settings.fields import InvalidSettingError, ModelConfig
 from tests.helpers import SMALL, make_runs
 
 POINTS = np.random.default_rng(0).normal(3, 2, (40, 6))

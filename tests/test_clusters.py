@@ -7,7 +7,9 @@ import signal
 import distributed
 import pytest
 
-from grokjax import analyze, cli, clusters, reporting, sweep
+from grokjax import analyze, cli, sweep
+from grokjax.measuring import clusters
+from grokjax.report import drawing
 from tests.programs import assert_same_tables, call, tables
 
 FLAGS = """

@@ -10,14 +10,15 @@ import sys
 import jax
 import pytest
 
-from grokjax import compilation
+from grokjax.training import compilation
 
 # A start: compiles a small program, prints cache events and what came out.
 START = """
 import collections, json, sys
 import jax
-from grokjax import compilation, models, tasks, train
-from grokjax.grid import ModelConfig
+from grokjax import models, tasks, train
+from grokjax.training import compilation
+from grokjax.settings.grid import ModelConfig
 from tests.helpers import SMALL, make_runs
 
 events = collections.Counter()

@@ -13,9 +13,11 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 import grokjax
-from grokjax import analyze, datasets, grid, models, sweep, tasks, train
-from grokjax.datasets import DatasetError, read_idx
-from grokjax.grid import InvalidSettingError, ModelConfig, RunSpec
+from grokjax import analyze, models, sweep, tasks, train
+from grokjax.settings import grid
+from grokjax.tasks import datasets
+from grokjax.tasks.datasets import DatasetError, read_idx
+from grokjax.settings.fields import InvalidSettingError, ModelConfig, RunSpec
 from grokjax.models import Model
 from grokjax.train import Program
 from tests.programs import call

@@ -9,7 +9,8 @@ import sys
 import pandas as pd
 import pytest
 
-from grokjax import cli, reporting, sweep
+from grokjax import cli, sweep
+from grokjax.report import drawing
 from tests.programs import assert_same_tables, call, tables
 
 # Six runs, of which three diverge: they divide by none of 4 and 8 devices.

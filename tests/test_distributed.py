@@ -11,9 +11,11 @@ import time
 
 import pytest
 
-from grokjax import cli, distributed, reporting, sweep
-from grokjax.checkpoints import Reader
-from grokjax.grid import InvalidSettingError
+from grokjax import cli, sweep
+from grokjax.report import drawing
+from grokjax.running import distributed
+from grokjax.store.checkpoints import Reader
+from grokjax.settings.fields import InvalidSettingError
 from tests.programs import call, tables
 from tests.test_devices import assert_alike
 

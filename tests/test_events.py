@@ -6,8 +6,8 @@ from tensorboardX.crc32c import crc32c
 from tensorboardX.proto.event_pb2 import Event
 
 import grokjax
-from grokjax.events import EventFiles
-from grokjax.results import METRICS, Results
+from grokjax.report.events import EventFiles
+from grokjax.store.results import METRICS, Results
 from tests import synthetic
 
 

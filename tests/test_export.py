@@ -8,7 +8,7 @@ import pytest
 from jax import export
 
 from grokjax import tasks, train
-from grokjax.grid import ModelConfig
+from grokjax.settings.grid import ModelConfig
 from grokjax.models import Model
 from grokjax.train import Program
 from tests.helpers import SMALL, make_runs

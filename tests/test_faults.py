@@ -11,7 +11,11 @@ import pandas as pd
 import pytest
 
 import grokjax
-from grokjax import analyze, auditing, batches, check, cli, reporting, results, sweep, train
+from grokjax import analyze, check, cli, sweep, train
+from grokjax.report import drawing
+from grokjax.running import audit
+from grokjax.store import results
+from grokjax.training import trainer
 from grokjax.diagnostics import persistence
 from tests.programs import assert_same_tables, call, tables
 
@@ -23,7 +27,7 @@ GRID = [
 ]
 
 
-WRITE_REPORT = reporting.write
+WRITE_REPORT = drawing.write
 
 
 @pytest.fixture(autouse=True, scope="module")
@@ -65,21 +69,21 @@ def test_a_disk_full_at_a_table(table, finished, tmp_path, monkeypatch, capsys):
     with monkeypatch.context() as patch:
         patch.setattr(results, "write_parquet", write)
         # Tables are merged at the start, now and then, and at the end.
-        patch.setattr("grokjax.pipeline._MERGE_SHARE", 0)
+        patch.setattr("grokjax.running.pipeline._MERGE_SHARE", 0)
         assert call(sweep.main, *GRID, f"--workdir={workdir}") == cli.EXIT_FAILED
     error = capsys.readouterr().err
     assert f"{workdir} cannot be written: No space left on device" in error
     assert "Everything committed before is safe" in error
     assert call(sweep.main, *GRID, f"--workdir={workdir}") == 0
     assert_same_tables(tables(workdir), tables(finished))
-    assert auditing.audit(workdir).findings == ()
+    assert audit.audit(workdir).findings == ()
 
 
 def test_a_disk_full_at_the_report(finished, tmp_path, monkeypatch, capsys):
     workdir = tmp_path / "w"
     with monkeypatch.context() as patch:
         patch.setattr(reporting, "write", WRITE_REPORT)
-        patch.setattr(reporting.figures, "save", lambda figure, path, kind: full(path))
+        patch.setattr(drawing.figures, "save", lambda figure, path, kind: full(path))
         assert call(sweep.main, *GRID, f"--workdir={workdir}") == cli.EXIT_FAILED
     assert "No space left on device" in capsys.readouterr().err
     assert_same_tables(tables(workdir), tables(finished))
@@ -97,14 +101,15 @@ def test_files_that_may_not_grow(finished, tmp_path):
     assert "Traceback" not in held.stderr
     assert call(sweep.main, *GRID, f"--workdir={workdir}") == 0
     assert_same_tables(tables(workdir), tables(finished))
-    assert auditing.audit(workdir).findings == ()
+    assert audit.audit(workdir).findings == ()
 
 
 def test_threads_that_wait_for_ever_do_not_keep_a_failed_sweep():
     """As Orbax's do after a write that failed."""
     program = """
 import sys, threading
-from grokjax import cli, workdir
+from grokjax import cli
+from grokjax.store import workdir
 def main(values):
     threading.Thread(target=threading.Event().wait).start()
     print("said before")
@@ -130,7 +135,7 @@ def test_a_batch_that_does_not_fit_is_halved(finished, tmp_path, monkeypatch, ca
             raise jax.errors.JaxRuntimeError("RESOURCE_EXHAUSTED: Out of memory allocating 1 GiB")
         return right(program, mesh, n_steps, state, runs, first_step)
 
-    monkeypatch.setattr(batches.train, "train_chunk", small)
+    monkeypatch.setattr(trainer.train, "train_chunk", small)
     workdir = tmp_path / "w"
     assert call(sweep.main, *GRID, f"--workdir={workdir}") == 0
     output = capsys.readouterr().out
@@ -143,7 +148,7 @@ def test_a_run_that_does_not_fit_alone_fails(tmp_path, monkeypatch, capsys):
     def never(*_):
         raise jax.errors.JaxRuntimeError("RESOURCE_EXHAUSTED: Out of memory allocating 1 GiB")
 
-    monkeypatch.setattr(batches.train, "train_chunk", never)
+    monkeypatch.setattr(trainer.train, "train_chunk", never)
     assert call(sweep.main, *GRID, f"--workdir={tmp_path / 'w'}") == cli.EXIT_FAILED
     assert "batch 1 failed, 4 runs" in capsys.readouterr().err
     assert set(tables(tmp_path / "w")["runs"]["status"]) == {"failed"}

@@ -9,7 +9,7 @@ from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.collections import PolyCollection
 from matplotlib.text import Text
 
-from grokjax import figures
+from grokjax.report import figures
 from grokjax.diagnostics import persistence
 
 STEPS = [0, 500, 1000, 1500]

@@ -12,8 +12,9 @@ import struct
 import numpy as np
 import pytest
 
-from grokjax import cli, sweep, workdir
-from grokjax.datasets import DatasetError, read_idx
+from grokjax import cli, sweep
+from grokjax.store import workdir
+from grokjax.tasks.datasets import DatasetError, read_idx
 from tests import synthetic
 from tests.programs import call
 

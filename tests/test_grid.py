@@ -8,8 +8,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from grokjax import grid
-from grokjax.grid import InvalidSettingError, ModelConfig, TrainConfig
+from grokjax.settings import grid
+from grokjax.settings.fields import InvalidSettingError, ModelConfig, TrainConfig
 from tests.helpers import axis, make_runs
 
 

@@ -13,7 +13,8 @@ import time
 import pytest
 
 import grokjax
-from grokjax import auditing, cli
+from grokjax import cli
+from grokjax.running import audit
 from tests.programs import assert_same_tables, tables
 
 COMMAND = [
@@ -86,7 +87,7 @@ def test_killed_at_random_moments_it_ends_with_the_same_tables(
                 metrics = grokjax.load(workdir).metrics
                 assert not metrics.duplicated(["run_id", "step"]).any()
         assert_same_tables(tables(workdir), alone)
-        assert auditing.audit(workdir) == auditing.audit(reference)
+        assert audit.audit(workdir) == audit.audit(reference)
         chains += 1
     print(f"{kills} times {number.name} over {chains} sweeps of {life:.1f} s")
 

@@ -10,9 +10,10 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 import grokjax
-from grokjax import analyze, cli, merge, page, report, reporting, sweep
-from grokjax.page import payload
-from grokjax.workdir import SweepConfig
+from grokjax import analyze, cli, merge, report, sweep
+from grokjax.report import drawing, page
+from grokjax.report.page import payload
+from grokjax.store.workdir import SweepConfig
 from tests.programs import assert_same_tables, call, tables
 
 FLAGS = """

@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 
 from grokjax import models
-from grokjax.grid import ModelConfig
+from grokjax.settings.grid import ModelConfig
 from grokjax.models import Model
 from tests import reference
 from tests.helpers import SMALL

@@ -16,8 +16,8 @@ from selenium.webdriver.common.keys import Keys
 from selenium.webdriver.support.ui import Select, WebDriverWait
 
 import grokjax
-from grokjax import reporting, serving
-from grokjax.results import METRICS, Results
+from grokjax.report import drawing, serving
+from grokjax.store.results import METRICS, Results
 from tests import synthetic
 
 CHROMIUM = shutil.which("chromium") or shutil.which("chromium-browser")
@@ -38,7 +38,7 @@ def folder(tmp_path_factory):
     grid = {"label_permutation": (0.0, 1.0), "seed": (46, 47, 48)}
     config = synthetic.make(root, steps=1000, diverged=[5], **grid)
     synthetic.add_checkpoints(root, config, diverged=[5])
-    reporting.write(root)
+    drawing.write(root)
     return root
 
 
@@ -140,7 +140,7 @@ def test_it_opens_from_disk_without_any_request_or_error(page, folder):
 def test_the_overview_says_what_came_out_and_what_was_run(page, folder):
     assert "6 runs in 2 settings: 5 done, 1 diverged. 3 generalised." in by_id(page, "outcome").text
     table = by_id(page, "settings").text
-    summary = reporting.summary(folder)
+    summary = drawing.summary(folder)
     assert "transformer, p = 11, true labels" in table and "3 of 3" in table
     assert f"{summary['median_step'][0]:,.0f}" in table
     assert "--label_permutations=0.0,1.0" in by_id(page, "command").text

@@ -1,7 +1,7 @@
 import numpy as np
 import pytest
 
-from grokjax import planes
+from grokjax.report import planes
 
 
 def circle(n, k, d=16, seed=0):

@@ -4,7 +4,7 @@ import time
 
 import pytest
 
-from grokjax import progress
+from grokjax.running import progress
 
 
 @pytest.fixture

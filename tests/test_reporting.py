@@ -7,11 +7,13 @@ import pandas as pd
 import pytest
 
 import grokjax
-from grokjax import figures, labels, page, planes, reporting, results, summaries
+from grokjax.report import drawing, figures, page, planes, summaries
+from grokjax.settings import labels
+from grokjax.store import results
 from grokjax.diagnostics import fourier
-from grokjax.loading import Sweep
-from grokjax.page import curves, packing, payload, samples
-from grokjax.results import METRICS, Results
+from grokjax.measuring.loading import Sweep
+from grokjax.report.page import curves, packing, payload, samples
+from grokjax.store.results import METRICS, Results
 from tests import synthetic
 
 PAYLOAD = re.compile(r'<script type="application/json" id="payload">(.*?)</script>', re.S)
@@ -29,7 +31,7 @@ def grid(tmp_path_factory):
 @pytest.fixture(scope="module")
 def written(grid):
     """Its page."""
-    return reporting.write(grid)
+    return drawing.write(grid)
 
 
 def read_page(path):
@@ -41,7 +43,7 @@ def read_page(path):
 
 
 def test_the_summary_counts_and_averages_by_setting(grid):
-    frame = reporting.summary(grid)
+    frame = drawing.summary(grid)
     sweep = grokjax.load(grid)
     assert frame["label_permutation"].tolist() == [0, 1]
     assert frame["runs"].tolist() == [2, 2]
@@ -65,7 +67,7 @@ def test_runs_that_diverged_are_not_averaged(grid):
     frame = summaries.outcomes(grokjax.load(grid))
     assert frame["before"].isna().tolist() == [False, False, False, True]
     only = frame["after"][2]
-    assert reporting.summary(grid)["h1_max_after"][1] == pytest.approx(only)
+    assert drawing.summary(grid)["h1_max_after"][1] == pytest.approx(only)
 
 
 def test_settings_are_told_apart_by_what_differs(grid):
@@ -322,7 +324,7 @@ def test_the_report_is_written_whole(grid, written):
 
 def test_figures_come_out_the_same_again(grid, written):
     first = {path.name: path.read_bytes() for path in (grid / "figures").iterdir()}
-    reporting.write(grid)
+    drawing.write(grid)
     assert {path.name: path.read_bytes() for path in (grid / "figures").iterdir()} == first
 
 
@@ -340,11 +342,11 @@ def test_figures_come_out_the_same_again(grid, written):
 )
 def test_every_sweep_has_a_report(tmp_path, what):
     synthetic.make(tmp_path / "w", **what)
-    data = read_page(reporting.write(tmp_path / "w"))
+    data = read_page(drawing.write(tmp_path / "w"))
     assert sum(own["runs"] for own in data["settings"]) == len(data["runs"]["run_id"])
     assert data["checkpoints"] is False and data["details"] == {}
     assert (tmp_path / "w/figures/accuracy.svg").exists()
-    reporting.summary(tmp_path / "w")
+    drawing.summary(tmp_path / "w")
 
 
 def test_a_sweep_whose_tables_are_not_written_yet_has_one_too(tmp_path):
@@ -353,7 +355,7 @@ def test_a_sweep_whose_tables_are_not_written_yet_has_one_too(tmp_path):
         path.unlink()
     row = {"run_id": config.runs[0].run_id, "step": 0, **dict.fromkeys(METRICS.columns, 0.5)}
     Results(tmp_path / "w", [run.run_id for run in config.runs]).append("metrics", METRICS, [row])
-    data = read_page(reporting.write(tmp_path / "w"))
+    data = read_page(drawing.write(tmp_path / "w"))
     assert data["runs"]["status"] == ["running", "running"]
     assert data["runs"]["last_test_accuracy"] == [0.5, None]
 

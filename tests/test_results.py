@@ -7,9 +7,9 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from grokjax import results
+from grokjax.store import results
 from grokjax.diagnostics import Table
-from grokjax.results import DamagedTableError, Results
+from grokjax.store.results import DamagedTableError, Results
 
 TABLE = Table(columns={"cloud": "str", "value": "float64"}, unit=("run_id", "step", "cloud"))
 RUNS = ["b", "a", "c"]

@@ -11,8 +11,8 @@ import threading
 
 import pytest
 
-from grokjax import serving
-from grokjax.results import METRICS, Results
+from grokjax.report import serving
+from grokjax.store.results import METRICS, Results
 from tests import synthetic
 
 

@@ -8,10 +8,12 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from grokjax import grid, sharding, train
-from grokjax.grid import InvalidSettingError, ModelConfig, TrainConfig
+from grokjax import train
+from grokjax.running import sharding
+from grokjax.settings import grid
+from grokjax.settings.fields import InvalidSettingError, ModelConfig, TrainConfig
 from grokjax.models import Model
-from grokjax.sharding import Shard
+from grokjax.running.sharding import Shard
 from tests.helpers import make_runs
 
 CONFIGS = {model: ModelConfig(model=model) for model in grid.MODELS}

@@ -5,8 +5,8 @@ import signal
 import threading
 import time
 
-from grokjax import stopping
-from grokjax.stopping import StopRequest, listening
+from grokjax.training import stopping
+from grokjax.training.stopping import StopRequest, listening
 
 
 class Clock:

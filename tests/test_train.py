@@ -10,7 +10,7 @@ import optax
 import pytest
 
 from grokjax import models, tasks, train
-from grokjax.grid import PRECISIONS, InvalidSettingError, ModelConfig
+from grokjax.settings.grid import PRECISIONS, InvalidSettingError, ModelConfig
 from grokjax.models import Model
 from grokjax.train import Program, State
 from tests import reference

@@ -14,8 +14,11 @@ import pandas as pd
 import pytest
 
 import grokjax
-from grokjax import analyze, cli, pipeline, reporting, stopping, sweep
-from grokjax.workdir import ANALYSIS_LOCK, owning
+from grokjax import analyze, cli, sweep
+from grokjax.report import drawing
+from grokjax.running import pipeline
+from grokjax.training import stopping
+from grokjax.store.workdir import ANALYSIS_LOCK, owning
 from tests.programs import assert_same_tables, call, tables
 
 FLAGS = """

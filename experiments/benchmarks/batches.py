@@ -10,7 +10,7 @@ import numpy as np
 
 from experiments.benchmarks.turns import Contestants
 from grokjax import models, tasks, train
-from grokjax.grid import ModelConfig, RunSpec
+from grokjax.settings.grid import ModelConfig, RunSpec
 
 BATCH_SIZE = 512
 

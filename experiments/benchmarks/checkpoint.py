@@ -24,7 +24,8 @@ import jax
 
 from experiments.benchmarks import batches
 from experiments.benchmarks.environment import append, environment
-from grokjax import analysis, diagnostics, models
+from grokjax import diagnostics, models
+from grokjax.measuring import analyst
 from grokjax.diagnostics import Options
 
 PACKAGES = ("jax", "jaxlib", "numpy", "scipy", "redzed-tda")
@@ -46,7 +47,7 @@ def measure(kind: str, prime: int, repeats: int) -> dict[str, Any]:
     for repeat in range(repeats + 1):  # the first compiles
         steps.append(batch.seconds() / batch.n_steps)
         params = models.row(jax.device_get(batch.state.params), 0, prime)
-        view = analysis.view(run, batch.model.config, params, repeat, "float32", options)
+        view = views.view(run, batch.model.config, params, repeat, "float32", options)
         for name, seconds in lenses.items():
             begun = time.perf_counter()
             diagnostics.get(name).measure([view], options)

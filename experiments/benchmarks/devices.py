@@ -54,7 +54,7 @@ def make(
     if job is not None:
         import jax
 
-        from grokjax import distributed
+        from grokjax.running import distributed
 
         jax.distributed.initialize(job[0], num_processes=2, process_id=job[1])
         ask = distributed.SharedStop().due

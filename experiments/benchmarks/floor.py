@@ -19,7 +19,7 @@ import numpy as np
 
 from experiments.benchmarks.batches import BATCH_SIZE
 from grokjax import models, train
-from grokjax.grid import ModelConfig
+from grokjax.settings.grid import ModelConfig
 from tests import reference
 
 # Copies of one number of the optimiser's: gradient, parameter and two moments read, three written.

@@ -28,7 +28,7 @@ from numpy.typing import NDArray
 from experiments.benchmarks.environment import append, environment
 from grokjax import clouds, models, tasks, train
 from grokjax.diagnostics import fourier
-from grokjax.grid import ModelConfig, RunSpec
+from grokjax.settings.grid import ModelConfig, RunSpec
 
 STEPS = 500
 REQUIRED_PRIME, REQUIRED_SHARE = 113, 0.05

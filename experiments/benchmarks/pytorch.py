@@ -11,7 +11,7 @@ import torch
 from torch import Tensor, nn
 
 from experiments.benchmarks.turns import Contestants
-from grokjax.grid import ModelConfig
+from grokjax.settings.grid import ModelConfig
 
 LEARNING_RATE, WEIGHT_DECAY, BETAS, EPSILON, WARMUP_STEPS = 3e-3, 0.1, (0.9, 0.98), 1e-6, 10
 

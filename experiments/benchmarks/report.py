@@ -17,7 +17,7 @@ import tempfile
 import time
 
 from experiments.benchmarks.environment import append, environment
-from grokjax import reporting
+from grokjax.report import drawing
 from tests import synthetic
 
 GRID = {
@@ -76,7 +76,7 @@ def main() -> None:
         if arguments.checkpoints:
             synthetic.add_checkpoints(folder, config, diverged=(3, 77))
         begun = time.perf_counter()
-        page = reporting.write(folder)
+        page = drawing.write(folder)
         seconds = time.perf_counter() - begun
         size = page.stat().st_size
         seen, used = first_view(page) if shutil.which("chromedriver") else (None, None)

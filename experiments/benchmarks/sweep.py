@@ -48,7 +48,7 @@ class Clock:
 
     def spent(self, what: str, seconds: float) -> None:
         """Keeps it."""
-        from grokjax.progress import seconds_since_start
+        from grokjax.running.progress import seconds_since_start
 
         if what == "compiling training" and self.first_step_after is None:
             self.first_step_after = seconds_since_start()
@@ -75,7 +75,8 @@ class Clock:
 
 def start(folder: str, cache: str, flags: list[str], pipe: Any) -> None:
     """Runs a sweep in this process and sends what its clock says."""
-    from grokjax import cli, progress, sweep
+    from grokjax import cli, sweep
+    from grokjax.running import progress
 
     clock = Clock()
     progress.display = lambda: clock

@@ -6,7 +6,11 @@ A diagnostic that a sweep can run is a module in this package, found by its name
     its tables, name → ``Table``;
 ``measure(views, options)``
     a function from runs at one checkpoint (a list of ``RunView``) and the settings (``Options``)
-    to the rows of those tables, name → list of dictionaries, ``run_id`` and ``step`` included.
+    to the rows of those tables, name → list of dictionaries, ``run_id`` and ``step`` included;
+``SETTINGS``
+    the options that its numbers depend on;
+``NEEDS_STRUCTURE``
+    optional: whether it measures only tasks whose elements have a structure.
 
 The numerical functions beside ``measure`` take plain arrays and serve anyone's data.
 """
@@ -16,9 +20,10 @@ import importlib
 import pkgutil
 from collections.abc import Callable, Mapping
 from types import ModuleType
-from typing import Any
+from typing import Any, Protocol
 
 import numpy as np
+from numpy.typing import NDArray
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -30,62 +35,94 @@ class Table:
         unit: the columns that name what was measured; rows of one unit come and go together.
         within: the columns that tell a unit's rows apart; None if nothing need do so.
         optional: whether the table is written only when asked for.
+        empty: columns that may be NaN although a network is finite, with nothing to measure.
+        later: columns that tables of earlier versions do not have → their value there, or a
+            function of the frame that gives it.
     """
 
     columns: Mapping[str, str]
     unit: tuple[str, ...] = ("run_id", "step")
     within: tuple[str, ...] | None = ()
     optional: bool = False
+    empty: tuple[str, ...] = ()
+    later: Mapping[str, Any] = dataclasses.field(default_factory=dict)
+
+
+def _option(default: Any, text: str) -> Any:
+    return dataclasses.field(default=default, metadata={"help": text})
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class Options:
     """Settings of the diagnostics, as the flags of the same names give them."""
 
-    diagnostics: tuple[str, ...] = ("persistence", "fourier", "dimension")
-    clouds: tuple[str, ...] = ("embedding",)
-    cloud_points: int = 256
-    cloud_selection: str = "random"
-    cloud_normalisation: str = "unit"
-    ph_engine: str = "redzed"
-    ph_threads: int = 1
-    ph_verify: float = 0.01
-    save_diagrams: bool = False
-    save_key_frequencies: bool = False
-    lid_points: int = 2000
-    lid_neighbors: int = 64
-    lid_empirical: str = "from_one"
+    diagnostics: tuple[str, ...] = _option(
+        ("persistence", "fourier", "dimension"),
+        "comma list of what to measure at every checkpoint, or none",
+    )
+    clouds: tuple[str, ...] = _option(
+        ("embedding",), "comma list: embedding, layer1 …, hidden1 …, hidden (all layers), all"
+    )
+    cloud_points: int = _option(256, "points of a hidden-state cloud")
+    cloud_selection: str = _option(
+        "random", "how they are chosen: random (the same pairs always) or farthest"
+    )
+    cloud_normalisation: str = _option(
+        "unit", "unit (rows), none, connectivity or rms; always centred"
+    )
+    ph_engine: str = _option("redzed", "redzed or giotto")
+    ph_threads: int = _option(1, "threads (giotto: processes) for persistence; default: all cores")
+    ph_verify: float = _option(0.01, "share of the clouds that the other engine recomputes")
+    save_diagrams: bool = _option(False, "write every bar to diagrams.parquet")
+    save_key_frequencies: bool = _option(
+        False, "write each key frequency's own measures to key_frequencies.parquet"
+    )
+    lid_points: int = _option(2000, "states of the last layer whose local dimension is estimated")
+    lid_neighbors: int = _option(64, "neighbours a point's local dimension is estimated from")
+    lid_empirical: str = _option(
+        "from_one", "from_one (scikit-dimension 0.5 on) or from_zero (before)"
+    )
+
+
+class Structure(Protocol):
+    """What a task's elements are to each other; see ``grokjax.tasks.task.Structure``."""
+
+    kind: str
+    elements: NDArray[np.int64]
+    second: NDArray[np.int64]
+    cycles: tuple[int, ...]
+    table: NDArray[np.int32]
+    asked: NDArray[np.int32] | None
+    names: tuple[str, ...]
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class RunView:
-    """One run at one checkpoint, as a diagnostic sees it; p is the run's prime.
+    """One run at one checkpoint, as a diagnostic sees it; its task has n elements.
 
     What costs a forward pass is a function, called by the diagnostics that need it.
 
     Attributes:
         run_id: the run.
         step: the checkpoint.
-        prime: p; of images the number of classes.
-        operation: what the run learns.
+        structure: of the task's elements; None where there is none.
         cloud_names: the clouds that ``--clouds`` asks of this run's model.
         cloud: function of a name giving the (n, d) float32 cloud, selected and normalised as the
             options say.
         last_states: function of a number of points giving (n, d) float32 states of the last
             layer as they are, both token positions where the model has two.
         last_states_name: what that cloud is called.
-        embedding: (p, d_model) float32, raw; (0, 0) of a network of images.
-        head_rows: function giving query, key, value → (p, H, d_head) float32; empty for the MLP.
-        neurons: function giving (p^2, width) float32, post-activation, rows a * p + b.
-        logits: function giving (p^2, p) float32, rows a * p + b.
-        labels: (p^2,) int32, what the run is told (true on test pairs).
-        train_mask: (p^2,) bool.
+        embedding: (n, d_model) float32, raw; (0, 0) of a network without one.
+        head_rows: function giving query, key, value → (n, H, d_head) float32; may be empty.
+        neurons: function giving (places, width) float32, post-activation, of pairs a * n + b.
+        logits: function giving (places, outputs) float32, likewise.
+        labels: (places,) int32, what the run is told (true on test pairs); −1: no example.
+        train_mask: (places,) bool.
     """
 
     run_id: str
     step: int
-    prime: int
-    operation: str
+    structure: Structure | None
     cloud_names: tuple[str, ...]
     cloud: Callable[[str], np.ndarray]
     last_states: Callable[[int], np.ndarray]
@@ -101,13 +138,29 @@ class RunView:
 Rows = Mapping[str, list[dict[str, Any]]]
 
 
+_added: dict[str, ModuleType] = {}  # by plug-ins
+
+
+def add(module: ModuleType) -> str:
+    """Adds a diagnostic from elsewhere; returns its name, the last part of the module's.
+
+    Raises:
+        ValueError: if there is another of that name.
+    """
+    name = module.__name__.rpartition(".")[2]
+    if name in names() and _added.get(name) is not module:
+        raise ValueError(f"the diagnostic '{name}' is there already")
+    _added[name] = module
+    return name
+
+
 def names() -> tuple[str, ...]:
     """Names of the diagnostics that exist, in alphabetical order."""
-    found = []
+    found = set(_added)
     for module in pkgutil.iter_modules(__path__):
         loaded = importlib.import_module(f"{__name__}.{module.name}")
         if hasattr(loaded, "measure") and hasattr(loaded, "TABLES"):
-            found.append(module.name)
+            found.add(module.name)
     return tuple(sorted(found))
 
 
@@ -119,7 +172,12 @@ def get(name: str) -> ModuleType:
     """
     if name not in names():
         raise ValueError(f"there is no diagnostic '{name}'; there are {', '.join(names())}")
-    return importlib.import_module(f"{__name__}.{name}")
+    return _added.get(name) or importlib.import_module(f"{__name__}.{name}")
+
+
+def needs_structure(name: str) -> bool:
+    """Whether a diagnostic measures only tasks whose elements have a structure."""
+    return bool(getattr(get(name), "NEEDS_STRUCTURE", False))
 
 
 def __getattr__(name: str) -> ModuleType:

@@ -1,53 +1,106 @@
-"""Restricted and excluded losses of logits, computed: what ``fourier`` defines and documents.
+"""Restricted and excluded losses of logits, computed: what ``fourier`` and ``irreps`` document.
 
-The waves of a + b that are removed or kept are one row of numbers for each total (a + b) mod n.
+Inputs are pairs, and what is removed or kept of their logits is a function of the pair's total:
+(a + b) mod n, or the product of two elements of a group. It is one row of numbers for each total.
 So restricted logits are a table (n, q), and all training inputs of one total lose the same row,
-which lets many sets of frequencies share the exponentials of the logits.
+which lets many sets of frequencies or irreps share the exponentials of the logits.
 
-Shapes: N residues, F = ⌊N/2⌋ frequencies, Q outputs, M inputs of one total, S sets of frequencies.
+Shapes: N totals, Q outputs, M inputs of one total, S sets of frequencies or irreps.
 """
 
 from __future__ import annotations
 
 import math
+from collections.abc import Callable, Sequence
 from typing import Any, NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
 
 Floats = NDArray[np.float64]
+KeySets = Sequence[Sequence[int]]
 
+# A neuron whose variance is below this share of its mean square varies by rounding alone.
+NEGLIGIBLE = 1e-10
 # Two float32 roundings: logits closer than this share of the largest are not told apart.
 _TIE = 2.5e-7
 # A removed row that spans more than this could underflow the products of exponentials.
 _LONGEST_REACH = 500.0
 
 
+class RestrictedExcluded(NamedTuple):
+    """Losses in nats; floats, or arrays of shape (K,) for one key frequency or irrep at a time."""
+
+    restricted_loss: Any
+    excluded_loss: Any
+    restricted_accuracy: Any
+    excluded_accuracy: Any
+
+
 class Inputs(NamedTuple):
     """Logits of all inputs, in rows a · n + b, and what is asked of them."""
 
-    n: int
+    totals: NDArray[np.int64]  # (N, N): row a, column b; every row holds each total once
     logits: NDArray[Any]  # (N², Q)
     labels: NDArray[np.int64]  # (N²,)
     train_mask: NDArray[np.bool_]  # (N²,)
 
 
-def evaluate(inputs: Inputs, key_sets: list[list[int]]) -> Floats:
-    """(4, S): restricted loss, excluded loss, restricted and excluded accuracy of each set."""
-    n, logits, labels, train_mask = inputs
+def side(array: NDArray[Any], name: str) -> int:
+    """N of an array of N² rows."""
+    n = math.isqrt(array.shape[0]) if array.ndim else 0
+    if array.ndim != 2 or n < 3 or n * n != array.shape[0] or not array.shape[1]:
+        raise ValueError(f"{name} must have n^2 rows, n >= 3, and 2 axes, not {array.shape}")
+    return n
+
+
+def check_inputs(logits: Any, labels: Any, train_mask: Any, totals: Any = None) -> Inputs:
+    """Arrays as they are to be, or a ValueError; without totals they are (a + b) mod n."""
+    array, label, mask = np.asarray(logits), np.asarray(labels), np.asarray(train_mask)
+    n = side(array, "logits")
+    if label.shape != (n * n,) or label.dtype.kind not in "iu":
+        raise ValueError(f"labels must be {n * n} integers, not {label.dtype} {label.shape}")
+    if mask.shape != (n * n,) or mask.dtype != bool:
+        raise ValueError(f"train_mask must be {n * n} booleans, not {mask.dtype} {mask.shape}")
+    if array.shape[1] < 2:
+        raise ValueError("logits must have at least 2 outputs, not 1")
+    if label.min() < 0 or label.max() >= array.shape[1]:
+        raise ValueError(
+            f"labels run from {label.min()} to {label.max()}; there are {array.shape[1]} outputs"
+        )
+    place = np.arange(n)
+    cyclic = np.add.outer(place, place) % n
+    table = cyclic if totals is None else np.asarray(totals, np.int64)
+    if table.shape != (n, n) or (np.sort(table, axis=1) != place).any():
+        raise ValueError(f"each of {n} rows of the table must hold 0 to {n - 1} once")
+    return Inputs(table, array, label.astype(np.int64), mask)
+
+
+def evaluate(
+    inputs: Inputs, key_sets: KeySets, parts: Callable[[Floats, KeySets], Floats]
+) -> Floats:
+    """(4, S): restricted loss, excluded loss, restricted and excluded accuracy of each set.
+
+    Args:
+        inputs: See :class:`Inputs`.
+        key_sets: S sets of frequencies or irreps.
+        parts: Function of (N, Q), the sums of logits over the inputs of each total, and the sets,
+            giving (S, N, Q): what each set's directions hold of an input's logits, by its total.
+    """
+    totals, logits, labels, train_mask = inputs
+    n = len(totals)
+    sums = np.zeros((n, logits.shape[1]))
     with np.errstate(invalid="ignore", over="ignore"):
-        sums = _sums_by_total(logits, n)
+        for row, block in zip(totals, logits.reshape(n, n, -1), strict=True):
+            sums[row] += block
     if not np.isfinite(sums).all():
         return np.full((4, len(key_sets)), np.nan)
     tie = _TIE * max(float(logits.max()), -float(logits.min()))
-    total = np.add.outer(np.arange(n), np.arange(n)).ravel() % n
+    total = totals.ravel()
     # How often each label is asked for among the inputs that share restricted logits.
     asked = np.bincount(total * logits.shape[1] + labels, minlength=sums.size).reshape(sums.shape)
     mean = sums.sum(axis=0) / n**2
-    transform = np.fft.rfft(sums, axis=0) / n
-    removed = np.array([_on_waves(transform, keys, n) for keys in key_sets]).reshape(
-        -1, *sums.shape
-    )
+    removed = parts(sums, key_sets)
     restricted = np.array([_restricted(rows + mean, asked, tie) for rows in removed])
     restricted_loss, restricted_accuracy = restricted.reshape(-1, 2).T
     # Training inputs, those of one total together.
@@ -70,27 +123,6 @@ def evaluate(inputs: Inputs, key_sets: list[list[int]]) -> Floats:
             excluded_accuracy / n_train,
         ]
     )
-
-
-def _sums_by_total(logits: NDArray[Any], n: int) -> Floats:
-    """(N², Q) → (N, Q): sums over the inputs with equal (a + b) mod n."""
-    sums = np.zeros((n, logits.shape[1]))
-    for a, block in enumerate(logits.reshape(n, n, -1)):
-        sums[a:] += block[: n - a]
-        sums[:a] += block[n - a :]
-    return sums
-
-
-def _on_waves(transform: NDArray[np.complex128], keys: list[int], n: int) -> Floats:
-    """(F + 1, Q) real transform over totals → (N, Q): its part at the key frequencies."""
-    k = np.array(keys, int)
-    # Reduced before it becomes an angle, the product keeps every entry to rounding.
-    angle = 2 * np.pi * (np.outer(np.arange(n), k) % n) / n
-    weight = np.where(2 * k == n, 1, 2) / n
-    # einsum, unlike a matrix product this small, waits for no other thread.
-    cosines = np.einsum("sk,kq->sq", np.cos(angle) * weight, transform.real[k])
-    sines = np.einsum("sk,kq->sq", np.sin(angle) * weight, transform.imag[k])
-    return cosines - sines
 
 
 def _restricted(logits: Floats, asked: NDArray[np.int64], tie: float) -> tuple[float, float]:

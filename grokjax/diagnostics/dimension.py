@@ -29,29 +29,19 @@ Shapes: B clouds, N points, D dimensions, K neighbours.
 
 from __future__ import annotations
 
-import math
 from collections.abc import Sequence
-from functools import partial
-from typing import NamedTuple
+from typing import TYPE_CHECKING, Any, NamedTuple
 
-import jax
-import jax.numpy as jnp
 import numpy as np
-from jax import lax
 from numpy.typing import ArrayLike, NDArray
 
 from grokjax.diagnostics import Options, Rows, RunView, Table
 
-EMPIRICAL = ("from_one", "from_zero")
-DISCARD_FRACTION = 0.1
+if TYPE_CHECKING:
+    import jax
 
-# Squared distances below this share of the squared norms are computed from differences. Above it,
-# inner products in float64 are right to about 1e-6 of the squared distance at worst.
-_CANCELLATION = 1e-9
-# Rows of differences at a time: an accumulator that stays in a CPU's cache.
-_ROWS = 32
-# Neighbours are found in float32, then this many about the last place are put in float64 order.
-_SLACK = 16
+EMPIRICAL = ("from_one", "from_zero")
+
 # The fit needs two ratios below the discarded tenth.
 _MIN_POINTS = 3
 
@@ -81,8 +71,7 @@ def twonn_pointwise(
     Raises:
         ValueError: On another shape, too few points, or an unknown ``empirical``.
     """
-    array = points if isinstance(points, jax.Array) else np.asarray(points)
-    _check(array, "(n, d)", empirical)
+    array = _checked(points, "(n, d)", empirical)
     return twonn_pointwise_batch(array[None], n_neighbors, empirical=empirical)[0]
 
 
@@ -105,14 +94,11 @@ def twonn_pointwise_batch(
     Raises:
         ValueError: As :func:`twonn_pointwise`.
     """
-    array = clouds if isinstance(clouds, jax.Array) else np.asarray(clouds)
-    _check(array, "(b, n, d)", empirical)
+    array = _checked(clouds, "(b, n, d)", empirical)
     _check_neighbors(array.shape[1], n_neighbors)
-    with jax.enable_x64(True):
-        estimates = _pointwise_batch(
-            jnp.asarray(array, jnp.float64), n_neighbors, empirical == "from_zero"
-        )
-    return np.asarray(estimates)
+    from grokjax.diagnostics import _twonn  # here, because it needs JAX
+
+    return _twonn.in_float64(_twonn.pointwise_batch, array, n_neighbors, empirical == "from_zero")
 
 
 def twonn_global(points: ArrayLike | jax.Array, *, empirical: str = "from_one") -> float:
@@ -129,13 +115,12 @@ def twonn_global(points: ArrayLike | jax.Array, *, empirical: str = "from_one") 
     Raises:
         ValueError: On another shape, too few points, or an unknown ``empirical``.
     """
-    array = points if isinstance(points, jax.Array) else np.asarray(points)
-    _check(array, "(n, d)", empirical)
+    array = _checked(points, "(n, d)", empirical)
     if array.shape[0] < _MIN_POINTS:
         raise ValueError(f"TwoNN needs at least {_MIN_POINTS} points, not {array.shape[0]}")
-    with jax.enable_x64(True):
-        estimate = _global(jnp.asarray(array, jnp.float64), empirical == "from_zero")
-    return float(estimate)
+    from grokjax.diagnostics import _twonn
+
+    return float(_twonn.in_float64(_twonn.whole, array, empirical == "from_zero"))
 
 
 def summarize(pointwise: ArrayLike) -> DimensionSummary:
@@ -157,13 +142,16 @@ def summarize(pointwise: ArrayLike) -> DimensionSummary:
     return DimensionSummary(float(values.mean()), float(values.std()))
 
 
-def _check(array: np.ndarray | jax.Array, axes: str, empirical: str) -> None:
+def _checked(points: Any, axes: str, empirical: str) -> Any:
+    """The points as they are if they are an array of NumPy's or JAX's, else as one of NumPy's."""
+    array = points if hasattr(points, "dtype") else np.asarray(points)
     if array.ndim != axes.count(",") + 1 or array.shape[-1] < 1:
         raise ValueError(f"points must have shape {axes} with d >= 1, not {array.shape}")
-    if array.dtype.kind not in "fiub" and array.dtype != jnp.bfloat16:
+    if array.dtype.kind not in "fiub" and array.dtype.name != "bfloat16":
         raise ValueError(f"points must be real numbers, not {array.dtype}")
     if empirical not in EMPIRICAL:
         raise ValueError(f"empirical is {empirical!r}; it must be one of {', '.join(EMPIRICAL)}")
+    return array
 
 
 def _check_neighbors(n: int, n_neighbors: int) -> None:
@@ -174,122 +162,6 @@ def _check_neighbors(n: int, n_neighbors: int) -> None:
             f"{n} points are too few for neighbourhoods of {n_neighbors}: "
             f"at least {n_neighbors + 1} are needed"
         )
-
-
-@partial(jax.jit, static_argnums=(1, 2))
-def _pointwise_batch(clouds: jax.Array, n_neighbors: int, from_zero: bool) -> jax.Array:
-    """(B, N, D) → (B, N)."""
-
-    def pointwise(points: jax.Array) -> jax.Array:
-        squared = _squared_distances(points)
-        rounded = _rounded(squared)
-        neighbors = _nearest(squared, rounded, n_neighbors)
-        first, second = _two_nearest_members(rounded, neighbors)
-        return jnp.where(_finite(points), _fit(first, second, from_zero), jnp.nan)
-
-    return lax.map(pointwise, clouds)
-
-
-@partial(jax.jit, static_argnums=1)
-def _global(points: jax.Array, from_zero: bool) -> jax.Array:
-    """(N, D) → ()."""
-    nearest_two, _ = lax.top_k(-_rounded(_squared_distances(points)), 2)
-    nearest_two = lax.optimization_barrier(nearest_two)
-    estimate = _fit(-nearest_two[:, 0], -nearest_two[:, 1], from_zero)
-    return jnp.where(_finite(points), estimate, jnp.nan)
-
-
-def _finite(points: jax.Array) -> jax.Array:
-    return jnp.all(jnp.isfinite(points))
-
-
-def _squared_distances(points: jax.Array) -> jax.Array:
-    """(N, D) → (N, N) squared distances, infinite on the diagonal.
-
-    They come from inner products, which are many times faster than differences, unless
-    cancellation would be felt anywhere off the diagonal.
-    """
-    # Shifting by a point, not by the mean, keeps what is exact (coinciding points, grids) exact.
-    shifted = points - points[:1]
-    itself = jnp.eye(points.shape[0], dtype=bool)
-    products = jnp.matmul(shifted, shifted.T, precision=lax.Precision.HIGHEST)
-    norms = jnp.diagonal(products)
-    scale = norms[:, None] + norms[None, :]
-    squared = scale - 2 * products
-    cancelled = jnp.any((squared <= _CANCELLATION * scale) & ~itself)
-    squared = lax.cond(cancelled, _squared_differences, lambda _: squared, shifted)
-    return jnp.where(itself, jnp.inf, squared)
-
-
-def _squared_differences(points: jax.Array) -> jax.Array:
-    """(N, D) → (N, N), summed one coordinate after another: vectorised along a row of N."""
-    coordinates = points.T
-
-    def row(point: jax.Array) -> jax.Array:
-        return lax.fori_loop(
-            0,
-            point.shape[0],
-            lambda i, total: total + (coordinates[i] - point[i]) ** 2,
-            jnp.zeros(coordinates.shape[1], point.dtype),
-        )
-
-    return lax.map(row, points, batch_size=_ROWS)
-
-
-def _rounded(squared: jax.Array) -> jax.Array:
-    """(N, N) float64 → float32, relative to the largest: 1e-19 of the diameter is not yet 0."""
-    largest = jnp.max(jnp.where(jnp.isinf(squared), 0, squared))
-    return (squared / largest).astype(jnp.float32)
-
-
-def _nearest(squared: jax.Array, rounded: jax.Array, n_neighbors: int) -> jax.Array:
-    """(N, N), (N, N) → (N, K) indices of the nearest points, in no order; ties go by index."""
-    n = squared.shape[0]
-    # CPUs have a fast top_k for float32 alone. Rounding keeps order up to new ties, so only the
-    # candidates that may tie with the last one chosen need to be compared again.
-    _, candidates = lax.top_k(-rounded, min(n_neighbors + _SLACK, n))
-    # Without the barrier, XLA for CPUs turns a top_k that is sliced later into a full sort.
-    candidates = lax.optimization_barrier(candidates)
-    n_sure = max(n_neighbors - _SLACK, 0)
-    contested = candidates[:, n_sure:]
-    values = jnp.take_along_axis(squared, contested, axis=1)
-    _, contested = lax.sort((values, contested), dimension=1, num_keys=2)
-    chosen = jnp.concatenate([candidates[:, :n_sure], contested], axis=1)
-    return chosen[:, :n_neighbors]
-
-
-def _two_nearest_members(rounded: jax.Array, neighbors: jax.Array) -> tuple[jax.Array, jax.Array]:
-    """(N, N), (N, K) → two (N, K): each member's smallest squared distances to other members."""
-
-    def visit(j: jax.Array, smallest: tuple[jax.Array, jax.Array]) -> tuple[jax.Array, jax.Array]:
-        first, second = smallest
-        candidate = rounded.at[neighbors[:, j, None], neighbors].get(mode="promise_in_bounds")
-        return jnp.minimum(first, candidate), jnp.minimum(second, jnp.maximum(first, candidate))
-
-    unknown = jnp.full(neighbors.shape, jnp.inf, rounded.dtype)
-    return lax.fori_loop(0, neighbors.shape[1], visit, (unknown, unknown))
-
-
-def _fit(first: jax.Array, second: jax.Array, from_zero: bool) -> jax.Array:
-    """(…, N), (…, N) squared distances → (…) slopes through the origin, float64."""
-    n = first.shape[-1]
-    first, second = first.astype(jnp.float64), second.astype(jnp.float64)
-    usable = first > 0
-    log_ratio = jnp.where(usable, jnp.log(second / jnp.where(usable, first, 1)) / 2, jnp.inf)
-    log_ratio = jnp.sort(log_ratio, axis=-1)
-    # Counted in Python floats, as the reference does: 0.9 N is not exact.
-    n_kept_of = jnp.asarray([math.floor(m * (1 - DISCARD_FRACTION)) for m in range(n + 1)])
-    n_usable = jnp.sum(usable, axis=-1, keepdims=True)
-    n_kept = n_kept_of[n_usable]
-    index = lax.broadcasted_iota(n_kept.dtype, log_ratio.shape, log_ratio.ndim - 1)
-    kept = index < n_kept
-    below = index if from_zero else index + 1
-    x = jnp.where(kept, log_ratio, 0)
-    y = jnp.where(kept, -jnp.log1p(-below / n_usable), 0)
-    xx, xy = jnp.sum(x * x, axis=-1), jnp.sum(x * y, axis=-1)
-    # All ratios 1: every slope fits alike, and the reference takes the smallest.
-    slope = jnp.where(xx > 0, xy / jnp.where(xx > 0, xx, 1), 0)
-    return jnp.where(n_kept[..., 0] >= 2, slope, jnp.nan)
 
 
 # --------------------------------------------------------------------------- as a diagnostic

@@ -17,24 +17,30 @@ Shapes: N residues, F = ⌊N/2⌋ frequencies, W neurons, Q outputs, K key frequ
 
 from __future__ import annotations
 
+import functools
 import math
-from collections.abc import Iterable, Sequence
-from typing import Any, NamedTuple
+from collections.abc import Callable, Iterable, Sequence
+from typing import TYPE_CHECKING, Any, NamedTuple
 
-import jax
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
-from grokjax.diagnostics import Options, Rows, RunView, Table
-from grokjax.diagnostics._exclusion import Inputs, evaluate
+from grokjax.diagnostics import Options, Rows, RunView, Structure, Table, irreps
+from grokjax.diagnostics._exclusion import NEGLIGIBLE, KeySets, check_inputs, evaluate, side
+from grokjax.diagnostics._exclusion import RestrictedExcluded as RestrictedExcluded
+from grokjax.diagnostics.residues import discrete_log_order as discrete_log_order
+from grokjax.diagnostics.residues import residue_order as residue_order
+from grokjax.diagnostics.spectra import Concentration as Concentration
+from grokjax.diagnostics.spectra import circularity as circularity
+from grokjax.diagnostics.spectra import concentration as concentration
+from grokjax.diagnostics.spectra import shares as shares
+from grokjax.diagnostics.spectra import spectrum as spectrum
+from grokjax.diagnostics.spectra import wave_power
+
+if TYPE_CHECKING:
+    import jax
 
 Floats = NDArray[np.float64]
-
-ADDITIVE = ("add", "subtract")
-MULTIPLICATIVE = ("multiply", "divide")
-
-# A neuron whose variance is below this share of its mean square varies by rounding alone.
-_CONSTANT = 1e-10
 
 
 class NeuronFrequencies(NamedTuple):
@@ -42,133 +48,6 @@ class NeuronFrequencies(NamedTuple):
 
     frequency: NDArray[np.int64]  # (W,); 0 where a neuron is constant or not finite
     explained: Floats  # (W,); share of the neuron's variance, NaN where frequency is 0
-
-
-class RestrictedExcluded(NamedTuple):
-    """Losses in nats; floats, or arrays of shape (K,) for one key frequency at a time."""
-
-    restricted_loss: Any
-    excluded_loss: Any
-    restricted_accuracy: Any
-    excluded_accuracy: Any
-
-
-class Concentration(NamedTuple):
-    """How few frequencies hold a spectrum's power, the constant left aside."""
-
-    top_share: float  # share of the power in the n_top strongest frequencies
-    effective_frequencies: float  # inverse Simpson index: m when m frequencies share equally
-    gini: float  # 0 for equal shares, 1 − 1/F for one frequency
-
-
-def spectrum(rows: ArrayLike | jax.Array) -> Floats:
-    """Power of each frequency in rows indexed by residue: an embedding, or heads' q, k, v rows.
-
-    Args:
-        rows: Shape (n, …, d), n at least 3: row x belongs to residue x. Read rows through
-            :func:`residue_order` first where the operation is multiplicative.
-
-    Returns:
-        Shape (…, ⌊n/2⌋ + 1), float64: for an embedding (p, d) one spectrum, for heads (p, h, d)
-        one a head. Entry 0 is the constant, entry k frequency k: the squared coefficients of its
-        waves, summed over the last axis. A spectrum sums to the squared norm of its rows.
-
-    Raises:
-        ValueError: Fewer than two axes or than 3 residues.
-    """
-    array = np.asarray(rows, np.float64)
-    if array.ndim < 2 or array.shape[0] < 3:
-        raise ValueError(f"rows must have shape (n, ..., d) with n >= 3, not {array.shape}")
-    n = array.shape[0]
-    table = array.reshape(n, -1)
-    with np.errstate(invalid="ignore", over="ignore"):
-        constant = table.sum(axis=0, keepdims=True) ** 2 / n
-        power = np.concatenate([constant, _wave_power(table)])
-        summed: Floats = power.reshape(-1, *array.shape[1:]).sum(axis=-1)
-    return np.moveaxis(summed, 0, -1)
-
-
-def shares(power: ArrayLike) -> Floats:
-    """Share of each frequency in a spectrum's power, the constant left out.
-
-    Args:
-        power: Shape (…, F + 1), as from :func:`spectrum`.
-
-    Returns:
-        Shape (…, F), float64: entry k − 1 is frequency k; sums to 1. NaN where there is no power
-        beside the constant.
-    """
-    waves = np.asarray(power, np.float64)[..., 1:]
-    with np.errstate(invalid="ignore"):
-        result: Floats = waves / waves.sum(axis=-1, keepdims=True)
-    return result
-
-
-def concentration(power: ArrayLike, n_top: int = 6) -> Concentration:
-    """Three measures of how concentrated one spectrum is.
-
-    The share of the strongest frequencies; the inverse Simpson index 1 / Σ s² (Hill 1973, order
-    2; the participation ratio) of shares s; and the Gini coefficient as a measure of sparsity
-    (Hurley and Rickard 2009, arXiv:0811.4706), which Nanda et al. take of norms instead: pass
-    ``np.sqrt(power)`` for theirs.
-
-    Args:
-        power: Shape (F + 1,), as from :func:`spectrum`.
-        n_top: How many frequencies ``top_share`` counts.
-
-    Returns:
-        Three floats, NaN where there is no power beside the constant, or it is not finite.
-
-    Raises:
-        ValueError: On another shape, or ``n_top`` outside 1 … F.
-    """
-    array = np.asarray(power, np.float64)
-    if array.ndim != 1 or array.size < 2:
-        raise ValueError(f"power must have shape (F + 1,) with F >= 1, not {array.shape}")
-    share = np.sort(shares(array))
-    n = share.size
-    if not 1 <= n_top <= n:
-        raise ValueError(f"n_top is {n_top}; it must be from 1 to {n}, the number of frequencies")
-    weights = (n - np.arange(n) - 0.5) / n
-    return Concentration(
-        top_share=float(share[-n_top:].sum()),
-        effective_frequencies=float(1 / (share**2).sum()),
-        gini=float(1 - 2 * (share * weights).sum()),
-    )
-
-
-def circularity(embedding: ArrayLike | jax.Array, n_components: int = 4) -> float:
-    """Circularity of Zhong et al. (arXiv:2306.17844): do principal components lie on one wave?
-
-    For each of the first principal components (scores of the centred rows), the largest share of
-    its power at one frequency, averaged. 1 for circles of distinct size. Where two frequencies
-    have equal power, components mix them, and the measure falls: it is the paper's, as it stands.
-
-    Args:
-        embedding: Shape (n, d), n at least 3.
-        n_components: How many components; the paper takes 4. Components that do not exist (fewer
-            dimensions, or a singular value of 0 to rounding) are left out of the average.
-
-    Returns:
-        From 0 to 1. NaN where rows are not finite or all the same.
-
-    Raises:
-        ValueError: On another shape, or no components asked for.
-    """
-    rows = np.asarray(embedding, np.float64)
-    if rows.ndim != 2 or rows.shape[0] < 3:
-        raise ValueError(f"embedding must have shape (n, d) with n >= 3, not {rows.shape}")
-    if n_components < 1:
-        raise ValueError(f"n_components is {n_components}; it must be at least 1")
-    if not np.isfinite(rows).all():
-        return math.nan
-    scores, sizes, _ = np.linalg.svd(rows - rows.mean(axis=0), full_matrices=False)
-    # Rows are float32 as a rule: what is below their rounding is no component.
-    rounding = np.finfo(np.float32).eps
-    if sizes[0] <= rounding * np.linalg.norm(rows):
-        return math.nan
-    real = sizes > rounding * max(rows.shape) * sizes[0]
-    return float(_wave_power(scores[:, real][:, :n_components]).max(axis=0).mean())
 
 
 def neuron_frequencies(neurons: ArrayLike | jax.Array) -> NeuronFrequencies:
@@ -186,7 +65,7 @@ def neuron_frequencies(neurons: ArrayLike | jax.Array) -> NeuronFrequencies:
         ValueError: On another shape.
     """
     array = np.asarray(neurons)
-    n = _side(array, "neurons")
+    n = side(array, "neurons")
     blocks = array.reshape(n, n, -1)
     first = blocks[0, 0].astype(np.float64)
     by_a, by_b, by_sum, by_difference = np.zeros((4, n, array.shape[1]))
@@ -205,11 +84,11 @@ def neuron_frequencies(neurons: ArrayLike | jax.Array) -> NeuronFrequencies:
         mean = by_b.sum(axis=0) / n**2
         variance = squares - n**2 * mean**2
         mean_square = variance + n**2 * (mean + first) ** 2
-        power = _wave_power(by_a) + _wave_power(by_b) + _wave_power(by_sum)
+        power = wave_power(by_a) + wave_power(by_b) + wave_power(by_sum)
         # At the last frequency of an even n, a + b and a − b are the same wave.
         distinct = slice(None, (n - 1) // 2)
-        power[distinct] += _wave_power(by_difference)[distinct]
-        varies = np.isfinite(power).all(axis=0) & (variance > _CONSTANT * mean_square)
+        power[distinct] += wave_power(by_difference)[distinct]
+        varies = np.isfinite(power).all(axis=0) & (variance > NEGLIGIBLE * mean_square)
         winner = np.where(varies, power.argmax(axis=0), 0)
         best = np.take_along_axis(power, winner[None], axis=0)[0] / n
         explained = np.divide(best, variance, out=np.full_like(best, np.nan), where=varies)
@@ -268,9 +147,9 @@ def restricted_and_excluded(
     Raises:
         ValueError: On other shapes, labels or frequencies.
     """
-    inputs = _check_inputs(logits, labels, train_mask)
-    frequencies = _check_frequencies(key_frequencies, inputs.n)
-    return RestrictedExcluded(*(float(value) for value in evaluate(inputs, [frequencies])[:, 0]))
+    inputs = check_inputs(logits, labels, train_mask)
+    frequencies = _check_frequencies(key_frequencies, len(inputs.totals))
+    return RestrictedExcluded(*evaluate(inputs, [frequencies], _on_waves)[:, 0].tolist())
 
 
 def restricted_and_excluded_by_frequency(
@@ -293,83 +172,9 @@ def restricted_and_excluded_by_frequency(
     Raises:
         ValueError: As :func:`restricted_and_excluded`.
     """
-    inputs = _check_inputs(logits, labels, train_mask)
-    frequencies = _check_frequencies(key_frequencies, inputs.n)
-    return RestrictedExcluded(*evaluate(inputs, [[k] for k in frequencies]))
-
-
-def residue_order(n_residues: int, operation: str) -> NDArray[np.int64]:
-    """The order in which residues are read so that the operation becomes addition of places.
-
-    Args:
-        n_residues: p; a prime for multiplicative operations.
-        operation: ``"add"`` or ``"subtract"`` (the residues as they are), ``"multiply"`` or
-            ``"divide"`` (:func:`discrete_log_order`).
-
-    Returns:
-        Shape (p,) or, multiplicative, (p − 1,): ``rows[residue_order(p, op)]`` is what
-        :func:`spectrum` and :func:`circularity` are to be given. Rows of pairs are read likewise,
-        ``rows[(order[:, None] * p + order).ravel()]``; outputs may keep their order.
-
-    Raises:
-        ValueError: An unknown operation, or as :func:`discrete_log_order`.
-    """
-    if operation in ADDITIVE:
-        return np.arange(n_residues)
-    if operation in MULTIPLICATIVE:
-        return discrete_log_order(n_residues)
-    known = ", ".join(ADDITIVE + MULTIPLICATIVE)
-    raise ValueError(f"operation is {operation!r}; orders are known for {known}")
-
-
-def discrete_log_order(p: int) -> NDArray[np.int64]:
-    """Nonzero residues as powers of the least primitive root g: entry i is g^i mod p.
-
-    The product of entries i and j is entry (i + j) mod (p − 1). The residue 0 has no logarithm and
-    is left out.
-
-    Args:
-        p: An odd prime.
-
-    Returns:
-        Shape (p − 1,), integers; a permutation of 1 … p − 1 starting at 1.
-
-    Raises:
-        ValueError: ``p`` is not an odd prime.
-    """
-    if p < 3 or any(p % d == 0 for d in range(2, math.isqrt(p) + 1)):
-        raise ValueError(f"discrete logarithms need an odd prime, not {p}")
-    for root in range(2, p):
-        powers = [1]
-        while (power := powers[-1] * root % p) != 1:
-            powers.append(power)
-        if len(powers) == p - 1:
-            break
-    return np.array(powers)
-
-
-def _side(array: NDArray[Any], name: str) -> int:
-    """N of an array of N² rows."""
-    n = math.isqrt(array.shape[0]) if array.ndim else 0
-    if array.ndim != 2 or n < 3 or n * n != array.shape[0] or not array.shape[1]:
-        raise ValueError(f"{name} must have n^2 rows, n >= 3, and 2 axes, not {array.shape}")
-    return n
-
-
-def _check_inputs(logits: Any, labels: Any, train_mask: Any) -> Inputs:
-    array, label, mask = np.asarray(logits), np.asarray(labels), np.asarray(train_mask)
-    n = _side(array, "logits")
-    if label.shape != (n * n,) or label.dtype.kind not in "iu":
-        raise ValueError(f"labels must be {n * n} integers, not {label.dtype} {label.shape}")
-    if mask.shape != (n * n,) or mask.dtype != bool:
-        raise ValueError(f"train_mask must be {n * n} booleans, not {mask.dtype} {mask.shape}")
-    if array.shape[1] < 2:
-        raise ValueError("logits must have at least 2 outputs, not 1")
-    if label.min() < 0 or label.max() >= array.shape[1]:
-        raise ValueError(
-            f"labels run from {label.min()} to {label.max()}; there are {array.shape[1]} outputs"
-        )
-    return Inputs(n, array, label.astype(np.int64), mask)
+    inputs = check_inputs(logits, labels, train_mask)
+    frequencies = _check_frequencies(key_frequencies, len(inputs.totals))
+    return RestrictedExcluded(*evaluate(inputs, [[k] for k in frequencies], _on_waves))
 
 
 def _check_frequencies(frequencies: Iterable[int], n: int) -> list[int]:
@@ -379,14 +184,20 @@ def _check_frequencies(frequencies: Iterable[int], n: int) -> list[int]:
     return distinct
 
 
-def _wave_power(table: Floats) -> Floats:
-    """(N, …) → (F, …): squared coefficients of each frequency's waves, summed over its waves."""
-    n = table.shape[0]
-    # The transform, unlike products with the basis, waits for no other thread.
-    power: Floats = np.abs(np.fft.rfft(table, axis=0)[1:]) ** 2 * (2 / n)
-    if n % 2 == 0:
-        power[-1] /= 2
-    return power
+def _on_waves(sums: Floats, key_sets: KeySets) -> Floats:
+    """(N, Q) sums by total → (S, N, Q): parts of an input's logits at each set's frequencies."""
+    n = len(sums)
+    transform = np.fft.rfft(sums, axis=0) / n
+    parts = np.zeros((len(key_sets), *sums.shape))
+    for part, keys in zip(parts, key_sets, strict=True):
+        k = np.array(keys, int)
+        # Reduced before it becomes an angle, the product keeps every entry to rounding.
+        angle = 2 * np.pi * (np.outer(np.arange(n), k) % n) / n
+        weight = np.where(2 * k == n, 1, 2) / n
+        # einsum, unlike a matrix product this small, waits for no other thread.
+        part[:] = np.einsum("sk,kq->sq", np.cos(angle) * weight, transform.real[k])
+        part -= np.einsum("sk,kq->sq", np.sin(angle) * weight, transform.imag[k])
+    return parts
 
 
 # --------------------------------------------------------------------------- as a diagnostic
@@ -402,12 +213,21 @@ TABLES = {
             "effective_frequencies": "float64",
             "gini": "float64",
             "circularity": "float64",
-        }
+        },
+        empty=("explained", "circularity", *_MEASURES),
     ),
     "spectra": Table(
-        columns={"matrix": "str", "frequency": "int64", "power": "float64"},
+        columns={
+            "matrix": "str",
+            "frequency": "int64",
+            "irrep": "str",
+            "degree": "int64",
+            "power": "float64",
+        },
         unit=("run_id", "step", "matrix"),
         within=("frequency",),
+        # Version 0.1 knew cyclic groups alone.
+        later={"irrep": lambda frame: frame["frequency"].astype("str"), "degree": 1},
     ),
     "key_frequencies": Table(
         columns={"frequency": "int64", "n_neurons": "int64", **_MEASURES},
@@ -416,67 +236,110 @@ TABLES = {
     ),
 }
 SETTINGS = ()
+NEEDS_STRUCTURE = True
+
+
+class _Lens(NamedTuple):
+    """The measures of one structure: by frequency for a cycle, by irrep for any other group."""
+
+    names: Sequence[str]
+    degrees: Any  # (K,) integers
+    power: Callable[[Any], Floats]
+    neurons: Callable[[Any], tuple[Any, Any]]  # each neuron's frequency or irrep, and its share
+    together: Callable[..., RestrictedExcluded]  # of logits, labels, mask and keys
+    one_by_one: Callable[..., RestrictedExcluded]
+
+
+def _lens(structure: Structure) -> _Lens:
+    # A conjugate in a cycle is no sum of places.
+    sums = structure.asked is None or np.array_equal(structure.asked, structure.table)
+    if structure.kind == "cyclic" and sums:
+        n_frequencies = len(structure.elements) // 2 + 1
+        return _Lens(
+            [str(k) for k in range(n_frequencies)],
+            [1] * n_frequencies,
+            spectrum,
+            neuron_frequencies,
+            restricted_and_excluded,
+            restricted_and_excluded_by_frequency,
+        )
+    found, asked = irreps.decompose(structure.table), structure.asked
+    asked = structure.table if asked is None else asked  # and then not used
+    return _Lens(
+        found.names,
+        found.dimensions,
+        lambda rows: irreps.power(rows, found),
+        lambda neurons: irreps.neuron_irreps(neurons, found),
+        functools.partial(irreps.restricted_and_excluded, table=asked, irreps=found),
+        functools.partial(irreps.restricted_and_excluded_by_irrep, table=asked, irreps=found),
+    )
 
 
 def measure(views: Sequence[RunView], options: Options) -> Rows:
-    """Every Fourier measure of the runs at one checkpoint, residues in the operation's order.
+    """Every Fourier measure of the runs at one checkpoint, elements in their group's order.
 
-    ``key_frequencies`` is a comma list, empty where there are none; ``explained`` is the mean over
-    neurons of the share of their variance that their frequency explains: it tells structure from
-    the nearly all frequencies that untrained neurons give. ``concentration`` is the share
-    of the embedding's power in its six strongest frequencies. Spectra are those of the embedding
-    and of each head's rows (``query0`` …); frequency 0 is the constant.
+    A frequency is one of a cycle of residues, or the number of an irreducible representation of
+    another group, whose name and degree are in the spectra. ``key_frequencies`` is a comma list,
+    empty where there are none; ``explained`` is the mean over neurons of the share of their
+    variance that their frequency explains: it tells structure from the nearly all frequencies that
+    untrained neurons give. ``concentration`` is the share of the embedding's power in its six
+    strongest frequencies. Spectra are those of the embedding and of each head's rows (``query0``
+    …); frequency 0 is the constant. Restricted and excluded measures are NaN for a task that asks
+    for no product of its elements, circularity is for elements that are no cycle.
     """
     rows: dict[str, list[dict[str, Any]]] = {name: [] for name in TABLES}
     for view in views:
-        key = {"run_id": view.run_id, "step": view.step}
-        order, pairs = _reading(view.prime, view.operation)
-        inputs = (view.logits()[pairs], view.labels[pairs], view.train_mask[pairs])
-        found = neuron_frequencies(view.neurons()[pairs])
-        frequencies, n_neurons = np.unique(found.frequency[found.frequency > 0], return_counts=True)
-        explained = found.explained[np.isfinite(found.explained)]
-        power = spectrum(view.embedding[order])
-        concentrated = concentration(power, n_top=min(6, power.size - 1))
-        rows["fourier"].append(
-            {
-                **key,
-                "key_frequencies": ",".join(map(str, frequencies)),
-                "explained": float(explained.mean()) if explained.size else math.nan,
-                **restricted_and_excluded(*inputs, frequencies)._asdict(),
-                "concentration": concentrated.top_share,
-                "effective_frequencies": concentrated.effective_frequencies,
-                "gini": concentrated.gini,
-                "circularity": circularity(view.embedding[order]),
-            }
-        )
-        spectra = {"embedding": power}
-        for name, head_rows in view.head_rows().items():
-            spectra |= {f"{name}{h}": one for h, one in enumerate(spectrum(head_rows[order]))}
-        rows["spectra"] += [
-            {**key, "matrix": matrix, "frequency": k, "power": float(value)}
-            for matrix, powers in spectra.items()
-            for k, value in enumerate(powers)
-        ]
-        if options.save_key_frequencies:
-            alone = restricted_and_excluded_by_frequency(*inputs, frequencies)
-            rows["key_frequencies"] += [
-                {
-                    **key,
-                    "frequency": int(k),
-                    "n_neurons": int(n),
-                    **dict(zip(_MEASURES, values, strict=True)),
-                }
-                for k, n, *values in zip(frequencies, n_neurons, *alone, strict=True)
-            ]
+        if view.structure is not None:
+            for name, own in _measure_one(view, view.structure, options).items():
+                rows[name] += own
     return rows
 
 
-def _reading(p: int, operation: str) -> tuple[NDArray[np.int64], Any]:
-    """Residues, and rows a · p + b of pairs, so read that the operation adds places."""
-    order = residue_order(p, operation)
-    if operation == "add":
-        return order, slice(None)
-    # a − b and a / b are sums with the second residue read backwards.
-    backwards = operation in ("subtract", "divide")
-    second = np.roll(order[::-1], 1) if backwards else order
-    return order, (order[:, None] * p + second).ravel()
+def _measure_one(view: RunView, structure: Structure, options: Options) -> Rows:
+    key = {"run_id": view.run_id, "step": view.step}
+    lens, order = _lens(structure), structure.elements
+    pairs: Any = (order[:, None] * len(view.embedding) + structure.second).ravel()
+    if np.array_equal(pairs, np.arange(len(view.labels))):
+        pairs = slice(None)  # a view instead of a copy
+    inputs = (view.logits()[pairs], view.labels[pairs], view.train_mask[pairs])
+    found, share = lens.neurons(view.neurons()[pairs])
+    frequencies, n_neurons = np.unique(found[found > 0], return_counts=True)
+    explained = share[np.isfinite(share)]
+    power = lens.power(view.embedding[order])
+    concentrated = concentration(power, n_top=min(6, power.size - 1))
+    one_cycle = len(structure.cycles) == 1
+    asks = structure.asked is not None
+    measures = lens.together(*inputs, frequencies) if asks else _NOTHING
+    one = {
+        **key,
+        "key_frequencies": ",".join(map(str, frequencies)),
+        "explained": float(explained.mean()) if explained.size else math.nan,
+        **measures._asdict(),
+        "concentration": concentrated.top_share,
+        "effective_frequencies": concentrated.effective_frequencies,
+        "gini": concentrated.gini,
+        "circularity": circularity(view.embedding[order]) if one_cycle else math.nan,
+    }
+    spectra = {"embedding": power}
+    for name, head_rows in view.head_rows().items():
+        spectra |= {f"{name}{h}": own for h, own in enumerate(lens.power(head_rows[order]))}
+    columns = zip(range(len(power)), lens.names, lens.degrees, strict=True)
+    described = [dict(zip(("frequency", "irrep", "degree"), own, strict=True)) for own in columns]
+    rows: dict[str, list[dict[str, Any]]] = {"fourier": [one], "spectra": [], "key_frequencies": []}
+    for matrix, powers in spectra.items():
+        own = {**key, "matrix": matrix}
+        rows["spectra"] += [
+            own | about | {"power": float(value)}
+            for about, value in zip(described, powers, strict=True)
+        ]
+    if options.save_key_frequencies and asks:
+        alone = lens.one_by_one(*inputs, frequencies)
+        rows["key_frequencies"] = [
+            {**key, "frequency": int(k), "n_neurons": int(n)}
+            | dict(zip(_MEASURES, map(float, values), strict=True))
+            for k, n, *values in zip(frequencies, n_neurons, *alone, strict=True)
+        ]
+    return rows
+
+
+_NOTHING = RestrictedExcluded(math.nan, math.nan, math.nan, math.nan)

@@ -4,7 +4,7 @@ import numpy as np
 import pandas as pd
 
 from experiments.sweeps import TRAININGS
-from grokjax import results
+from grokjax.store import results
 from tests import synthetic
 
 GRID = {"prime": (29, 31, 37), "seed": (46, 47)}

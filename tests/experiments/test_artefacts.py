@@ -9,7 +9,7 @@ import pytest
 
 from experiments import artefact, claims, contrasts, correlations, paper, sweeps
 from experiments.comparison import NO_CLAIM, SAME
-from grokjax import figures
+from grokjax.report import figures
 from tests.experiments import synthetic_sweeps
 
 SAVE = figures.save

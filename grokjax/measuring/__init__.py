@@ -1,0 +1,1 @@
+"""Committed checkpoints → point clouds and arrays → rows of the diagnostics' tables."""

@@ -1,0 +1,180 @@
+"""Committed checkpoints → rows of the diagnostics' tables.
+
+The one code path for a sweep in progress, a later ``grokjax.analyze`` and another machine: what
+is to do is read off the checkpoints that are there and the rows that are not.
+"""
+
+import dataclasses
+import pathlib
+from collections.abc import Callable, Iterator, Mapping, Sequence
+
+from grokjax.diagnostics import Options, RunView
+from grokjax.measuring import isolation
+from grokjax.measuring.views import measures, settings_of, tables_of, view
+from grokjax.models import network
+from grokjax.models.network import Model
+from grokjax.settings.config import SweepConfig
+from grokjax.settings.grid import Run
+from grokjax.store.checkpoints import Reader, RunBatch
+from grokjax.store.errors import CheckpointError
+from grokjax.store.results import Results
+from grokjax.training import data
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class Measured:
+    """What diagnostics found at a checkpoint: plain values, fit to travel."""
+
+    step: int
+    run_ids: dict[str, tuple[str, ...]]  # diagnostic → runs measured
+    rows: dict[str, isolation.Rows] = dataclasses.field(default_factory=dict)
+    failures: list[isolation.Failure] = dataclasses.field(default_factory=list)
+
+
+def read_params(reader: Reader, batch: RunBatch, step: int, runs: Sequence[Run]) -> network.Params:
+    """Parameters of all runs of a batch at a step, (R, …) NumPy arrays with padding.
+
+    Raises:
+        CheckpointError: if they cannot be read.
+    """
+    padded = Model(config=runs[0].static.model, sizes=data.sizes(runs))
+    template = network.stacked(padded.template(), len(runs))
+    return reader.params(batch, step, template)
+
+
+def own_params(stacked: network.Params, index: int, run: Run) -> network.Params:
+    """One run's parameters out of those of its batch, without padding."""
+    return network.row(run.model, stacked, index, data.sizes([run]))
+
+
+class Analyst:
+    """Measures the checkpoints of a work directory, as they come or all at once.
+
+    Args:
+        workdir: the work directory.
+        config: the sweep in it.
+        options: what to measure and how; default: as the sweep has it.
+    """
+
+    def __init__(self, workdir: pathlib.Path, config: SweepConfig, options: Options | None = None):
+        self._runs = {run.run_id: run for run in config.runs}
+        self._train = config.train
+        self._options = options = options or config.options
+        self._reader = Reader(workdir / "checkpoints")
+        self._tables = tables_of(options)
+        self.results = Results(workdir, list(self._runs))
+        self.failures = isolation.Failures(workdir / "results" / "failures.json")
+        self._done: dict[str, set[tuple[str, int]]] = {}
+
+    def prepare(self) -> list[str]:
+        """Makes the tables ready; returns what is worth telling.
+
+        A table measured under other settings is set aside, not overwritten; so is a damaged one,
+        and what it held is measured again, as is what a diagnostic failed on before.
+        """
+        messages = []
+        failed_before = {(f.diagnostic, f.run_id, f.step) for f in self.failures.read()}
+        for name, tables in self._tables.items():
+            settings = settings_of(name, self._options)
+            done: set[tuple[str, int]] | None = None
+            for key, table in tables.items():
+                damage = self.results.recover(key, table)
+                messages += damage
+                new = bool(damage) or not self.results.path(key).exists()
+                if not new and self.results.settings(key) != settings:
+                    kept = self.results.set_aside(key, table)
+                    messages.append(f"{key}.parquet had other settings; it is kept as {kept}")
+                self.results.compact(key, table, settings)
+                units = self.results.read(key, table)[["run_id", "step"]]
+                # What a diagnostic commits last is its first table: a unit there is in all of
+                # them, but for those that have lost rows or never had any.
+                if done is None:
+                    done = set(units.itertuples(index=False, name=None))
+                elif new:
+                    done &= set(units.itertuples(index=False, name=None))
+            again = {(run_id, step) for d, run_id, step in failed_before if d == name}
+            self._done[name] = (done or set()) - again
+        self.failures.clear(self._tables)
+        return messages
+
+    def committed(self) -> Iterator[tuple[RunBatch, int]]:
+        """Every committed checkpoint of the grid's runs."""
+        for name, batch in self._reader.batches().items():
+            if set(batch.run_ids) <= self._runs.keys():
+                for step in self._reader.steps(name):
+                    yield batch, step
+
+    @property
+    def unreadable(self) -> dict[str, CheckpointError]:
+        """Batches whose checkpoints ``committed`` last found not to say whose they are."""
+        return self._reader.unreadable
+
+    def pending(self, batch: RunBatch, step: int) -> dict[str, list[str]]:
+        """Diagnostic → ids of the batch's runs that it has not measured at this step."""
+        waiting = {
+            name: [
+                run_id
+                for run_id in batch.run_ids
+                if (run_id, step) not in done and measures(name, self._runs[run_id])
+            ]
+            for name, done in self._done.items()
+        }
+        return {name: run_ids for name, run_ids in waiting.items() if run_ids}
+
+    def measure(self, batch: RunBatch, step: int) -> int:
+        """Measures what is pending at a checkpoint and commits it; returns how many run views."""
+        waiting = self.pending(batch, step)
+        views = self.views(batch, step, waiting)
+        self.commit(self.compute(step, waiting, views))
+        return len(views)
+
+    def batch(self, name: str) -> RunBatch:
+        """The batch whose checkpoints lie in that folder; raises KeyError."""
+        return self._reader.batches()[name]
+
+    def views(
+        self, batch: RunBatch, step: int, waiting: Mapping[str, Sequence[str]]
+    ) -> dict[str, RunView]:
+        """Run id → what diagnostics see of it, of all runs that any diagnostic waits for."""
+        wanted = {run_id for run_ids in waiting.values() for run_id in run_ids}
+        if not wanted:
+            return {}
+        runs = [self._runs[run_id] for run_id in batch.run_ids]
+        stacked = read_params(self._reader, batch, step, runs)
+        return {
+            run.run_id: view(run, own_params(stacked, i, run), step, self._train, self._options)
+            for i, run in enumerate(runs)
+            if run.run_id in wanted
+        }
+
+    def compute(
+        self, step: int, waiting: Mapping[str, Sequence[str]], views: Mapping[str, RunView]
+    ) -> Measured:
+        """Runs each diagnostic on the runs that wait for it; writes nothing."""
+        measured = Measured(step=step, run_ids={k: tuple(v) for k, v in waiting.items()})
+        for name, run_ids in waiting.items():
+            rows, failures = isolation.measure(name, [views[i] for i in run_ids], self._options)
+            measured.rows[name] = rows
+            measured.failures.extend(failures)
+        return measured
+
+    def commit(self, measured: Measured) -> None:
+        """Adds rows to the tables."""
+        self.failures.add(measured.failures)
+        for name, run_ids in measured.run_ids.items():
+            for key, table in reversed(self._tables[name].items()):
+                self.results.append(key, table, measured.rows[name][key])
+            self._done[name] |= {(run_id, measured.step) for run_id in run_ids}
+
+    def compact(self) -> None:
+        """Writes the tables with everything committed."""
+        for name, tables in self._tables.items():
+            for key, table in tables.items():
+                self.results.compact(key, table, settings_of(name, self._options))
+
+    def measure_all(self, progress: Callable[[int, int], None]) -> None:
+        """Measures everything committed; ``progress(done, total)`` after each checkpoint."""
+        work = [item for item in self.committed() if self.pending(*item)]
+        for i, (batch, step) in enumerate(work):
+            self.measure(batch, step)
+            progress(i + 1, len(work))

@@ -1,0 +1,120 @@
+"""Diagnostics on a dask.distributed cluster: the tasks of a local analysis, elsewhere.
+
+A task is a checkpoint and a slice of its batch's runs, seconds long. A worker gets names, reads
+the checkpoint itself from the work directory, which it has to see under the same path, and returns
+rows. The tables are written by the one process that handed the tasks out. The scheduler gives
+tasks of a worker that died to another.
+"""
+
+import dataclasses
+import functools
+import itertools
+import pathlib
+import threading
+from collections.abc import Callable, Iterator
+from typing import Any
+
+from grokjax.diagnostics import Options
+from grokjax.measuring.analyst import Analyst, Measured
+from grokjax.settings import plugins
+from grokjax.settings.fields import InvalidSettingError
+from grokjax.store import record
+
+# A slice of a batch: enough to be worth a message, too little to wait long for.
+_RUNS_A_TASK = 16
+# Tasks handed out at once, for each thread of the cluster: one running, one waiting.
+_TASKS_A_THREAD = 2
+
+Waiting = dict[str, list[str]]  # diagnostic → run ids
+
+
+def measure_all(
+    analyst: Analyst,
+    folder: pathlib.Path,
+    options: Options,
+    scheduler: str,
+    progress: Callable[[int, int], None],
+) -> None:
+    """Measures everything committed on the cluster; ``progress(done, total)`` after each task.
+
+    Args:
+        analyst: of the work directory, prepared.
+        folder: the work directory.
+        options: what is measured.
+        scheduler: address of the scheduler, or ``local`` for a cluster of this machine's cores.
+        progress: told how many tasks are done.
+
+    Raises:
+        InvalidSettingError: if dask.distributed is not installed or the scheduler does not answer.
+    """
+    tasks = list(_tasks(analyst))
+    if not tasks:
+        return
+    # A worker runs as many tasks at once as it has threads: each of them takes one.
+    options = dataclasses.replace(options, ph_threads=1)
+    distributed, client = _connect(scheduler)
+    with client:
+        n_threads = sum(client.nthreads().values()) or 1
+        left = iter(tasks)
+
+        def submit(task: tuple[str, int, Waiting]) -> Any:
+            # By name and never twice the same: a result belongs to this call alone.
+            where = str(folder.absolute()), tuple(plugins.loaded())
+            return client.submit(_measure, *where, options, *task, pure=False)
+
+        running = distributed.as_completed(
+            [submit(task) for task in itertools.islice(left, _TASKS_A_THREAD * n_threads)]
+        )
+        for done, future in enumerate(running, start=1):
+            analyst.commit(future.result())
+            future.release()
+            progress(done, len(tasks))
+            for task in itertools.islice(left, 1):
+                running.add(submit(task))
+
+
+def _tasks(analyst: Analyst) -> Iterator[tuple[str, int, Waiting]]:
+    for batch, step in analyst.committed():
+        waiting = analyst.pending(batch, step)
+        for first in range(0, len(batch.run_ids), _RUNS_A_TASK):
+            members = set(batch.run_ids[first : first + _RUNS_A_TASK])
+            part = {name: [i for i in ids if i in members] for name, ids in waiting.items()}
+            part = {name: ids for name, ids in part.items() if ids}
+            if part:
+                yield batch.name, step, part
+
+
+def _connect(scheduler: str) -> tuple[Any, Any]:
+    try:
+        import distributed
+    except ImportError as error:
+        raise InvalidSettingError(
+            "scheduler", scheduler, "needs dask.distributed: pip install 'grokjax[dask]'"
+        ) from error
+    try:
+        if scheduler == "local":
+            return distributed, distributed.Client(threads_per_worker=1, dashboard_address=None)
+        return distributed, distributed.Client(scheduler, timeout=30)
+    except (OSError, ValueError) as error:
+        raise InvalidSettingError("scheduler", scheduler, f"does not answer: {error}") from error
+
+
+# --------------------------------------------------------------------------- on a worker
+
+_reading = threading.Lock()
+
+
+@functools.lru_cache(maxsize=4)
+def _analyst(folder: str, named: tuple[str, ...], options: Options) -> Analyst:
+    plugins.load(named)
+    return Analyst(pathlib.Path(folder), record.read_config(pathlib.Path(folder)), options)
+
+
+def _measure(
+    folder: str, named: tuple[str, ...], options: Options, batch: str, step: int, waiting: Waiting
+) -> Measured:
+    """Rows of one task."""
+    analyst = _analyst(folder, named, options)
+    with _reading:  # Orbax's managers are not for several threads
+        views = analyst.views(analyst.batch(batch), step, waiting)
+    return analyst.compute(step, waiting, views)

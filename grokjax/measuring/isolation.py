@@ -1,0 +1,118 @@
+"""A diagnostic that raises on one cloud: found, recorded, told, and the rest unharmed."""
+
+import dataclasses
+import json
+import pathlib
+from collections.abc import Collection, Sequence
+from typing import Any
+
+from grokjax import diagnostics
+from grokjax.diagnostics import Options, RunView
+from grokjax.diagnostics.persistence import EngineMismatch
+from grokjax.store import results
+from grokjax.store.errors import DamagedTableError
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class Failure:
+    """A cloud of a run at a checkpoint that a diagnostic could not measure."""
+
+    diagnostic: str
+    run_id: str
+    step: int
+    cloud: str  # "all" where the diagnostic failed whatever the cloud
+    error: str
+
+
+Rows = dict[str, list[dict[str, Any]]]
+
+
+def measure(name: str, views: Sequence[RunView], options: Options) -> tuple[Rows, list[Failure]]:
+    """Runs a diagnostic; where it raises, view by view and cloud by cloud, keeping what succeeds.
+
+    Raises:
+        EngineMismatch: since that puts all numbers in doubt.
+    """
+    diagnostic = diagnostics.get(name)
+    try:
+        return dict(diagnostic.measure(views, options)), []
+    except EngineMismatch:
+        raise
+    except Exception as error:
+        if len(views) > 1:
+            parts = [measure(name, [view], options) for view in views]
+            return _joined(name, [rows for rows, _ in parts]), [f for _, fs in parts for f in fs]
+        (view,) = views
+        if len(view.cloud_names) > 1:
+            alone = [dataclasses.replace(view, cloud_names=(cloud,)) for cloud in view.cloud_names]
+            parts = [measure(name, [one], options) for one in alone]
+            failures = [failure for _, found in parts for failure in found]
+            if len(failures) < len(parts):
+                return _joined(name, [rows for rows, _ in parts]), failures
+        cloud = view.cloud_names[0] if len(view.cloud_names) == 1 else "all"
+        failure = Failure(
+            diagnostic=name, run_id=view.run_id, step=view.step, cloud=cloud, error=repr(error)
+        )
+        return {key: [] for key in diagnostic.TABLES}, [failure]
+
+
+def _joined(name: str, parts: Sequence[Rows]) -> Rows:
+    """Rows of several measurings, a unit that came more than once from the first that has it."""
+    joined: Rows = {}
+    for key, table in diagnostics.get(name).TABLES.items():
+        seen: set[tuple[Any, ...]] = set()
+        joined[key] = []
+        for part in parts:
+            new = [r for r in part[key] if tuple(r[column] for column in table.unit) not in seen]
+            seen |= {tuple(row[column] for column in table.unit) for row in new}
+            joined[key] += new
+    return joined
+
+
+class Failures:
+    """The failures of a work directory, in ``results/failures.json`` while there are any."""
+
+    def __init__(self, path: pathlib.Path):
+        self._path = path
+        self._found: list[Failure] = []
+
+    def read(self) -> list[Failure]:
+        """What is recorded.
+
+        Raises:
+            DamagedTableError: if the file is not what ``add`` wrote.
+        """
+        if not self._path.exists():
+            return []
+        try:
+            return [Failure(**fields) for fields in json.loads(self._path.read_text("utf-8"))]
+        except (OSError, ValueError, TypeError) as error:
+            raise DamagedTableError(
+                f"{self._path} cannot be read ({error!r}); delete it and run "
+                "python -m grokjax.check, which names what is missing in the tables"
+            ) from error
+
+    def add(self, failures: Sequence[Failure]) -> None:
+        """Records more."""
+        if failures:
+            self._found += failures
+            self._write()
+
+    def clear(self, names: Collection[str]) -> None:
+        """Forgets those of some diagnostics, which are about to be tried again."""
+        self._found = [failure for failure in self.read() if failure.diagnostic not in names]
+        self._write()
+
+    def _write(self) -> None:
+        if self._found:
+            fields = [dataclasses.asdict(failure) for failure in self._found]
+            results.write_text(self._path, json.dumps(fields, indent=1) + "\n")
+        else:
+            self._path.unlink(missing_ok=True)
+
+    def told(self) -> list[str]:
+        """A sentence for each of those found since ``clear``."""
+        return [
+            f"{f.diagnostic} failed on cloud {f.cloud} of {f.run_id} at step {f.step:,}: {f.error}"
+            for f in self._found
+        ]

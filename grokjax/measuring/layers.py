@@ -1,0 +1,148 @@
+"""Checkpoint → point clouds: which layer, which points.
+
+Clouds have names. ``embedding``: the rows of the embedding, before positions are added. ``layer1``
+… (transformer): the state of the token that is read out after each block; ``hidden1`` … (MLP): the
+state after each hidden layer. With ``_both`` behind it, the states of all tokens, a share of the
+points each (of an MLP layer: the same as without). Hidden states are taken on test examples, the
+same at every checkpoint of a run. A network without an embedding has hidden layers alone.
+"""
+
+import functools
+from collections.abc import Sequence
+from typing import Any
+
+import jax
+import numpy as np
+from numpy.typing import NDArray
+
+from grokjax.clouds import farthest_points, normalize
+from grokjax.models.network import Params
+from grokjax.settings.config import PRECISIONS
+from grokjax.settings.fields import check
+from grokjax.settings.grid import Run
+from grokjax.tasks import task
+from grokjax.training.evaluation import blocks, examples_at
+from grokjax.training.step import Program, inputs_of
+
+EMBEDDING = "embedding"
+BOTH = "_both"
+SELECTIONS = ("random", "farthest")
+
+
+def names_for(run: Run) -> tuple[str, ...]:
+    """The clouds that a run's network has, in order of depth."""
+    embedding = (EMBEDDING,) if run.task.n_elements else ()
+    return (*embedding, *run.model.state_names)
+
+
+def choose(requested: Sequence[str], run: Run) -> tuple[str, ...]:
+    """The requested clouds that the run has; ``all`` and ``hidden`` stand for several."""
+    own = names_for(run)
+    wanted: list[str] = []
+    for name in requested:
+        group = {"all": own, "hidden": tuple(n for n in own if n != EMBEDDING)}.get(name, (name,))
+        wanted += [member for member in group if member.removesuffix(BOTH) in own]
+    return tuple(dict.fromkeys(name for name in wanted if name != EMBEDDING + BOTH))
+
+
+def last_cloud(run: Run) -> str:
+    """What the cloud of all tokens after the last layer is called."""
+    return str(run.model.state_names[-1]) + BOTH
+
+
+def validate(requested: Sequence[str], runs: Sequence[Run]) -> None:
+    """Raises ``InvalidSettingError`` unless every requested cloud belongs to some run."""
+    known = {"all", "hidden"}
+    for run in runs:
+        own = names_for(run)
+        known |= {*own, *(name + BOTH for name in own if name != EMBEDDING)}
+    text = ",".join(requested)
+    for name in requested:
+        message = f"there is no cloud '{name}'; there are {', '.join(sorted(known))}"
+        check(name in known, "clouds", text, message)
+
+
+def available_points(name: str, run: Run) -> int:
+    """How many points a cloud can have."""
+    if name == EMBEDDING:
+        return int(run.task.n_elements)
+    n_test = run.task.n_examples - run.task.n_train
+    return int(n_test * (getattr(run.model, "n_tokens", 1) if name.endswith(BOTH) else 1))
+
+
+def test_places(run: Run, test_mask: NDArray[np.bool_]) -> NDArray[np.int64]:
+    """Places of all test examples of a run, in an order drawn from the run's own key."""
+    return task.cloud_generator(run).permutation(np.flatnonzero(test_mask))
+
+
+# --------------------------------------------------------------------------- forward passes
+
+
+@functools.partial(jax.jit, static_argnums=0)
+def _states(program: Program, params: Params, place: jax.Array) -> Any:
+    with jax.default_matmul_precision(PRECISIONS[program.precision]):
+        inputs = inputs_of(program, examples_at(program, place))
+        states = program.model.states(params, inputs)
+    return {name: states[name] for name in program.model.config.state_names}
+
+
+def hidden(
+    program: Program, params: Params, places: NDArray[np.int64]
+) -> dict[str, NDArray[np.float32]]:
+    """Layer → (T, n, width) states of the examples at these places, at the run's own sizes."""
+    states = _states(program, params, places.astype(np.int32))
+    return {name: np.asarray(state) for name, state in states.items()}
+
+
+@functools.partial(jax.jit, static_argnums=(0, 1))
+def _everything(program: Program, n_places: int, params: Params) -> tuple[jax.Array, jax.Array]:
+    # A few thousand examples at a time bound the memory of the hidden states.
+    size, n_blocks = blocks(program, n_places)
+
+    def block(first: jax.Array) -> tuple[jax.Array, jax.Array]:
+        place = jax.numpy.minimum(first + jax.numpy.arange(size), n_places - 1)
+        with jax.default_matmul_precision(PRECISIONS[program.precision]):
+            inputs = inputs_of(program, examples_at(program, place))
+            states = program.model.states(params, inputs)
+        return states["neurons"], states["logits"]
+
+    found = jax.lax.map(block, jax.numpy.arange(n_blocks) * size)
+    neurons, logits = (part.reshape(-1, part.shape[-1])[:n_places] for part in found)
+    return neurons, logits
+
+
+def everything(
+    program: Program, n_places: int, params: Params
+) -> tuple[NDArray[np.float32], NDArray[np.float32]]:
+    """Neurons (places, width) and logits (places, outputs) of all places, examples or not."""
+    neurons, logits = _everything(program, n_places, params)
+    return np.asarray(neurons), np.asarray(logits)
+
+
+def take(
+    name: str,
+    states: dict[str, NDArray[np.float32]],
+    n_points: int,
+    selection: str,
+    how: str,
+) -> NDArray[np.float32]:
+    """A hidden-state cloud of at most ``n_points``, normalised.
+
+    Args:
+        name: layer, with or without ``_both``.
+        states: layer → (T, n, width), examples in the run's drawn order.
+        n_points: how many; random selection takes the first examples of the drawn order, all
+            tokens of a share of them for ``_both``.
+        selection: ``random``, or ``farthest`` (greedy, among the states given).
+        how: as for ``normalize``.
+    """
+    state = states[name.removesuffix(BOTH)]
+    if not name.endswith(BOTH):
+        state = state[-1:]
+    n_each = -(-n_points // len(state))
+    if selection == "farthest":
+        points = state.reshape(-1, state.shape[-1])
+        if np.all(np.isfinite(points)):
+            points = points[farthest_points(points, min(n_points, len(points)))]
+        return normalize(points[:n_points], how)
+    return normalize(state[:, :n_each].reshape(-1, state.shape[-1])[:n_points], how)

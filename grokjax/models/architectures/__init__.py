@@ -1,0 +1,1 @@
+"""Architectures; what one has to offer is ``grokjax.models.network.Architecture``."""

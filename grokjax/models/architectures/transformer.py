@@ -1,0 +1,193 @@
+"""Encoders over the tokens [a, b], or [a, b, =].
+
+The study's is the default. By its settings it is the network of Power et al. (2201.02177), of
+Nanda et al. (2301.05217) and of Zhong et al. (2306.17844).
+
+Three facts about the task shape the code. Only 2P distinct (position, token) rows can enter the
+first layer, so its projections are computed once per row and then looked up. Attention over two
+tokens is a sigmoid of the difference of two scores. Only the last token is read out, so the last
+block computes a single query. ``tests/reference.py`` holds the textbook model these must equal.
+
+Shapes: B pairs, P padded elements, D d_model, H heads, F d_ff, T tokens (2 or 3). Rows of tokens
+are (T·B, D), first tokens first.
+"""
+
+import dataclasses
+import math
+from typing import Any, ClassVar
+
+from grokjax.models.architectures.shared import WIDEST, Embedded
+from grokjax.settings.fields import Part, check, field
+from grokjax.settings.lazy import lazy
+
+jax, jnp = lazy("jax"), lazy("jax.numpy")
+layers, products = lazy("grokjax.models.layers"), lazy("grokjax.models.products")
+network = lazy("grokjax.models.network")
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class Transformer(Embedded):
+    """Encoder over the two tokens; the last token's final state is read out."""
+
+    learns: ClassVar[tuple[str, ...]] = ("pairs",)
+
+    n_heads: int = field(4, help="attention heads", between=(1, WIDEST))
+    d_ff: int = field(
+        256, help="width of feed-forward layers; 0: attention only", between=(0, WIDEST)
+    )
+    n_layers: int = field(2, help="encoder blocks", between=(1, 1024))
+    layer_norm: str = field(
+        "pre",
+        help="layer norms: before attention and feed-forward, behind them, or none",
+        choices=("pre", "post", "none"),
+    )
+    equals_token: bool = field(False, help="whether a third token, =, is there and is read out")
+    causal: bool = field(False, help="whether a token sees only those before it and itself")
+    attention_rate: float = field(
+        1.0,
+        help="1: learned attention; 0: every token has weight 1, in between as Zhong et al. mix",
+        between=(0, 1),
+    )
+
+    def validate(self) -> None:
+        """The heads must divide the width."""
+        fits = self.d_model % self.n_heads == 0
+        check(fits, "n_heads", self.n_heads, f"must divide --d_model={self.d_model}")
+
+    @property
+    def state_names(self) -> tuple[str, ...]:
+        """layer1, layer2, …: after each block."""
+        return tuple(f"layer{i + 1}" for i in range(self.n_layers))
+
+    @property
+    def n_tokens(self) -> int:
+        """T."""
+        return 3 if self.equals_token else 2
+
+    # ----------------------------------------------------------------- layers
+
+    def build(self, sizes: Any, real: Any, rngs: Any) -> Any:
+        """See ``network.Architecture``."""
+        width = self.d_model
+        second = self.separate_embeddings
+        return layers.Layers(
+            embed=layers.embedding(sizes.elements, width, rngs),
+            embed_second=layers.embedding(sizes.elements, width, rngs) if second else None,
+            equals=layers.embedding(1, width, rngs) if self.equals_token else None,
+            position=layers.embedding(self.n_tokens, width, rngs),
+            blocks=layers.listed(self._block(rngs) for _ in range(self.n_layers)),
+            norm=layers.norm(width, rngs) if self.layer_norm == "pre" else None,
+            unembed=layers.linear(width, sizes.outputs, rngs, bias=self.biases),
+        )
+
+    def _block(self, rngs: Any) -> Any:
+        width, hidden, biases = self.d_model, self.d_ff, self.biases
+        norms, feeds = self.layer_norm != "none", hidden > 0
+        bound = math.sqrt(6 / (4 * width))
+        # In this order, because each layer draws from the stream of keys.
+        norm1 = layers.norm(width, rngs) if norms else None
+        qkv = layers.linear(width, 3 * width, rngs, bound=bound, bias=biases, zero_bias=True)
+        out = layers.linear(width, width, rngs, bias=biases, zero_bias=True)
+        norm2 = layers.norm(width, rngs) if norms and feeds else None
+        up = layers.linear(width, hidden, rngs, bias=biases) if feeds else None
+        down = layers.linear(hidden, width, rngs, bias=biases) if feeds else None
+        return layers.Layers(norm1=norm1, qkv=qkv, out=out, norm2=norm2, up=up, down=down)
+
+    # ----------------------------------------------------------------- forward
+
+    def apply(self, net: Any, inputs: Any, every: bool) -> Any:
+        """See ``network.Architecture``."""
+        n_pairs, first_rows = inputs.shape[0], self._first_rows(net, inputs)
+        x, q, k, v = jnp.split(first_rows, 4, axis=-1)
+        states: list[Any] = []
+        neurons = x
+        for depth, block in enumerate(net.blocks):
+            alone = depth == self.n_layers - 1 and not every
+            first = (self.n_tokens - 1) * n_pairs if alone else 0
+            if depth == 0:
+                q = q[first:]
+            else:
+                y = block.norm1(x) if self.layer_norm == "pre" else x
+                q = layers.columns(y[first:], block.qkv, 0, self.d_model)
+                k, v = jnp.split(layers.columns(y, block.qkv, self.d_model, None), 2, axis=-1)
+            x = x[first:] + layers.apply(block.out, self._attention(q, k, v, n_pairs))
+            if self.layer_norm == "post":
+                x = block.norm1(x)
+            x, neurons = self._feed_forward(block, x)
+            states.append(x)
+        last = x[-n_pairs:]
+        logits = layers.apply(net.unembed, net.norm(last) if self.layer_norm == "pre" else last)
+        return network.Outputs(logits=logits, states=states, neurons=neurons[-n_pairs:])
+
+    def _feed_forward(self, block: Any, x: Any) -> tuple[Any, Any]:
+        """The state behind a block, and its neurons: the state itself if it has none."""
+        if not self.d_ff:
+            return x, x
+        y = block.norm2(x) if self.layer_norm == "pre" else x
+        neurons = layers.ACTIVATIONS[self.activation](layers.apply(block.up, y))
+        x = x + layers.apply(block.down, neurons)
+        return (block.norm2(x) if self.layer_norm == "post" else x), neurons
+
+    def _first_rows(self, net: Any, inputs: Any) -> Any:
+        """First-layer input and its query, key, value of every token: (T·B, 4D)."""
+        index = jnp.stack([inputs[:, 0], inputs[:, 1]])
+        rows = products.take_rows(self._tables(net), index)
+        if not self.equals_token:
+            return rows
+        x = net.equals.embedding[...] + net.position.embedding[...][2:]
+        row = self._with_projections(net, x)
+        same = jnp.broadcast_to(row, (inputs.shape[0], row.shape[1]))
+        return jnp.concatenate([rows, same])
+
+    def _tables(self, net: Any) -> Any:
+        """First-layer input and its query, key, value for every (position, element): (2, P, 4D)."""
+        position = net.position.embedding[...]
+        if self.separate_embeddings:
+            both = [net.embed.embedding[...], net.embed_second.embedding[...]]
+            x_SPD = jnp.stack(both) + position[:2, None]
+        else:
+            x_SPD = net.embed.embedding[...][None] + position[:2, None]
+        table = self._with_projections(net, x_SPD.reshape(-1, x_SPD.shape[-1]))
+        return table.reshape(2, x_SPD.shape[1], -1)
+
+    def _with_projections(self, net: Any, rows: Any) -> Any:
+        block = net.blocks[0]
+        y = block.norm1(rows) if self.layer_norm == "pre" else rows
+        return jnp.concatenate([rows, layers.apply(block.qkv, y)], axis=-1)
+
+    def _attention(self, q: Any, k: Any, v: Any, n_pairs: int) -> Any:
+        """Attention of the last tokens' queries (n·B, D) to all keys and values (T·B, D)."""
+        n_asking = q.shape[0] // n_pairs
+        # The last token sees everything, with a mask or without.
+        unmasked = not self.causal or n_asking == 1
+        if self.n_tokens == 2 and unmasked and self.attention_rate == 1:
+            return products.attend(self.n_heads, q, k, v)
+        keys, values = jnp.split(k, self.n_tokens), jnp.split(v, self.n_tokens)
+        scale = math.sqrt(self.n_heads / self.d_model)
+        mixed = []
+        for place, own in enumerate(jnp.split(q, n_asking), start=self.n_tokens - n_asking):
+            seen = place + 1 if self.causal else self.n_tokens
+            scores = [scale * products.sum_heads(own * key, self.n_heads) for key in keys[:seen]]
+            weights = jax.nn.softmax(jnp.stack(scores), axis=0)
+            weights = self.attention_rate * weights + (1 - self.attention_rate)
+            spread = (products.spread_heads(weight, self.d_model) for weight in weights)
+            mixed.append(sum(w * value for w, value in zip(spread, values, strict=False)))
+        return jnp.concatenate(mixed)
+
+    def head_rows(self, net: Any) -> dict[str, Any]:
+        """Rows over elements in the first block: (P, H, D/H) each.
+
+        ``query`` as the second element asks, ``key`` and ``value`` as the first answers.
+        """
+        qkv_SP3D = self._tables(net)[..., self.d_model :]
+        q, k, v = jnp.split(qkv_SP3D, 3, axis=-1)
+        heads = (q.shape[1], self.n_heads, -1)
+        return {
+            "query": q[1].reshape(heads),
+            "key": k[0].reshape(heads),
+            "value": v[0].reshape(heads),
+        }
+
+
+PARTS: dict[str, type[Part]] = {"transformer": Transformer}
+DEFAULT = "transformer"

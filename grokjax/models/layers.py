@@ -1,0 +1,104 @@
+"""Layers of which architectures are made, initialised as PyTorch does, and activations.
+
+The study's code was PyTorch: U(−1/√fan_in, 1/√fan_in) for the weight and the bias of a linear
+layer, N(0, 1) for embeddings, Xavier-uniform for the joint query-key-value projection, zero for the
+biases of attention, one and zero for layer norms.
+"""
+
+import functools
+import math
+from collections.abc import Callable, Iterable
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+from flax import nnx
+
+from grokjax.models.products import affine, product
+
+ACTIVATIONS: dict[str, Callable[[jax.Array], jax.Array]] = {
+    # jax.nn.gelu's exact form goes through erfc, at three times the cost of erf on a CPU.
+    "gelu": lambda x: 0.5 * x * (1 + jax.lax.erf(x * math.sqrt(0.5))),
+    "gelu_tanh": functools.partial(jax.nn.gelu, approximate=True),
+    "relu": jax.nn.relu,
+    "silu": jax.nn.silu,
+    "quadratic": jnp.square,
+}
+
+
+class Layers(nnx.Module):
+    """Layers by name; those that are None are left out."""
+
+    def __init__(self, **layers: Any):
+        for name, layer in layers.items():
+            if layer is not None:
+                setattr(self, name, layer)
+
+
+def listed(layers: Iterable[Any]) -> Any:
+    """Layers one after the other."""
+    return nnx.List(list(layers))
+
+
+def uniform(key: jax.Array, shape: tuple[int, ...], bound: Any) -> jax.Array:
+    """Draws between −bound and bound."""
+    return jax.random.uniform(key, shape, jnp.float32, -bound, bound)
+
+
+def linear(
+    n_in: int,
+    n_out: int,
+    rngs: nnx.Rngs,
+    *,
+    bound: float | None = None,
+    bias: bool = True,
+    zero_bias: bool = False,
+) -> nnx.Linear:
+    """A linear layer as PyTorch initialises it.
+
+    The kernel is drawn as (n_out, n_in), one output after the other, and transposed: the draws of
+    an output unit then do not depend on how many units follow it, so padding the vocabulary leaves
+    the real rows as they are.
+    """
+    bound = 1 / math.sqrt(n_in) if bound is None else bound
+    bias_bound = 0.0 if zero_bias else 1 / math.sqrt(n_in)
+    return nnx.Linear(
+        n_in,
+        n_out,
+        use_bias=bias,
+        kernel_init=lambda key, shape, dtype: uniform(key, shape[::-1], bound).T,
+        bias_init=lambda key, shape, dtype: uniform(key, shape, bias_bound),
+        rngs=rngs,
+    )
+
+
+def embedding(n_rows: int, n_columns: int, rngs: nnx.Rngs, bound: Any = None) -> nnx.Embed:
+    """A table of rows drawn from N(0, 1), or uniformly below a bound."""
+    init: Any = jax.nn.initializers.normal(1.0)
+    if bound is not None:
+        init = lambda key, shape, dtype, sharding=None: uniform(key, shape, bound)  # noqa: E731
+    return nnx.Embed(n_rows, n_columns, embedding_init=init, rngs=rngs)
+
+
+def norm(width: int, rngs: nnx.Rngs) -> nnx.LayerNorm:
+    """A layer norm."""
+    return nnx.LayerNorm(width, epsilon=1e-5, rngs=rngs)
+
+
+def weights(layer: nnx.Linear) -> tuple[jax.Array, jax.Array | None]:
+    """Kernel and bias of a linear layer; None for a bias that it does not have."""
+    return layer.kernel[...], None if layer.bias is None else layer.bias[...]
+
+
+def columns(x: jax.Array, layer: nnx.Linear, first: int, last: int | None) -> jax.Array:
+    """Some of a linear layer's outputs for rows x (N, n_in)."""
+    kernel, bias = weights(layer)
+    if bias is None:
+        return product(x, kernel[:, first:last])
+    return affine(x, kernel[:, first:last], bias[first:last])
+
+
+def apply(layer: nnx.Linear, x: jax.Array) -> jax.Array:
+    """A linear layer's outputs for rows x (N, n_in)."""
+    kernel, bias = weights(layer)
+    return product(x, kernel) if bias is None else affine(x, kernel, bias)

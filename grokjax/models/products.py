@@ -1,0 +1,194 @@
+"""Matrix products, looked-up rows and attention over two tokens, to be differentiated either way.
+
+Every matrix product of the networks is in here. Derivatives are those one would derive; where a
+transpose is written out, it reaches the matrix library in the orientation in which it is fast. The
+one XLA arrives at by itself copies and transposes. Letters of shapes as in ``models.py``.
+"""
+
+import dataclasses
+import functools
+import math
+from collections.abc import Callable, Sequence
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+from jax.extend.core import Primitive
+from jax.interpreters import ad, batching, mlir
+
+from grokjax.settings.config import PRECISIONS
+
+# --------------------------------------------------------------------------- written-out transposes
+
+
+@dataclasses.dataclass(frozen=True)
+class Multilinear:
+    """A function of arrays, called as such, with transposes of its own.
+
+    ``jax.custom_vjp`` bars forward mode, and ``jax.custom_derivatives.linear_call`` bars ``vmap``;
+    this can be differentiated and mapped in any order.
+
+    Attributes:
+        function: linear in every array that has a transpose, the others held fixed.
+        transposes: one for each array, or None where that is no matter of derivatives (integers).
+            Called with the arrays, the cotangent of the result in the place of its own.
+    """
+
+    function: Callable[..., jax.Array]
+    transposes: tuple[Callable[..., jax.Array] | None, ...]
+
+    def __call__(self, *arrays: jax.Array) -> jax.Array:
+        """``function(*arrays)``."""
+        return _multilinear.bind(*arrays, rule=self)
+
+    def mapped(self, axes: Sequence[int | None]) -> "Multilinear":
+        """The same over axes of the arrays, as ``jax.vmap`` has them; that of the result is 0."""
+
+        def transpose(i: int) -> Any:
+            one, axis = self.transposes[i], axes[i]
+            in_axes = (*axes[:i], 0, *axes[i + 1 :])
+            if one is None or axis is not None:
+                return one and jax.vmap(one, in_axes, axis)
+            return lambda *arrays: jax.vmap(one, in_axes)(*arrays).sum(0)
+
+        transposes = tuple(transpose(i) for i in range(len(axes)))
+        return Multilinear(jax.vmap(self.function, tuple(axes)), transposes)
+
+
+_multilinear = Primitive("multilinear")
+
+
+@_multilinear.def_impl  # type: ignore[untyped-decorator]
+def _apply(*arrays: Any, rule: Multilinear) -> Any:
+    return rule.function(*arrays)
+
+
+@_multilinear.def_abstract_eval  # type: ignore[untyped-decorator]
+def _abstract(*arrays: Any, rule: Multilinear) -> Any:
+    return jax.make_jaxpr(rule.function)(*arrays).out_avals[0]
+
+
+def _jvp(primals: Sequence[Any], tangents: Sequence[Any], *, rule: Multilinear) -> Any:
+    parts = [
+        rule(*primals[:i], tangent, *primals[i + 1 :])
+        for i, tangent in enumerate(tangents)
+        if not isinstance(tangent, ad.Zero)
+    ]
+    return rule(*primals), functools.reduce(ad.add_tangents, parts)
+
+
+def _transpose(cotangent: Any, *arrays: Any, rule: Multilinear) -> list[Any]:
+    (i,) = (i for i, array in enumerate(arrays) if ad.is_undefined_primal(array))
+    transpose = rule.transposes[i]
+    assert transpose is not None  # what has none has no tangent
+    gradients: list[Any] = [None] * len(arrays)
+    gradients[i] = transpose(*arrays[:i], cotangent, *arrays[i + 1 :])
+    return gradients
+
+
+def _batch(arrays: Sequence[Any], axes: Sequence[int | None], *, rule: Multilinear) -> Any:
+    return rule.mapped(axes)(*arrays), 0
+
+
+ad.primitive_jvps[_multilinear] = _jvp
+ad.primitive_transposes[_multilinear] = _transpose
+batching.primitive_batchers[_multilinear] = _batch
+mlir.register_lowering(_multilinear, mlir.lower_fun(_apply, multiple_results=False))
+
+# --------------------------------------------------------------------------- products
+
+
+def _multiply(precision: str | None, x: jax.Array, y: jax.Array) -> jax.Array:
+    if precision == PRECISIONS["bfloat16"]:
+        # Unlike a cast there and back, this is never taken out by the compiler.
+        x, y = (jax.lax.reduce_precision(z, exponent_bits=8, mantissa_bits=7) for z in (x, y))
+    return jnp.matmul(x, y, precision=precision)
+
+
+@functools.cache
+def _product_at(precision: str | None) -> Multilinear:
+    def again(x: jax.Array, y: jax.Array) -> jax.Array:
+        return _product_at(precision)(x, y)
+
+    return Multilinear(
+        functools.partial(_multiply, precision),
+        (lambda g, y: again(g, y.T), lambda x, g: again(x.T, g)),
+    )
+
+
+def _precision() -> str | None:
+    # By name, because the oldest JAX supported does not declare it to type checkers.
+    name = "jax_default_matmul_precision"
+    return getattr(jax.config, name)
+
+
+def product(x: jax.Array, y: jax.Array) -> jax.Array:
+    """``x @ y`` of matrices at the precision in force (``jax.default_matmul_precision``).
+
+    A CPU multiplies in float32 whatever it is told, so bfloat16 factors are rounded here, those of
+    the derivatives too. Their float32 products are exact, on any device, and so differ in the order
+    of the sum alone.
+    """
+    return _product_at(_precision())(x, y)
+
+
+def affine(x: jax.Array, kernel: jax.Array, bias: jax.Array) -> jax.Array:
+    """``x @ kernel + bias`` for rows x (N, n_in)."""
+    return product(x, kernel) + bias[None]
+
+
+@functools.cache
+def _rows_of(n_rows: int, precision: str | None) -> Multilinear:
+    def take(tables: jax.Array, index: jax.Array) -> jax.Array:
+        flat = index + n_rows * jnp.arange(len(tables))[:, None]
+        rows = tables.reshape(len(tables) * n_rows, -1)
+        return jnp.take(rows, flat.ravel(), axis=0, mode="clip")
+
+    def transpose(gradient: jax.Array, index: jax.Array) -> jax.Array:
+        gradient_SBC = gradient.reshape(*index.shape, -1)
+        hot = functools.partial(jax.nn.one_hot, num_classes=n_rows, dtype=gradient.dtype)
+        multiply = _product_at(precision)
+        return jnp.stack([multiply(hot(i).T, g) for i, g in zip(index, gradient_SBC, strict=True)])
+
+    return Multilinear(take, (transpose, None))
+
+
+def take_rows(tables: jax.Array, index: jax.Array) -> jax.Array:
+    """Rows of S tables (S, P, C) at indices (S, B), as (S * B, C).
+
+    The gradient is a one-hot product instead of a scatter: XLA's scatter-add collapses under
+    colliding indices on GPUs and is serial on CPUs, and the product is as exact.
+    """
+    return _rows_of(tables.shape[1], _precision())(tables, index)
+
+
+# --------------------------------------------------------------------------- attention
+
+
+def sum_heads(rows: jax.Array, n_heads: int) -> jax.Array:
+    """(N, D) → (N, H): columns summed head by head."""
+    return rows.reshape(rows.shape[0], n_heads, -1).sum(-1)
+
+
+def spread_heads(weights: jax.Array, width: int) -> jax.Array:
+    """(N, H) → (N, D): each head's number in all of its columns."""
+    n, n_heads = weights.shape
+    spread = jnp.broadcast_to(weights[:, :, None], (n, n_heads, width // n_heads))
+    return spread.reshape(n, width)
+
+
+def _tile(rows: jax.Array, n: int) -> jax.Array:
+    return jnp.concatenate([rows] * n) if n > 1 else rows
+
+
+def attend(n_heads: int, q: jax.Array, k: jax.Array, v: jax.Array) -> jax.Array:
+    """Attention of queries (nB, D) to two keys and values (2B, D), first tokens then second.
+
+    Softmax over two scores is a sigmoid of their gap. n is 1 (second tokens ask) or 2 (both).
+    """
+    n, width = 2 * len(q) // len(k), q.shape[-1]
+    # Split, not sliced: the gradient is then a concatenation instead of two pads and their sum.
+    (k_first, k_second), (v_first, v_second) = jnp.split(k, 2), jnp.split(v, 2)
+    key_gap, value_gap = _tile(k_first - k_second, n), _tile(v_first - v_second, n)
+    weight_H = jax.nn.sigmoid(math.sqrt(n_heads / width) * sum_heads(q * key_gap, n_heads))
+    return _tile(v_second, n) + spread_heads(weight_H, width) * value_gap

@@ -1,0 +1,1 @@
+"""The report of a work directory: figures, tables by setting, one page."""

@@ -1,0 +1,86 @@
+"""The report of a work directory: a summary by setting, figures, one page."""
+
+import os
+import pathlib
+from collections.abc import Iterator, Sequence
+
+import pandas as pd
+from matplotlib.figure import Figure
+
+from grokjax.measuring.loading import Sweep
+from grokjax.report import figures, page, planes, summaries
+from grokjax.report.page import payload
+from grokjax.report.snapshots import Snapshots, telling_steps, typical_run
+from grokjax.store import results
+
+
+def summary(folder: str | os.PathLike[str]) -> pd.DataFrame:
+    """By setting: runs, how many generalised and when, H1 max of the embedding before and after.
+
+    See ``summaries.by_setting``.
+    """
+    return summaries.by_setting(summaries.outcomes(Sweep(folder)))
+
+
+# --------------------------------------------------------------------------- figures
+
+
+def draw(sweep: Sweep) -> Iterator[tuple[str, Figure]]:
+    """The figures of a sweep with their names, as far as its tables and checkpoints go."""
+    runs = summaries.table_of_runs(sweep)
+    yield "accuracy", figures.accuracy(runs, sweep.metrics)
+    if "persistence" in sweep.tables():
+        table = sweep.persistence
+        for cloud in dict.fromkeys(table["cloud"]):
+            suffix = "" if cloud == "embedding" else f"-{cloud}"
+            for column in ("h1_max", "h1_total"):
+                yield column + suffix, figures.topology(runs, table, column, cloud=cloud)
+    yield from _draw_run(sweep, runs)
+
+
+def _draw_run(sweep: Sweep, runs: pd.DataFrame) -> Iterator[tuple[str, Figure]]:
+    """Figures of the typical run at a few steps."""
+    run_id = typical_run(runs)
+    if run_id is None:
+        return
+    grokked = runs.set_index("run_id")["generalisation_step"][run_id]
+    spec = next(run for run in sweep.config.runs if run.run_id == run_id)
+    snapshots = Snapshots(sweep.workdir, sweep.config)
+    steps = telling_steps(snapshots.steps(run_id), summaries.optional_step(grokked))
+    found = {shot.step: shot for shot in snapshots.read({run_id: steps})}
+    if not found:
+        return
+    order = planes.reading_order(spec.task.n_elements, spec.task.structure)
+    clouds = {step: shot.cloud[order] for step, shot in found.items()}
+    diagrams = {step: shot.diagrams for step, shot in found.items()}
+    # The order in which the last picture's circle, if it is one, passes the residues.
+    frequency = planes.strongest_frequency(planes.principal_plane(clouds[max(clouds)])[0]) or 1
+    yield "diagrams", figures.persistence_diagrams(diagrams)
+    yield "embedding", figures.embedding(clouds, frequency=frequency)
+    if "persistence" in sweep.tables():
+        own = sweep.persistence.query("run_id == @run_id and cloud == 'embedding'")
+        curve = own.merge(sweep.metrics, on=["run_id", "step"])
+        if len(curve):
+            yield "birth", figures.birth(curve, clouds, diagrams, frequency=frequency, title=run_id)
+
+
+def write(folder: str | os.PathLike[str], run_ids: Sequence[str] = ()) -> pathlib.Path:
+    """Draws W/figures/*.svg and W/report/index.html; returns the page's path.
+
+    Every file is written whole or not at all. Works on a sweep that is still running, on one
+    without persistence, and where no run generalised or some diverged.
+
+    Args:
+        folder: the work directory.
+        run_ids: runs that the page is to show in detail before any others.
+
+    Raises:
+        ValueError: if one of these runs is not in the grid.
+    """
+    sweep = Sweep(folder)
+    for name, figure in draw(sweep):
+        with results.replacing(sweep.workdir / "figures" / f"{name}.svg") as temporary:
+            figures.save(figure, temporary, "svg")
+    path = sweep.workdir / "report" / "index.html"
+    results.write_text(path, page.render(payload.build(sweep, run_ids)))
+    return path

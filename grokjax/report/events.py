@@ -1,0 +1,99 @@
+"""The curves of runs as TensorBoard event files, ``W/tensorboard/<run_id>``; needs tensorboardX."""
+
+import calendar
+import importlib.util
+import pathlib
+import time
+from typing import IO
+
+import numpy as np
+
+from grokjax.measuring.loading import Sweep
+from grokjax.report.page import curves
+from grokjax.store import record, results
+
+_NAME = "events.out.tfevents.grokjax"
+
+
+def available() -> bool:
+    """Whether tensorboardX, an extra, is installed."""
+    return importlib.util.find_spec("tensorboardX") is not None
+
+
+class EventFiles:
+    """Writes the event files of a work directory, once or over and over.
+
+    The first time every file is written anew, whole or not at all; later on what has come since
+    is added, for TensorBoard follows a file that grows but not one that is replaced. Scalars are
+    all quantities of the page, named like ``persistence/embedding/h1_max``; values that are not
+    finite are left out. Every event has the time at which the sweep was first started, since when
+    a checkpoint was reached is not recorded.
+    """
+
+    def __init__(self, folder: pathlib.Path):
+        self._folder = folder / "tensorboard"
+        self._written: dict[str, dict[str, int]] = {}  # run id → quantity → steps written
+
+    def update(self, sweep: Sweep) -> None:
+        """Writes what is not written yet."""
+        run_ids = [run.run_id for run in sweep.config.runs]
+        steps = sweep.config.train.checkpoint_steps
+        found = list(curves.quantities(sweep, run_ids, steps))
+        begun = _begun(sweep)
+        for i, run_id in enumerate(run_ids):
+            points = {
+                quantity.key: [
+                    (steps[j], float(quantity.values[i, j]))
+                    for j in np.flatnonzero(np.isfinite(quantity.values[i]))
+                ]
+                for quantity in found
+            }
+            self._write(run_id, points, begun)
+
+    def _write(self, run_id: str, points: dict[str, list[tuple[int, float]]], begun: float) -> None:
+        path = self._folder / run_id / _NAME
+        known = self._written.get(run_id)
+        by_step: dict[int, dict[str, float]] = {}
+        for key, own in points.items():
+            for step, value in own:
+                if known is None or step > known.get(key, -1):
+                    by_step.setdefault(step, {})[key] = value
+        if known is None:
+            with results.replacing(path) as temporary, open(temporary, "wb") as file:
+                _records(file, by_step, begun, header=True)
+        elif by_step:
+            with open(path, "ab") as file:
+                _records(file, by_step, begun, header=False)
+        self._written[run_id] = {key: own[-1][0] for key, own in points.items() if own}
+
+
+def _begun(sweep: Sweep) -> float:
+    """When the sweep was first started, in seconds since 1970; 0 if that is not known."""
+    starts = record.read_record(sweep.workdir)["starts"]
+    if not starts:
+        return 0.0
+    return float(calendar.timegm(time.strptime(starts[0]["time"], "%Y-%m-%dT%H:%M:%SZ")))
+
+
+def _records(
+    file: IO[bytes], by_step: dict[int, dict[str, float]], begun: float, header: bool
+) -> None:
+    """Adds events to a file: one a step, with all its scalars."""
+    # By name, because an extra need not be there for a type check.
+    event_pb2, summary_pb2, record_writer = (
+        importlib.import_module(f"tensorboardX.{name}")
+        for name in ("proto.event_pb2", "proto.summary_pb2", "record_writer")
+    )
+    # Without its __init__, which would truncate a file that is there.
+    records = record_writer.RecordWriter.__new__(record_writer.RecordWriter)
+    records._writer = file
+    if header:
+        first = event_pb2.Event(wall_time=begun, file_version="brain.Event:2")
+        records.write(first.SerializeToString())
+    for step, values in sorted(by_step.items()):
+        scalars = [
+            summary_pb2.Summary.Value(tag=key, simple_value=value) for key, value in values.items()
+        ]
+        summary = summary_pb2.Summary(value=scalars)
+        event = event_pb2.Event(wall_time=begun, step=step, summary=summary)
+        records.write(event.SerializeToString())

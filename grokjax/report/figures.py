@@ -1,0 +1,275 @@
+"""Figures for papers: functions from tables and arrays to matplotlib figures.
+
+Every function returns a ``matplotlib.figure.Figure`` that belongs to no window and no global
+state; `save` writes it as SVG or PDF, the same bytes every time. Sizes are those of a printed
+page (`COLUMN` and `PAGE`) and type is 7 points or more at that size. Colours are those of Okabe
+and Ito (2008), which people of any common colour vision can tell apart; what two colours tell
+apart on one line of a panel, dashes or markers tell as well.
+"""
+
+import os
+import pathlib
+from collections.abc import Mapping, Sequence
+
+import numpy as np
+import pandas as pd
+from matplotlib.figure import Figure
+from numpy.typing import ArrayLike
+
+from grokjax.report import panels
+from grokjax.settings import labels
+
+COLUMN, PAGE = 3.35, 6.9
+"""Widths in inches of one column and of the page of a two-column paper."""
+
+MOST_PANELS = 12
+MOST_RUNS = 200
+
+_ENDED = "ended early (diverged or failed), not in the mean"
+
+
+def save(figure: Figure, path: str | os.PathLike[str], suffix: str = "") -> None:
+    """Writes a figure as its suffix says (svg, pdf, png): same figure, same bytes.
+
+    Args:
+        figure: what to write.
+        path: where to.
+        suffix: the format; default: what the path ends in.
+
+    Raises:
+        ValueError: for a format that matplotlib does not know.
+    """
+    suffix = suffix or pathlib.Path(path).suffix.lstrip(".")
+    dates = {"svg": {"Date": None}, "pdf": {"CreationDate": None}}
+    with panels.style():
+        figure.savefig(path, format=suffix, metadata=dates.get(suffix), dpi=200)
+
+
+# --------------------------------------------------------------------------- curves
+
+
+def accuracy(runs: pd.DataFrame, metrics: pd.DataFrame, *, width: float = PAGE) -> Figure:
+    """Test and train accuracy against step; see `curves`.
+
+    Args:
+        runs: the table of runs (``grokjax.load(W).runs``), or a part of it.
+        metrics: the table of metrics.
+        width: in inches.
+    """
+    columns = ["test_accuracy", "train_accuracy"]
+    figure = curves(runs, metrics, columns, ylabel="accuracy", width=width)
+    for axes in figure.axes:
+        axes.set_ylim(-0.03, 1.03)
+    return figure
+
+
+def topology(
+    runs: pd.DataFrame,
+    persistence: pd.DataFrame,
+    column: str = "h1_max",
+    *,
+    cloud: str = "embedding",
+    width: float = PAGE,
+) -> Figure:
+    """A column of the persistence table against step; see `curves`.
+
+    Args:
+        runs: the table of runs, or a part of it.
+        persistence: the table of persistence.
+        column: such as ``h1_max`` or ``h1_total``.
+        cloud: which cloud.
+        width: in inches.
+
+    Raises:
+        ValueError: if the table has no such column or cloud.
+    """
+    known = list(dict.fromkeys(persistence["cloud"]))
+    if cloud not in known and known:
+        raise ValueError(f"there is no cloud '{cloud}' in the table; there are {', '.join(known)}")
+    own = persistence[persistence["cloud"] == cloud]
+    name = labels.COLUMNS.get(column, column)
+    return curves(runs, own, [column], ylabel=f"{name} ({cloud})", width=width)
+
+
+def curves(
+    runs: pd.DataFrame,
+    table: pd.DataFrame,
+    columns: Sequence[str],
+    *,
+    ylabel: str,
+    width: float = PAGE,
+) -> Figure:
+    """Columns of a table against step: mean ± SD of each setting over thin lines of its runs.
+
+    There is a panel for each model, operation and prime; colours are what else differs between
+    settings, dashes are the columns. At most `MOST_PANELS` panels are drawn, and of more than
+    `MOST_RUNS` runs no single lines; a title says so.
+
+    The mean is over the runs of a setting that have a finite value at the step, without those that
+    diverged or failed: these are drawn, up to a cross, and not averaged. The band is ± one sample
+    standard deviation (n − 1); a single run has none. Infinite values are left out like NaN.
+
+    Args:
+        runs: the table of runs, or a part of it.
+        table: with columns ``run_id``, ``step`` and those to draw; one row a run and step.
+        columns: from one to four.
+        ylabel: of the axis that all panels share.
+        width: in inches.
+
+    Raises:
+        ValueError: if there is no run, a column is not in the table or a run has two rows for one
+            step.
+    """
+    known = [name for name in table.columns if name not in ("run_id", "step")]
+    if not set(columns) <= set(known) or not 1 <= len(columns) <= len(panels.DASHES):
+        raise ValueError(
+            f"columns are {list(columns)}; they must be one to {len(panels.DASHES)} of {known}"
+        )
+    if runs.empty:
+        raise ValueError("the table of runs is empty: there is nothing to draw")
+    settings = labels.group(runs)
+    titles = list(dict.fromkeys(setting.panel for setting in settings))
+    lines = list(dict.fromkeys(setting.line for setting in settings))
+    colours = dict(zip(lines, panels.colours(len(lines)), strict=True))
+    excluded = set(runs.loc[runs["status"].isin(("diverged", "failed")), "run_id"])
+    frames = [wide(table, column, list(runs["run_id"])) for column in columns]
+    singles = len(runs) <= MOST_RUNS
+    notes = [f"the first {MOST_PANELS} of {len(titles)} panels"] * (len(titles) > MOST_PANELS)
+    notes += [f"means of {len(runs):,} runs"] * (not singles)
+    with panels.style():
+        figure, grid = panels.curve_panels(min(len(titles), MOST_PANELS), width, ylabel)
+        for title, axes in zip(titles, grid, strict=False):
+            axes.set_title(title)
+            for setting in settings:
+                if setting.panel != title:
+                    continue
+                for frame, dash in zip(frames, panels.DASHES, strict=False):
+                    values = frame[[name for name in setting.run_ids if name in frame]]
+                    if singles:
+                        panels.draw_runs(axes, values, excluded, colours[setting.line], dash)
+                    kept = values.drop(columns=excluded & set(values.columns))
+                    panels.draw_mean(axes, kept, colours[setting.line], dash)
+        if notes:
+            figure.suptitle("; ".join(notes), fontsize=8)
+        names = [labels.COLUMNS.get(column, column) for column in columns]
+        handles = panels.line_handles(colours, names, _ENDED if excluded else "")
+        panels.legend_below(figure, handles)
+    return figure
+
+
+def wide(table: pd.DataFrame, column: str, run_ids: Sequence[str]) -> pd.DataFrame:
+    """A column of some runs: a row a step, a column a run, NaN where a run has no row.
+
+    Runs that have no row at all have no column.
+
+    Raises:
+        ValueError: if a run has two rows for one step.
+    """
+    own = table[table["run_id"].isin(run_ids)]
+    frame = own.pivot(index="step", columns="run_id", values=column).astype(float)
+    return frame[[run_id for run_id in run_ids if run_id in frame]]
+
+
+# --------------------------------------------------------------------------- one run
+
+
+def persistence_diagrams(
+    diagrams: Mapping[int, Sequence[ArrayLike]], *, width: float = PAGE
+) -> Figure:
+    """Persistence diagrams of one cloud at several steps, on common axes.
+
+    Args:
+        diagrams: step → diagrams of degrees 0 and 1, (k, 2) each, such as
+            ``grokjax.load(W).diagram(run_id, step)`` gives. Degree 0 is drawn as ticks at its
+            deaths, its infinite bar as a triangle at the upper end.
+        width: in inches.
+
+    Raises:
+        ValueError: if there is no step.
+    """
+    if not diagrams:
+        raise ValueError("diagrams must hold at least one step")
+    limits = panels.diagram_range(diagrams.values())
+    with panels.style():
+        figure, (row,), _ = panels.square_panels(len(diagrams), 1, width)
+        for axes, (step, degrees) in zip(row, diagrams.items(), strict=True):
+            panels.draw_diagram(axes, degrees, limits)
+            axes.set_title(f"step {step:,}")
+        row[0].set_ylabel("death")
+        panels.legend_below(figure, panels.degree_handles())
+    return figure
+
+
+def embedding(
+    clouds: Mapping[int, ArrayLike], *, frequency: int = 1, width: float = PAGE
+) -> Figure:
+    """First two principal components of a cloud of residues at several steps.
+
+    Signs of the components are chosen to agree from step to step.
+
+    Args:
+        clouds: step → (p, d) cloud, row r for residue r, such as
+            ``grokjax.load(W).cloud(run_id, step)`` gives; one that is not finite gives an empty
+            panel.
+        frequency: k: colours follow k·r mod p, and residues that are neighbours in that order are
+            joined. 1 is the order of the residues themselves; a network that reads residues by a
+            wave of frequency k lays them on a circle in the order of that k.
+        width: in inches.
+
+    Raises:
+        ValueError: if there is no step.
+    """
+    if not clouds:
+        raise ValueError("clouds must hold at least one step")
+    with panels.style():
+        figure, (row,), _ = panels.square_panels(len(clouds), 1, width)
+        plane = None
+        for axes, (step, cloud) in zip(row, clouds.items(), strict=True):
+            plane = panels.draw_embedding(axes, np.asarray(cloud), frequency, plane)
+            axes.set_title(f"step {step:,}")
+        panels.residue_bar(figure, row, len(np.asarray(cloud)), frequency)
+    return figure
+
+
+def birth(
+    curve: pd.DataFrame,
+    clouds: Mapping[int, ArrayLike],
+    diagrams: Mapping[int, Sequence[ArrayLike]],
+    *,
+    frequency: int = 1,
+    title: str = "",
+    width: float = PAGE,
+) -> Figure:
+    """One run's loop being born: its curves above, clouds and diagrams at a few steps below.
+
+    Args:
+        curve: with columns ``step``, ``test_accuracy`` and ``h1_max``.
+        clouds: as for `embedding`.
+        diagrams: as for `persistence_diagrams`, at the same steps.
+        frequency: as for `embedding`.
+        title: above it all.
+        width: in inches.
+
+    Raises:
+        ValueError: if clouds and diagrams are not of the same steps, or there are none.
+    """
+    if not clouds or list(clouds) != list(diagrams):
+        raise ValueError(f"clouds are of steps {list(clouds)}, diagrams of {list(diagrams)}")
+    limits = panels.diagram_range(diagrams.values())
+    with panels.style():
+        figure, rows, above = panels.square_panels(len(clouds), 2, width, above=1.3)
+        assert above is not None
+        panels.draw_two_scales(
+            above, curve["step"], curve["test_accuracy"], curve["h1_max"], clouds
+        )
+        plane = None
+        for upper, lower, (step, cloud) in zip(*rows, clouds.items(), strict=True):
+            plane = panels.draw_embedding(upper, np.asarray(cloud), frequency, plane)
+            upper.set_title(f"step {step:,}")
+            panels.draw_diagram(lower, diagrams[step], limits)
+        rows[1][0].set_ylabel("death")
+        panels.residue_bar(figure, rows[0], len(np.asarray(cloud)), frequency)
+        panels.legend_below(figure, panels.degree_handles())
+        if title:
+            figure.suptitle(title, fontsize=8)
+    return figure

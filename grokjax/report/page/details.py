@@ -1,0 +1,105 @@
+"""One run in detail: what its view on the page shows at every checkpoint."""
+
+import itertools
+import pathlib
+from collections.abc import Iterator, Mapping, Sequence
+from typing import Any
+
+import numpy as np
+import pandas as pd
+from numpy.typing import NDArray
+
+from grokjax.diagnostics import fourier
+from grokjax.report import planes
+from grokjax.report.page.packing import pack
+from grokjax.report.snapshots import Snapshot, Snapshots
+from grokjax.settings.grid import Run
+
+Diagrams = Sequence[NDArray[np.float64]]
+
+
+def payloads(
+    snapshots: Snapshots, specs: Mapping[str, Run], wanted: Mapping[str, Sequence[int]]
+) -> dict[str, dict[str, Any]]:
+    """Run id → details for the page, of runs at steps at which there are checkpoints."""
+    shots: dict[str, list[Snapshot]] = {}
+    for shot in snapshots.read(wanted):
+        shots.setdefault(shot.run_id, []).append(shot)
+    return {
+        run_id: _of_run(specs[run_id], sorted(shots[run_id], key=lambda shot: shot.step))
+        for run_id in wanted
+        if run_id in shots
+    }
+
+
+def _of_run(run: Run, shots: Sequence[Snapshot]) -> dict[str, Any]:
+    order = planes.reading_order(run.task.n_elements, run.task.structure)
+    components, shares, plane = [], [], None
+    for shot in shots:
+        plane, share = planes.principal_plane(shot.cloud[order], plane)
+        components.append(plane)
+        shares.append([_rounded(value) for value in share])
+    frequencies = [planes.strongest_frequency(shot.embedding[order]) for shot in shots]
+    waves = [
+        planes.fourier_plane(shot.cloud[order], frequency or 1)
+        for shot, frequency in zip(shots, frequencies, strict=True)
+    ]
+    spectra = [fourier.shares(fourier.spectrum(shot.embedding[order])) for shot in shots]
+    last = next((p for p in reversed(components) if np.isfinite(p).all()), components[-1])
+    return {
+        "steps": [shot.step for shot in shots],
+        "residues": order.tolist(),
+        # The order in which the last picture's circle, if it is one, passes the residues.
+        "frequency": planes.strongest_frequency(last) or 1,
+        "components": pack([plane.ravel() for plane in components]),
+        "shares": shares,
+        "frequencies": frequencies,
+        "waves": pack([wave.ravel() for wave in waves]),
+        "wave_shares": [
+            _rounded(share[k - 1] if k else np.nan)
+            for share, k in zip(spectra, frequencies, strict=True)
+        ],
+        "spectra": pack(spectra),
+        **bars([shot.diagrams for shot in shots]),
+    }
+
+
+def _rounded(value: float) -> float | None:
+    return round(float(value), 4) if np.isfinite(value) else None
+
+
+def bars(diagrams: Sequence[Diagrams]) -> dict[str, Any]:
+    """Deaths of degree 0, births and deaths of degree 1: a packed row a step, missing at the end.
+
+    The infinite bar of degree 0 is left out; so is every bar of a cloud that was not finite.
+    """
+    columns = {
+        "h0_deaths": [degrees[0][:, 1] for degrees in diagrams],
+        "h1_births": [degrees[1][:, 0] for degrees in diagrams],
+        "h1_deaths": [degrees[1][:, 1] for degrees in diagrams],
+    }
+    packed = {}
+    for name, rows in columns.items():
+        finite = [row[np.isfinite(row)] for row in rows]
+        filled = itertools.zip_longest(*finite, fillvalue=np.nan)
+        packed[name] = pack(np.array(list(filled), np.float64).T.reshape(len(rows), -1))
+    return packed
+
+
+def saved_diagrams(
+    workdir: pathlib.Path, wanted: Mapping[str, Sequence[int]]
+) -> Iterator[tuple[str, dict[str, Any]]]:
+    """Details of runs whose checkpoints are gone but whose diagrams were saved."""
+    path = workdir / "results" / "diagrams.parquet"
+    table = pd.read_parquet(path, filters=[("run_id", "in", list(wanted))])
+    for run_id, own in table[table["cloud"] == "embedding"].groupby("run_id", sort=False):
+        steps = [step for step in wanted[str(run_id)] if (own["step"] == step).any()]
+        at = [own[own["step"] == step] for step in steps]
+        if at:
+            diagrams = [[_degree(frame, 0), _degree(frame, 1)] for frame in at]
+            yield str(run_id), {"steps": steps, **bars(diagrams)}
+
+
+def _degree(frame: pd.DataFrame, dimension: int) -> NDArray[np.float64]:
+    own = frame[frame["dimension"] == dimension]
+    return own[["birth", "death"]].to_numpy(np.float64)

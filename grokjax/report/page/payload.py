@@ -1,0 +1,288 @@
+"""What the page knows: a work directory as one JSON-able value of bounded size."""
+
+import contextlib
+import dataclasses
+import shlex
+import time
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import numpy as np
+import pandas as pd
+import pyarrow.parquet as pq
+
+from grokjax.measuring.loading import Sweep
+from grokjax.report import summaries
+from grokjax.report.page import curves, details
+from grokjax.report.page.samples import Candidate, choose
+from grokjax.report.snapshots import Snapshots
+from grokjax.settings import flags as ours
+from grokjax.settings import labels
+from grokjax.store import record as records
+
+# The page is to stay below 25 MB; plotly.js takes 4.8 of them.
+_CURVES_BYTES = 10_000_000
+_DETAILS_BYTES = 6_500_000
+_CSV_BYTES = 1_000_000
+_RUN_COLUMNS = ("n_train", "status", "memorisation_step", "generalisation_step")
+
+
+def build(sweep: Sweep, wanted: Sequence[str] = ()) -> dict[str, Any]:
+    """Everything that the page of a work directory shows.
+
+    Args:
+        sweep: the work directory.
+        wanted: ids of runs to show in detail before any others.
+
+    Raises:
+        ValueError: if a wanted run is not in the grid.
+    """
+    runs = summaries.outcomes(sweep)
+    unknown = sorted(set(wanted) - set(runs["run_id"]))
+    if unknown:
+        raise ValueError(f"there is no run '{unknown[0]}' in {sweep.workdir}")
+    settings = labels.group(runs)
+    steps = sweep.config.train.checkpoint_steps
+    found = list(curves.quantities(sweep, list(runs["run_id"]), steps))
+    drawn = curves.payload(found, steps, runs, settings, _CURVES_BYTES)
+    shown, notes = _details(sweep, runs, settings, wanted)
+    return {
+        "title": sweep.workdir.resolve().name,
+        "written": time.strftime("%Y-%m-%d %H:%M:%S UTC", time.gmtime()),
+        "sweep": provenance(sweep),
+        "settings": _settings(runs, settings),
+        "columns": labels.columns(),
+        "runs": _runs(runs, settings, found),
+        "curves": drawn,
+        "details": shown,
+        "checkpoints": any((sweep.workdir / "checkpoints").glob("*/params/*")),
+        "tables": _tables(sweep),
+        "figures": sorted(path.name for path in (sweep.workdir / "figures").glob("*.svg")),
+        "notes": [*_curve_notes(drawn, len(steps), len(runs)), *notes],
+    }
+
+
+def details_of(sweep: Sweep, run_id: str) -> dict[str, Any] | None:
+    """Details of one run, as the page has them of some; None if nothing of it can be shown."""
+    runs = summaries.table_of_runs(sweep)
+    runs = runs[runs["run_id"] == run_id]
+    shown, _ = _details(sweep, runs, labels.group(runs), [run_id])
+    return shown.get(run_id)
+
+
+# --------------------------------------------------------------------------- what was run
+
+
+def provenance(sweep: Sweep) -> dict[str, Any]:
+    """What was run, with what, on what and when, and the command that runs it again."""
+    record = records.read_record(sweep.workdir)
+    config = sweep.config
+    usual = {flag: [own[0].text(v) for v in own[0].grid] for flag, own in ours.axis_flags().items()}
+    # Where parts have values of their own for a flag, none of them was asked for.
+    trained = {flag: values for flag, values in config.trained().items() if " of " not in flag}
+    flags = {
+        **{name: value for name, value in record.get("flags", {}).items() if value is not None},
+        **{flag: values for flag, values in trained.items() if values != usual.get(flag)},
+        **dataclasses.asdict(config.options),
+    }
+    flags.pop("workdir", None)
+    flags["diagnostics"] = config.options.diagnostics or "none"
+    for name in ("steps", "checkpoint_every"):
+        trained.pop(name)
+    return {
+        "grid": {
+            flag: v for flag, v in trained.items() if flag not in usual or _told(flag, v, usual)
+        },
+        "steps": config.train.steps,
+        "checkpoint_every": config.train.checkpoint_every,
+        "options": dataclasses.asdict(config.options),
+        "command": " ".join(
+            ["python -m grokjax.sweep", *(_flag(name, value) for name, value in flags.items())]
+        ),
+        "starts": record.get("starts", []),
+        "tables_written": _tables_written(sweep),
+        "folder": str(sweep.workdir),
+    }
+
+
+def _told(flag: str, values: Any, usual: Mapping[str, Any]) -> bool:
+    """Whether the page tells a setting: it is in every run id, or not at its default."""
+    return bool(ours.axis_flags()[flag][0].symbol) or values != usual[flag]
+
+
+def _tables_written(sweep: Sweep) -> str | None:
+    """When a row was last added, as the sweep's starts are written; None if there is no table."""
+    times = []
+    for pattern in ("*.parquet", ".parts/*/*"):
+        for path in (sweep.workdir / "results").glob(pattern):
+            with contextlib.suppress(FileNotFoundError):  # merged meanwhile
+                times.append(path.stat().st_mtime)
+    if not times:
+        return None
+    return time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime(max(times)))
+
+
+def _flag(name: str, value: Any) -> str:
+    if isinstance(value, bool):
+        return f"--{name}" if value else f"--no{name}"
+    text = ",".join(map(str, value)) if isinstance(value, list | tuple) else str(value)
+    return shlex.quote(f"--{name}={text}")
+
+
+# --------------------------------------------------------------------------- runs and settings
+
+
+def _runs(
+    runs: pd.DataFrame, settings: Sequence[labels.Setting], found: Sequence[curves.Quantity]
+) -> dict[str, list[Any]]:
+    """The table of runs, a list a column; ``setting`` is the place of its setting."""
+    of_setting = {run_id: i for i, own in enumerate(settings) for run_id in own.run_ids}
+    columns = {
+        "run_id": runs["run_id"],
+        "setting": runs["run_id"].map(of_setting),
+        **{name: runs[name] for name in (*labels.columns(), "seed", *_RUN_COLUMNS)},
+        "before": runs["before"],
+        "after": runs["after"],
+    }
+    accuracy = {q.key: q.values for q in found if q.key.endswith("_accuracy")}
+    for key, name in (("metrics/train_accuracy", "train"), ("metrics/test_accuracy", "test")):
+        columns[f"last_{name}_accuracy"] = pd.Series(_last(accuracy[key]))
+    return {name: [_plain(value) for value in column] for name, column in columns.items()}
+
+
+def _last(values: curves.Floats) -> curves.Floats:
+    """The last finite value of each row; NaN where there is none."""
+    there = np.isfinite(values)
+    place = values.shape[1] - 1 - there[:, ::-1].argmax(axis=1)
+    return np.where(there.any(axis=1), values[np.arange(len(values)), place], np.nan)
+
+
+def _plain(value: Any) -> Any:
+    if pd.isna(value):
+        return None
+    if isinstance(value, float | np.floating):
+        return float(f"{value:.6g}")
+    return value.item() if isinstance(value, np.generic) else value
+
+
+def _settings(runs: pd.DataFrame, settings: Sequence[labels.Setting]) -> list[dict[str, Any]]:
+    by_id = runs.set_index("run_id")
+    rows = []
+    for own in settings:
+        frame = by_id.loc[list(own.run_ids)]
+        grown = frame["generalisation_step"].dropna()
+        row = {
+            "name": own.name,
+            "panel": own.panel,
+            "line": own.line,
+            "runs": len(frame),
+            "generalised": len(grown),
+            "median_step": grown.median() if len(grown) else None,
+            "first_step": grown.min() if len(grown) else None,
+            "last_step": grown.max() if len(grown) else None,
+            **{status: int((frame["status"] == status).sum()) for status in _STATUSES},
+        }
+        for window in ("before", "after"):
+            mean, spread = curves.mean_and_spread(frame[[window]].to_numpy(np.float64))
+            row |= {f"{window}_mean": mean[0], f"{window}_spread": spread[0]}
+        rows.append({name: _plain(value) for name, value in row.items()})
+    return rows
+
+
+_STATUSES = ("done", "running", "diverged", "failed")
+
+
+# --------------------------------------------------------------------------- details
+
+
+def _details(
+    sweep: Sweep,
+    runs: pd.DataFrame,
+    settings: Sequence[labels.Setting],
+    wanted: Sequence[str],
+) -> tuple[dict[str, Any], list[str]]:
+    """Details of the runs chosen, and what is to be told of the choice."""
+    snapshots = Snapshots(sweep.workdir, sweep.config)
+    specs = {run.run_id: run for run in sweep.config.runs}
+    grown = runs.set_index("run_id")["generalisation_step"]
+    saved = "diagrams" in sweep.tables()
+
+    def candidate(run_id: str) -> Candidate | None:
+        steps: Sequence[int] = snapshots.steps(run_id)
+        if not steps and saved:
+            steps = sweep.config.train.checkpoint_steps
+        if not steps:
+            return None
+        at = summaries.optional_step(grown[run_id])
+        earlier = [step for step in steps if at is not None and step < at]
+        marks = [*earlier[-1:], *([] if at is None else [at])]
+        batch = str(snapshots.batch(run_id))
+        return Candidate(
+            run_id=run_id,
+            points=specs[run_id].task.n_elements,
+            steps=steps,
+            marks=marks,
+            batch=batch,
+        )
+
+    chosen = choose(settings, runs, candidate, _DETAILS_BYTES, wanted)
+    shown = details.payloads(snapshots, specs, chosen)
+    if saved and len(shown) < len(chosen):
+        without = {run_id: own for run_id, own in chosen.items() if run_id not in shown}
+        shown |= dict(details.saved_diagrams(sweep.workdir, without))
+    every = len(sweep.config.train.checkpoint_steps)
+    n_most = max((len(own) for own in chosen.values()), default=0)
+    notes = [f"Left out: {message}" for message in snapshots.unreadable[:5]]
+    if not chosen and not snapshots.unreadable:
+        notes.append("There is no checkpoint, so there are no embeddings to show.")
+    elif chosen and (len(chosen) < len(runs) or n_most < every):
+        notes.append(
+            f"Embeddings, diagrams and spectra are here of {len(chosen):,} of {len(runs):,} runs, "
+            f"at up to {n_most} of {every} checkpoints; of every setting first the run in the "
+            "middle of those that generalised. Others can be asked for by name: "
+            f"python -m grokjax.report --workdir={shlex.quote(str(sweep.workdir))} --runs=RUN_ID"
+        )
+    return shown, notes
+
+
+def _curve_notes(drawn: dict[str, Any], n_steps: int, n_runs: int) -> list[str]:
+    notes = []
+    if len(drawn["runs"]) < n_runs:
+        notes.append(
+            f"Curves of single runs are here of {len(drawn['runs']):,} of {n_runs:,} runs; means "
+            "and spreads are of all."
+        )
+    if len(drawn["steps"]) < n_steps:
+        notes.append(f"Curves are drawn at {len(drawn['steps'])} of {n_steps} checkpoints.")
+    return notes
+
+
+# --------------------------------------------------------------------------- tables
+
+
+def _tables(sweep: Sweep) -> list[dict[str, Any]]:
+    """The tables: rows and size of each, and as text those that are small, smallest first."""
+    names = [name for name in ("runs", "metrics", *sweep.tables()) if _path(sweep, name).exists()]
+    left = _CSV_BYTES
+    texts = {}
+    for name in sorted(names, key=lambda name: _path(sweep, name).stat().st_size):
+        # A row of text takes about four times what it does compressed.
+        if 4 * _path(sweep, name).stat().st_size > left:
+            continue
+        text = getattr(sweep, name).to_csv(index=False)
+        if len(text) <= left:
+            texts[name] = text
+            left -= len(text)
+    return [
+        {
+            "name": name,
+            "rows": pq.read_metadata(_path(sweep, name)).num_rows,
+            "bytes": _path(sweep, name).stat().st_size,
+            "csv": texts.get(name),
+        }
+        for name in names
+    ]
+
+
+def _path(sweep: Sweep, name: str) -> Any:
+    return sweep.workdir / "results" / f"{name}.parquet"

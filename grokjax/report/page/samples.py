@@ -1,0 +1,108 @@
+"""Which runs, at which checkpoints, the page shows in detail: what there is room and time for."""
+
+import dataclasses
+from collections.abc import Callable, Sequence
+
+import pandas as pd
+
+from grokjax.report.page.packing import BYTES_A_VALUE
+from grokjax.settings.labels import Setting
+
+MOST_STEPS = 61
+# A checkpoint file takes about a tenth of a second to open.
+_MOST_FILES = 1200
+_FEWEST_STEPS = 16
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class Candidate:
+    """A run that could be shown.
+
+    Attributes:
+        run_id: the run.
+        points: of its embedding.
+        steps: its checkpoints, ascending.
+        marks: steps not to leave out.
+        batch: what shares its checkpoint files.
+    """
+
+    run_id: str
+    points: int
+    steps: Sequence[int]
+    marks: Sequence[int]
+    batch: str
+
+    def cost(self, n_steps: int) -> float:
+        """Bytes on the page, about: two planes, a spectrum, and as many bars as is usual."""
+        return BYTES_A_VALUE * 8 * self.points * min(n_steps, len(self.steps)) + 2000
+
+
+def telling_order(runs: pd.DataFrame) -> list[str]:
+    """The runs of one setting, those that tell most first.
+
+    The run in the middle of those that generalised, then one that never did, one that diverged or
+    failed, the latest, the earliest, and the others.
+    """
+    grown = runs[runs["generalisation_step"].notna()].sort_values(
+        "generalisation_step", kind="stable"
+    )
+    ended = runs[runs["status"].isin(("diverged", "failed"))]
+    never = runs[runs["generalisation_step"].isna() & ~runs["status"].isin(("diverged", "failed"))]
+    middle = grown.iloc[(len(grown) - 1) // 2 :].head(1) if len(grown) else grown
+    first = [middle, never.head(1), ended.head(1), grown.tail(1), grown.head(1), runs]
+    return list(dict.fromkeys(run_id for frame in first for run_id in frame["run_id"]))
+
+
+def thin(steps: Sequence[int], n_most: int, marks: Sequence[int] = ()) -> list[int]:
+    """At most ``n_most`` of the steps, evenly; the marks among them, first and last are kept."""
+    if len(steps) <= n_most:
+        return list(steps)
+    kept = {steps[0], steps[-1]} | (set(marks) & set(steps))
+    n_even = max(2, n_most - len(kept) + 2)
+    even = [steps[round(i * (len(steps) - 1) / (n_even - 1))] for i in range(n_even)]
+    return sorted(kept | set(even))
+
+
+def choose(
+    settings: Sequence[Setting],
+    runs: pd.DataFrame,
+    candidate: Callable[[str], Candidate | None],
+    n_bytes: int,
+    wanted: Sequence[str] = (),
+) -> dict[str, list[int]]:
+    """Run id → steps to show: the wanted runs, then one of every setting, then others.
+
+    Where there is no room for one of every setting, fewer steps are tried before fewer runs.
+
+    Args:
+        settings: of the table of runs.
+        runs: the table.
+        candidate: what is known of a run; None if nothing of it can be shown.
+        n_bytes: room.
+        wanted: runs asked for by name.
+    """
+    by_id = runs.set_index("run_id", drop=False)
+    orders = [telling_order(by_id.loc[list(own.run_ids)]) for own in settings]
+    ranked = [order[i] for i in range(max(map(len, orders))) for order in orders if i < len(order)]
+    names = dict.fromkeys([*wanted, *ranked])
+    known = [found for run_id in names if (found := candidate(run_id)) is not None]
+    n_first = len(set(wanted)) + len(settings)
+    n_steps = MOST_STEPS
+    while True:
+        chosen = _fill(known, n_steps, n_bytes)
+        if len(chosen) >= min(n_first, len(known)) or n_steps <= _FEWEST_STEPS:
+            return {own.run_id: thin(own.steps, n_steps, own.marks) for own in chosen}
+        n_steps = n_steps // 2 + 1
+
+
+def _fill(known: Sequence[Candidate], n_steps: int, n_bytes: int) -> list[Candidate]:
+    chosen: list[Candidate] = []
+    batches: set[str] = set()
+    left = float(n_bytes)
+    for own in known:
+        files = len(batches | {own.batch}) * n_steps
+        if own.cost(n_steps) <= left and files <= _MOST_FILES:
+            chosen.append(own)
+            batches.add(own.batch)
+            left -= own.cost(n_steps)
+    return chosen

@@ -1,0 +1,273 @@
+"""What `figures` is made of: functions that draw on matplotlib axes, and their style."""
+
+import contextlib
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from typing import Any, Literal
+
+import matplotlib as mpl
+import numpy as np
+import pandas as pd
+from matplotlib.artist import Artist
+from matplotlib.axes import Axes
+from matplotlib.cm import ScalarMappable
+from matplotlib.figure import Figure
+from matplotlib.lines import Line2D
+from matplotlib.ticker import FuncFormatter, MaxNLocator
+from numpy.typing import ArrayLike, NDArray
+
+from grokjax.report import planes
+
+# Okabe and Ito's colours but yellow, which vanishes on white paper.
+PALETTE = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#E69F00", "#56B4E9", "#000000")
+Dash = Literal["-", ":", "-."] | tuple[float, tuple[float, ...]]
+DASHES: tuple[Dash, ...] = ("-", (0, (3, 1.5)), ":", "-.")
+RESIDUES = "twilight"  # cyclic, and even for all common colour visions
+H0, H1 = PALETTE[0], PALETTE[1]
+
+STYLE: dict[Any, Any] = {
+    "font.size": 8,
+    "axes.titlesize": 8,
+    "axes.labelsize": 8,
+    "xtick.labelsize": 7,
+    "ytick.labelsize": 7,
+    "legend.fontsize": 7,
+    "legend.frameon": False,
+    "axes.spines.top": False,
+    "axes.spines.right": False,
+    "axes.linewidth": 0.6,
+    "xtick.major.width": 0.6,
+    "ytick.major.width": 0.6,
+    "lines.linewidth": 1.2,
+    "figure.constrained_layout.use": True,
+    "svg.hashsalt": "grokjax",
+    "pdf.fonttype": 42,
+}
+
+
+@contextlib.contextmanager
+def style() -> Iterator[None]:
+    """Print-size type and thin lines, whatever the caller's own settings are."""
+    with mpl.rc_context():
+        mpl.rcdefaults()
+        mpl.rcParams.update(STYLE)
+        yield
+
+
+def short_step(step: float) -> str:
+    """A step as an axis shows it: 500, 1k, 2.5k, 60k."""
+    return f"{step / 1000:g}k" if abs(step) >= 1000 else f"{step:g}"
+
+
+def step_axis(axes: Axes) -> None:
+    """Few, short labels on an axis of steps."""
+    axes.xaxis.set_major_formatter(FuncFormatter(lambda step, _: short_step(step)))
+    axes.xaxis.set_major_locator(MaxNLocator(5, integer=True, steps=[1, 2, 5, 10]))
+
+
+def colours(count: int) -> list[str]:
+    """As many colours; an ordered scale beyond those that can be told apart by hue."""
+    if count <= len(PALETTE):
+        return list(PALETTE[:count])
+    scale = mpl.colormaps["cividis"](np.linspace(0, 0.9, count))  # without the light end
+    return [mpl.colors.to_hex(colour) for colour in scale]
+
+
+# --------------------------------------------------------------------------- curves
+
+
+def draw_runs(axes: Axes, values: pd.DataFrame, ended: set[str], colour: str, dash: Dash) -> None:
+    """Thin lines of runs, to a cross for those that ended early.
+
+    Args:
+        axes: where.
+        values: a row a step, a column a run; what is not finite is not there.
+        ended: ids of runs that ended early.
+        colour: of everything.
+        dash: of the lines.
+    """
+    for run_id in values.columns:
+        series = values[run_id][np.isfinite(values[run_id])]
+        axes.plot(series.index, series, color=colour, linestyle=dash, linewidth=0.4, alpha=0.5)
+        if run_id in ended and len(series):
+            axes.plot(series.index[-1], series.iloc[-1], "x", color=colour, markersize=4)
+
+
+def draw_mean(axes: Axes, values: pd.DataFrame, colour: str, dash: Dash) -> None:
+    """Mean and ± one sample standard deviation over runs of what is finite at each step."""
+    there = values.where(np.isfinite(values)).dropna(how="all")
+    if there.empty:
+        return
+    mean, spread = there.mean(axis=1), there.std(axis=1, ddof=1)
+    axes.plot(mean.index, mean, color=colour, linestyle=dash)
+    if there.shape[1] > 1:
+        axes.fill_between(
+            mean.index, mean - spread, mean + spread, color=colour, alpha=0.15, linewidth=0
+        )
+
+
+def curve_panels(count: int, width: float, ylabel: str) -> tuple[Figure, list[Axes]]:
+    """A figure with so many panels of curves, on shared axes."""
+    n_columns = min(count, 3 if width > 5 else 1)
+    n_rows = -(-count // n_columns)
+    panel = min(2.0, 0.55 * width / n_columns + 0.4)
+    figure = Figure(figsize=(width, 0.4 + n_rows * panel))
+    grid = figure.subplots(n_rows, n_columns, sharex=True, sharey=True, squeeze=False)
+    panels = list(grid.flat)
+    for spare in panels[count:]:
+        figure.delaxes(spare)
+    for axes in panels[:count]:
+        step_axis(axes)
+    for axes in panels[max(0, count - n_columns) : count]:  # nothing below them
+        axes.tick_params(labelbottom=True)
+        axes.set_xlabel("step")
+    for axes in panels[:count:n_columns]:
+        axes.set_ylabel(ylabel)
+    return figure, panels[:count]
+
+
+def legend_below(figure: Figure, handles: Sequence[Artist]) -> None:
+    """A legend below the panels, in as many columns as fit, for which the figure grows."""
+    if handles:
+        longest = max(len(str(handle.get_label())) for handle in handles)
+        # About 0.055 inches a character and 0.5 for the line beside it.
+        per_row = max(1, int(figure.get_figwidth() / (0.055 * longest + 0.5)))
+        n_columns = min(per_row, len(handles))
+        figure.set_figheight(figure.get_figheight() + 0.1 + 0.17 * -(-len(handles) // n_columns))
+        figure.legend(handles=list(handles), loc="outside lower center", ncols=n_columns)
+
+
+def line_handles(lines: Mapping[str, str], columns: Sequence[str], ended: str) -> list[Line2D]:
+    """Legend entries of curves.
+
+    Args:
+        lines: label → colour; an empty label needs no entry.
+        columns: what the dashes stand for; one needs no entry.
+        ended: what the crosses stand for; empty if there are none.
+    """
+    handles = [Line2D([], [], color=colour, label=line) for line, colour in lines.items() if line]
+    if len(columns) > 1:
+        handles += [
+            Line2D([], [], color="0.3", linestyle=dash, label=name)
+            for name, dash in zip(columns, DASHES, strict=False)
+        ]
+    if ended:
+        handles.append(Line2D([], [], color="0.3", marker="x", ls="", ms=4, label=ended))
+    return handles
+
+
+def draw_two_scales(
+    axes: Axes, steps: ArrayLike, accuracy: ArrayLike, h1_max: ArrayLike, marks: Iterable[int]
+) -> None:
+    """Test accuracy and H1 max of one run on one panel, with lines at the marked steps."""
+    for mark in marks:
+        axes.axvline(mark, color="0.75", linewidth=0.6, zorder=0)
+    axes.plot(steps, accuracy, color=H0)
+    axes.set_ylim(-0.03, 1.03)
+    axes.set_ylabel("test accuracy", color=H0)
+    axes.set_xlabel("step")
+    step_axis(axes)
+    other = axes.twinx()
+    other.spines["right"].set_visible(True)
+    other.plot(steps, h1_max, color=H1, linestyle=DASHES[1])
+    other.set_ylim(bottom=0)
+    other.set_ylabel("H1 max (dashed)", color=H1)
+
+
+# --------------------------------------------------------------------------- one checkpoint
+
+
+def square_panels(
+    count: int, n_rows: int, width: float, *, above: float = 0.0
+) -> tuple[Figure, list[list[Axes]], Axes | None]:
+    """A figure with rows of square panels, and a wide panel of that height above if asked for."""
+    side = min(width / count, 2.2)
+    figure = Figure(figsize=(width, n_rows * (side + 0.15) + above + 0.2))
+    heights = ([above] if above else []) + [side] * n_rows
+    grid = figure.add_gridspec(len(heights), count, height_ratios=heights)
+    first = len(heights) - n_rows
+    rows = [[figure.add_subplot(grid[first + i, j]) for j in range(count)] for i in range(n_rows)]
+    return figure, rows, figure.add_subplot(grid[0, :]) if above else None
+
+
+def diagram_range(diagrams: Iterable[Sequence[ArrayLike]]) -> tuple[float, float]:
+    """Limits that hold every finite bar of degree 1 and every finite death of degree 0."""
+    values = [np.zeros(0)]
+    for degrees in diagrams:
+        h0, h1 = (np.asarray(bars, np.float64).reshape(-1, 2) for bars in degrees[:2])
+        values += [h0[:, 1], h1.ravel()]
+    finite = np.concatenate(values)
+    finite = finite[np.isfinite(finite)]
+    if not finite.size:
+        return 0.0, 1.0
+    margin = 0.08 * (finite.max() - finite.min()) or 0.5
+    return max(0.0, float(finite.min() - margin)), float(finite.max() + margin)
+
+
+def draw_diagram(axes: Axes, degrees: Sequence[ArrayLike], limits: tuple[float, float]) -> None:
+    """Degree 1 of one cloud as points, degree 0, all born at 0, as ticks at its deaths.
+
+    Ticks instead of points leave the axis to degree 1, which is born late in every cloud of high
+    dimension. The component that never dies is a triangle at the upper end.
+    """
+    low, high = limits
+    h0, h1 = (np.asarray(bars, np.float64).reshape(-1, 2) for bars in degrees[:2])
+    axes.plot(limits, limits, color="0.6", linewidth=0.6, zorder=0)
+    width = 0.06 * (high - low)
+    axes.hlines(h0[np.isfinite(h0[:, 1]), 1], low, low + width, color=H0, linewidth=0.5)
+    if np.isinf(h0[:, 1]).any():
+        axes.plot(low + width / 2, high, "^", color=H0, markersize=4, clip_on=False)
+    axes.scatter(h1[:, 0], h1[:, 1], s=9, color=H1, linewidths=0)
+    if not len(h0):
+        axes.text(0.5, 0.5, "not finite", ha="center", fontsize=7, transform=axes.transAxes)
+    axes.set(xlim=limits, ylim=limits, aspect="equal", xlabel="birth")
+    for axis in (axes.xaxis, axes.yaxis):
+        axis.set_major_locator(MaxNLocator(4))
+
+
+def degree_handles() -> list[Line2D]:
+    """Legend entries of `draw_diagram`."""
+    return [
+        Line2D([], [], marker="o", color=H1, ls="", ms=4, markeredgewidth=0, label="H1"),
+        Line2D([], [], marker="_", color=H0, ls="", ms=6, label="deaths of H0 (births at 0)"),
+        Line2D([], [], marker="^", color=H0, ls="", ms=4, label="H0 that never dies"),
+    ]
+
+
+def draw_embedding(
+    axes: Axes, cloud: NDArray[np.floating], frequency: int, like: NDArray[np.float64] | None
+) -> NDArray[np.float64]:
+    """A cloud of residues on its two main components; returns the coordinates drawn."""
+    plane, shares = planes.principal_plane(cloud, like)
+    axes.set(xticks=[], yticks=[], aspect="equal")
+    axes.spines[:].set_visible(False)
+    if not np.isfinite(plane).all():
+        axes.text(0.5, 0.5, "not finite", ha="center", fontsize=7, transform=axes.transAxes)
+        return plane
+    order = planes.neighbours_order(len(plane), frequency)
+    ring = np.append(order, order[:1])
+    axes.plot(*plane[ring].T, color="0.7", linewidth=0.4, zorder=1)
+    place = frequency * np.arange(len(plane)) % len(plane)
+    axes.scatter(
+        plane[:, 0],
+        plane[:, 1],
+        c=place,
+        cmap=RESIDUES,
+        s=12,
+        edgecolors="0.3",
+        linewidths=0.3,
+        zorder=2,
+    )
+    limit = 1.08 * np.abs(plane).max() or 1.0
+    axes.set(xlim=(-limit, limit), ylim=(-limit, limit))
+    axes.set_xlabel(f"{shares.sum():.0%} of variance", labelpad=2)
+    return plane
+
+
+def residue_bar(figure: Figure, row: Sequence[Axes], n_residues: int, frequency: int) -> None:
+    """The colours of residues, beside a row of panels."""
+    scale = mpl.colors.Normalize(0, n_residues)
+    label = "residue r" if frequency == 1 else f"{frequency}·r mod {n_residues}"
+    bar = figure.colorbar(
+        ScalarMappable(scale, RESIDUES), ax=list(row), shrink=0.8, aspect=20, pad=0.02, label=label
+    )
+    bar.outline.set_linewidth(0.4)

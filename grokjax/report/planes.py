@@ -1,0 +1,87 @@
+"""Planes in which a cloud of residues is looked at: principal components and Fourier waves.
+
+Both take (n, d) rows, row x for residue x (or for the x-th residue in another order), and return
+coordinates in float64. Rows that are not finite give NaN throughout.
+"""
+
+import math
+
+import numpy as np
+from numpy.typing import ArrayLike, NDArray
+
+from grokjax.diagnostics import Structure, fourier
+
+Floats = NDArray[np.float64]
+
+
+def principal_plane(rows: ArrayLike, like: Floats | None = None) -> tuple[Floats, Floats]:
+    """Coordinates on the first two principal components, and the shares of variance they hold.
+
+    Args:
+        rows: Shape (n, d); centred here.
+        like: Coordinates (n, 2) of another time. A component's sign is arbitrary: each is turned
+            to agree with them, so that pictures of one run do not flip between steps.
+
+    Returns:
+        Coordinates (n, 2), a column of zeros for a component that does not exist, and two shares
+        of the variance, NaN where there is none.
+    """
+    cloud = np.asarray(rows, np.float64)
+    if not np.isfinite(cloud).all():
+        return np.full((len(cloud), 2), np.nan), np.full(2, np.nan)
+    scores, sizes, _ = np.linalg.svd(cloud - cloud.mean(axis=0), full_matrices=False)
+    plane = np.zeros((len(cloud), 2))
+    plane[:, : sizes.size] = (scores * sizes)[:, :2]
+    variance = np.zeros(2)
+    variance[: sizes.size] = (sizes**2)[:2]
+    if like is not None and np.isfinite(like).all():
+        plane *= np.where((plane * like).sum(axis=0) < 0, -1, 1)
+    with np.errstate(invalid="ignore"):
+        return plane, variance / (sizes**2).sum()
+
+
+def strongest_frequency(rows: ArrayLike) -> int:
+    """The frequency with the most power in rows of n residues, 1 … ⌊n/2⌋; 0 where there is none."""
+    power = fourier.spectrum(np.asarray(rows))[1:]
+    return int(power.argmax()) + 1 if np.isfinite(power).all() and power.max() > 0 else 0
+
+
+def fourier_plane(rows: ArrayLike, frequency: int) -> Floats:
+    """Coordinates in the plane that the waves of one frequency span.
+
+    The directions are the Fourier coefficients u = Σ rows[x] cos(2πkx/n) and v, with sin, made
+    orthonormal by the nearest such pair (the polar factor of [u v]): a network that has the wave
+    shows a circle on which residue x stands at the angle 2πkx/n, at every step.
+
+    Args:
+        rows: Shape (n, d), d at least 2; centred here.
+        frequency: k, from 1 to ⌊(n − 1)/2⌋.
+
+    Returns:
+        Coordinates (n, 2).
+    """
+    cloud = np.asarray(rows, np.float64)
+    if not np.isfinite(cloud).all():
+        return np.full((len(cloud), 2), np.nan)
+    cloud = cloud - cloud.mean(axis=0)
+    angle = 2 * np.pi * frequency * np.arange(len(cloud)) / len(cloud)
+    directions = cloud.T @ np.stack([np.cos(angle), np.sin(angle)], axis=1)
+    left, _, right = np.linalg.svd(directions, full_matrices=False)
+    return cloud @ (left @ right)
+
+
+def reading_order(n_elements: int, structure: Structure | None) -> NDArray[np.int64]:
+    """Elements in the order of their cycle; as they are where they have none."""
+    if structure is None or structure.kind != "cyclic":
+        return np.arange(n_elements)
+    return structure.elements
+
+
+def neighbours_order(n_residues: int, frequency: int) -> NDArray[np.int64]:
+    """Residues in the order in which a wave of that frequency passes them: place k·x mod n.
+
+    Where the frequency shares a divisor with n there is no such order: they stay as they are.
+    """
+    if math.gcd(frequency, n_residues) != 1:
+        return np.arange(n_residues)
+    return np.argsort(frequency * np.arange(n_residues) % n_residues)

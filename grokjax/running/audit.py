@@ -1,0 +1,249 @@
+"""Auditing a work directory: is everything there, once, whole, and what it should be?"""
+
+import dataclasses
+import pathlib
+from collections.abc import Callable, Iterator, Mapping
+from typing import Any
+
+import numpy as np
+import pandas as pd
+
+from grokjax.diagnostics import Table
+from grokjax.measuring import isolation
+from grokjax.measuring.analyst import own_params, read_params
+from grokjax.measuring.views import measures, tables_of
+from grokjax.settings.config import SweepConfig
+from grokjax.settings.grid import Run
+from grokjax.store import checkpoints, record
+from grokjax.store.checkpoints import Reader, RunBatch
+from grokjax.store.errors import CheckpointError, DamagedTableError
+from grokjax.store.results import METRICS, Results, read_parquet
+
+_MOST_NAMED = 3  # examples in one finding
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class Audit:
+    """What an audit came to.
+
+    Attributes:
+        findings: what is wrong, a sentence each; empty if nothing is.
+        unfinished: what is still to be done, a sentence each; no fault of the directory.
+        n_runs: runs of the grid.
+        n_checkpoints: run checkpoints that are committed and whole.
+        n_rows: table → rows.
+    """
+
+    findings: tuple[str, ...]
+    unfinished: tuple[str, ...]
+    n_runs: int
+    n_checkpoints: int
+    n_rows: Mapping[str, int]
+
+
+def audit(folder: pathlib.Path, repair: bool = False) -> Audit:
+    """Reads everything in a work directory.
+
+    Args:
+        folder: the work directory.
+        repair: move checkpoints that cannot be read out of the way, so that the sweep's command
+            makes them anew; the caller holds the directory's locks then. Nothing is changed else.
+
+    Raises:
+        store.errors.WorkdirError: if sweep.json is not there or cannot be read.
+    """
+    told = record.read_record(folder)
+    config = record.config_of(told)
+    by_id = {run.run_id: run for run in config.runs}
+    findings: list[str] = []
+    steps: dict[str, list[int]] = {}  # of each run, committed and whole
+    finite: dict[tuple[str, int], bool] = {}
+    root = folder / "checkpoints"
+    reader = Reader(root)
+
+    def aside(error: CheckpointError) -> pathlib.Path:
+        return checkpoints.set_aside(root, error.batch, error.item, error.step)
+
+    for names in told["batches"]:
+        runs = [by_id[name] for name in names]
+        findings += _checkpoints(reader, runs, config, steps, finite, aside if repair else None)
+    expected = {RunBatch(run_ids=tuple(names), config_hash="").name for names in told["batches"]}
+    for name in sorted(set(reader.batches()) | set(reader.unreadable)):
+        if name not in expected:
+            findings.append(f"checkpoints/{name} belongs to no batch of sweep.json")
+    unfinished = _unfinished(config, steps)
+    results = Results(folder, list(by_id))
+    tables = {"metrics": (METRICS, steps)}
+    for diagnostic, own in tables_of(config.options).items():
+        wanted = {i: found for i, found in steps.items() if measures(diagnostic, by_id[i])}
+        tables |= {key: (table, wanted) for key, table in own.items()}
+    n_rows = {}
+    for name, (table, wanted) in tables.items():
+        frame = _frame(results, name, table, findings)
+        n_rows[name] = len(frame)
+        findings += _rows(name, table, frame, wanted, finite)
+        missing = _missing(frame, wanted)
+        if missing:
+            unfinished.append(f"{name}: {len(missing):,} run checkpoints not measured yet")
+    findings += _runs(results, config)
+    try:
+        failed = isolation.Failures(folder / "results" / "failures.json").read()
+        findings += [f"{f.diagnostic} failed on {f.cloud} of {f.run_id}, {f.step}" for f in failed]
+    except DamagedTableError as error:
+        findings.append(str(error))
+    return Audit(
+        findings=tuple(findings),
+        unfinished=tuple(unfinished),
+        n_runs=len(by_id),
+        n_checkpoints=sum(map(len, steps.values())),
+        n_rows=n_rows,
+    )
+
+
+# --------------------------------------------------------------------------- checkpoints
+
+
+def _checkpoints(
+    reader: Reader,
+    runs: list[Run],
+    config: SweepConfig,
+    steps: dict[str, list[int]],
+    finite: dict[tuple[str, int], bool],
+    repair: Callable[[CheckpointError], object] | None,
+) -> Iterator[str]:
+    """Findings in a batch's checkpoints; fills ``steps`` and ``finite``."""
+    batch = RunBatch.of(runs)
+    there = reader.steps(batch.name)
+    allowed = set(config.train.checkpoint_steps)
+    for step in [step for step in config.train.checkpoint_steps if step < max(there, default=0)]:
+        if step not in there:
+            yield f"checkpoint params of batch {batch.name} at step {step} is missing"
+    for step in there:
+        if step not in allowed:
+            yield f"checkpoint params of batch {batch.name} at step {step} is no checkpoint step"
+            continue
+        try:
+            stacked = read_params(reader, batch, step, runs)
+        except CheckpointError as error:
+            yield from _damage(error, repair)
+            continue
+        for i, run in enumerate(runs):
+            steps.setdefault(run.run_id, []).append(step)
+            own = own_params(stacked, i, run)
+            finite[run.run_id, step] = all(np.isfinite(leaf).all() for leaf in _leaves(own))
+    for step in reader.steps(batch.name, "opt_state"):
+        try:
+            reader.verify(batch, "opt_state", step)
+        except CheckpointError as error:
+            yield from _damage(error, repair)
+
+
+def _damage(
+    error: CheckpointError, repair: Callable[[CheckpointError], object] | None
+) -> Iterator[str]:
+    yield str(error) if repair is None else f"{error}; it is kept as {repair(error)}"
+
+
+def _leaves(tree: Any) -> Iterator[np.ndarray]:
+    if isinstance(tree, Mapping):
+        for branch in tree.values():
+            yield from _leaves(branch)
+    else:
+        yield np.asarray(tree)
+
+
+def _unfinished(config: SweepConfig, steps: dict[str, list[int]]) -> list[str]:
+    behind = [
+        run.run_id
+        for run in config.runs
+        if max(steps.get(run.run_id, []), default=-1) < config.train.steps
+    ]
+    return [f"{len(behind)} runs not trained to the end, first {behind[0]}"] if behind else []
+
+
+# --------------------------------------------------------------------------- tables
+
+
+def _frame(results: Results, name: str, table: Table, findings: list[str]) -> pd.DataFrame:
+    """A table as it is read; findings in its file, before duplicates are dropped in reading."""
+    columns = {"run_id": "str", "step": "int64", **table.columns}
+    path = results.path(name)
+    try:
+        if path.exists() and table.within is not None:
+            raw = read_parquet(path)
+            repeated = int(raw.duplicated([*_key(table), *table.within]).sum())
+            if repeated:
+                findings.append(f"{name}: {repeated:,} rows are there more than once")
+        return results.read(name, table)
+    except (DamagedTableError, KeyError) as error:
+        findings.append(str(error))
+        return pd.DataFrame({column: pd.Series(dtype=kind) for column, kind in columns.items()})
+
+
+def _key(table: Table) -> list[str]:
+    return list(dict.fromkeys(["run_id", "step", *table.unit]))
+
+
+def _missing(frame: pd.DataFrame, steps: dict[str, list[int]]) -> list[tuple[str, int]]:
+    """Run checkpoints that are there but not in the table."""
+    there = set(frame[["run_id", "step"]].itertuples(index=False, name=None))
+    return [(run, step) for run, own in steps.items() for step in own if (run, step) not in there]
+
+
+def _rows(
+    name: str,
+    table: Table,
+    frame: pd.DataFrame,
+    steps: dict[str, list[int]],
+    finite: dict[tuple[str, int], bool],
+) -> Iterator[str]:
+    """Findings in a table's rows, held against the checkpoints."""
+    keys = list(frame[["run_id", "step"]].itertuples(index=False, name=None))
+    stray = sorted({key for key in keys if key not in finite})
+    if stray:
+        yield f"{name}: rows of {len(stray):,} checkpoints that are not there, {_named(stray)}"
+    latest: dict[str, int] = {}
+    for run_id, step in keys:
+        latest[run_id] = max(step, latest.get(run_id, -1))
+    gaps = [key for key in _missing(frame, steps) if key[1] < latest.get(key[0], -1)]
+    if gaps:
+        yield f"{name}: {len(gaps):,} checkpoints are missing between others, {_named(gaps)}"
+    units = frame[_key(table)].drop_duplicates().groupby(["run_id", "step"]).size()
+    usual = units.groupby("run_id").transform("max")
+    few = list(units.index[units < usual])
+    if few:
+        yield f"{name}: {len(few):,} checkpoints lack some of their clouds, {_named(few)}"
+    numbers = frame.select_dtypes("number").to_numpy(np.float64)
+    # Bars may be infinite. NaN stands for what an unmeasurable network, gone to infinity, has.
+    odd = np.isnan(numbers).any(axis=1)
+    sane = np.array([finite.get(key, False) for key in keys], bool)
+    wrong = [key for key, bad in zip(keys, odd & sane, strict=True) if bad]
+    if wrong and not _explained(table, frame[odd & sane]):
+        yield f"{name}: {len(wrong):,} rows are not finite though the network is, {_named(wrong)}"
+
+
+def _explained(table: Table, frame: pd.DataFrame) -> bool:
+    """Whether NaN is what an empty set gives: no novel pair, no neuron that varies."""
+    return set(frame.columns[frame.isna().any()]) <= set(table.empty)
+
+
+def _named(keys: list[tuple[str, int]]) -> str:
+    text = ", ".join(f"{run_id} at step {step:,}" for run_id, step in keys[:_MOST_NAMED])
+    return f"such as {text}"
+
+
+def _runs(results: Results, config: SweepConfig) -> Iterator[str]:
+    """Findings in runs.parquet."""
+    path = results.path("runs")
+    if not path.exists():
+        return
+    try:
+        frame = read_parquet(path)
+        there = list(frame["run_id"])
+    except (DamagedTableError, KeyError) as error:
+        yield str(error)
+        return
+    wanted = [run.run_id for run in config.runs]
+    if there != wanted:
+        lacking = len(set(wanted) - set(there))
+        yield f"runs: {len(there):,} rows for {len(wanted):,} runs, {lacking:,} of them lacking"

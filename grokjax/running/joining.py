@@ -1,0 +1,391 @@
+"""Shards joined into one work directory: checked first, then checkpoints and tables.
+
+A source is a work directory of the same grid: a shard of it, or the whole. Nothing in a source is
+changed. Whatever two of them hold both must be equal, to the bit; what is merged already is a
+source like any other, so shards can be joined as they come, in any order.
+"""
+
+import contextlib
+import dataclasses
+import filecmp
+import json
+import os
+import pathlib
+import shutil
+from collections.abc import Iterable, Iterator, Sequence
+from typing import Any
+
+import jax
+import numpy as np
+import pandas as pd
+
+from grokjax import diagnostics
+from grokjax.diagnostics import Table
+from grokjax.measuring.analyst import read_params
+from grokjax.settings import grid
+from grokjax.settings.config import SweepConfig
+from grokjax.settings.grid import Run
+from grokjax.store import locks, record, results
+from grokjax.store import runs as runs_table
+from grokjax.store.checkpoints import Reader, RunBatch
+from grokjax.store.errors import WorkdirError
+from grokjax.store.results import METRICS, Results
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class Source:
+    """A work directory to be merged, and what its sweep.json says."""
+
+    folder: pathlib.Path
+    config: SweepConfig
+    record: dict[str, Any]
+
+    @classmethod
+    def read(cls, folder: pathlib.Path) -> "Source":
+        """Reads one; raises ``WorkdirError``."""
+        told = record.read_record(folder)
+        return cls(folder=folder, config=record.config_of(told), record=told)
+
+    def trained(self) -> list[tuple[str, ...]]:
+        """Run ids of each batch that has checkpoints, or rows where no checkpoints were kept.
+
+        Batches that are only planned are left out: a merged directory plans those of runs that
+        no source held, and gives them up for what another source trained.
+        """
+        planned = [tuple(batch) for batch in self.record["batches"]]
+        if (self.folder / "checkpoints").is_dir():
+            batches = Reader(self.folder / "checkpoints").batches().values()
+            there = {batch.run_ids for batch in batches}
+            return [batch for batch in planned if batch in there]
+        metrics = Results(self.folder, []).read("metrics", METRICS)
+        measured = set(metrics["run_id"])
+        return [batch for batch in planned if measured.issuperset(batch)]
+
+    @property
+    def commits(self) -> set[str]:
+        """Code that trained it; where there is no git, the version of the package."""
+        return {start["commit"] or start["grokjax"] for start in self.record["starts"]}
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class Merged:
+    """What a merge came to."""
+
+    runs: int
+    missing: tuple[str, ...]  # run ids that no source holds
+    unfinished: tuple[str, ...]  # run ids short of their last step
+    missing_shards: tuple[str, ...]  # i/N of the split that the sources are of
+    partial: tuple[str, ...]  # tables of diagnostics that lack some of the runs held
+
+
+def find_sources(folder: pathlib.Path) -> list[pathlib.Path]:
+    """The shards' work directories below one that they share."""
+    return sorted(path.parent for path in folder.glob("shard-*-of-*/sweep.json"))
+
+
+@contextlib.contextmanager
+def holding(folders: Sequence[pathlib.Path]) -> Iterator[None]:
+    """Holds all locks of work directories, so that none changes meanwhile."""
+    with contextlib.ExitStack() as stack:
+        for folder in folders:
+            # Nobody else writes to a source where we may not, as far as we can tell.
+            if not folder.exists() or os.access(folder, os.W_OK):
+                stack.enter_context(locks.owning(folder))
+                stack.enter_context(locks.owning(folder, locks.ANALYSIS_LOCK))
+        yield
+
+
+def merge(target: pathlib.Path, folders: Sequence[pathlib.Path], mixed_code: bool) -> Merged:
+    """Joins work directories into ``target``, whose lock the caller holds.
+
+    Everything is checked before anything is written. Checkpoints become hard links where the
+    file system allows it, else copies.
+
+    Args:
+        target: the work directory to make or to add to.
+        folders: the sources.
+        mixed_code: whether sources trained by different commits may be joined.
+
+    Raises:
+        WorkdirError: if the sources do not fit together; the message says which and why.
+    """
+    sources = [Source.read(folder) for folder in folders]
+    own = [Source.read(target)] if (target / "sweep.json").exists() else []
+    if own and own[0].config.shard is not None:
+        raise WorkdirError(
+            f"{target} is shard {own[0].config.shard} itself: name another --workdir"
+        )
+    _check_configs([*own, *sources])
+    if not mixed_code:
+        _check_code([*own, *sources])
+    config = dataclasses.replace(sources[0].config, shard=None, members=None)
+    tables = _join_tables(target, [*own, *sources], config)
+    batches = _join_batches([*own, *sources], config)
+    placed = [_place_checkpoints(target, source) for source in sources]
+    record.write_record(target, _record(config, own, sources, batches))
+    for links in placed:
+        _link(links)
+    joined = Results(target, [run.run_id for run in config.runs])
+    for name, (frame, settings) in tables.items():
+        results.write_parquet(joined.path(name), frame, settings)
+    failed = _failed([*own, *sources])
+    frame = runs_table.table(config.runs, tables["metrics"][0], config.train.steps, failed)
+    runs_table.write(joined.path("runs"), frame)
+    held = {run_id for batch in batches[0] for run_id in batch}
+    return Merged(
+        runs=len(held),
+        missing=tuple(run.run_id for run in config.runs if run.run_id not in held),
+        unfinished=tuple(
+            run_id
+            for run_id, status in zip(frame["run_id"], frame["status"], strict=True)
+            if status in ("running", "failed") and run_id in held
+        ),
+        missing_shards=_missing_shards([*own, *sources]),
+        partial=tuple(
+            name for name, (frame, _) in tables.items() if not held <= set(frame["run_id"])
+        ),
+    )
+
+
+# --------------------------------------------------------------------------- checks
+
+
+def _check_configs(sources: Sequence[Source]) -> None:
+    first = sources[0]
+    wanted = dataclasses.replace(first.config, shard=None).trained()
+    for other in sources[1:]:
+        if other.config.unnamed != first.config.unnamed:
+            raise WorkdirError(
+                f"{first.folder} and {other.folder} were made by versions that name runs otherwise"
+            )
+    for other in sources[1:]:
+        found = dataclasses.replace(other.config, shard=None).trained()
+        for flag in wanted.keys() | found.keys():
+            # How values are listed does not matter; which there are does.
+            if _unordered(wanted.get(flag)) != _unordered(found.get(flag)):
+                raise WorkdirError(
+                    f"{first.folder} has --{flag}={_text(wanted.get(flag))} and {other.folder} "
+                    f"--{flag}={_text(found.get(flag))}: they are not parts of one grid"
+                )
+    counts = {s.config.shard.count: s for s in sources if s.config.shard is not None}
+    if len(counts) > 1:
+        listed = ", ".join(f"{s.folder} is {s.config.shard}" for s in counts.values())
+        raise WorkdirError(f"the sources are shards of different splits: {listed}")
+
+
+def _unordered(value: Any) -> Any:
+    return sorted(value) if isinstance(value, list) else value
+
+
+def _text(value: Any) -> str:
+    return ",".join(map(str, value)) if isinstance(value, list) else str(value)
+
+
+def _check_code(sources: Sequence[Source]) -> None:
+    commits: dict[str, pathlib.Path] = {}
+    for source in sources:
+        for commit in source.commits:
+            commits.setdefault(commit, source.folder)
+    if len(commits) > 1:
+        listed = ", ".join(f"{folder} by {commit}" for commit, folder in commits.items())
+        raise WorkdirError(
+            f"the sources were trained by different code ({listed}); "
+            "--mixed_code joins them all the same"
+        )
+
+
+def _missing_shards(sources: Sequence[Source]) -> tuple[str, ...]:
+    there = {str(s.config.shard) for s in sources} | {
+        name for s in sources for name in s.record.get("merged", [])
+    }
+    counts = {name.partition("/")[2] for name in there if "/" in name}
+    if not counts or any(s.config.shard is None and "merged" not in s.record for s in sources):
+        return ()
+    (count,) = counts
+    return tuple(f"{i}/{count}" for i in range(int(count)) if f"{i}/{count}" not in there)
+
+
+# --------------------------------------------------------------------------- tables
+
+
+def _tables() -> dict[str, Table]:
+    names = {"metrics": METRICS}
+    for name in diagnostics.names():
+        names |= diagnostics.get(name).TABLES
+    return names
+
+
+def _join_tables(
+    target: pathlib.Path, sources: Sequence[Source], config: SweepConfig
+) -> dict[str, tuple[pd.DataFrame, Any]]:
+    """Name → frame in the grid's order and its settings, of each table that any source has."""
+    joined = Results(target, [run.run_id for run in config.runs])
+    found = {}
+    for name, table in _tables().items():
+        frames, settings = [], {}
+        for source in sources:
+            own = Results(source.folder, [run.run_id for run in source.config.runs])
+            if name != "metrics" and not own.path(name).exists():
+                continue
+            frames.append((source.folder, own.read(name, table)))
+            settings[json.dumps(own.settings(name))] = source.folder
+        if not frames:
+            continue
+        if len(settings) > 1:
+            listed = "; ".join(f"{folder}: {text}" for text, folder in settings.items())
+            raise WorkdirError(
+                f"table {name} was measured with different settings ({listed}); measure again "
+                "with python -m grokjax.analyze and the same flags in each"
+            )
+        frame = _join(name, table, frames)
+        found[name] = joined.arranged(frame, table), json.loads(next(iter(settings)))
+    return found
+
+
+def _join(
+    name: str, table: Table, frames: Sequence[tuple[pathlib.Path, pd.DataFrame]]
+) -> pd.DataFrame:
+    """The rows of all frames, those of one unit once; raises if two frames differ on a unit."""
+    units = list(table.unit)
+    first_folder, whole = frames[0]
+    for folder, frame in frames[1:]:
+        here, there = (pd.MultiIndex.from_frame(f[units]) for f in (whole, frame))
+        both_here, both_there = here.isin(there), there.isin(here)
+        if both_there.any():
+            ours, theirs = (
+                part.sort_values(units, kind="stable", ignore_index=True)
+                for part in (whole[both_here], frame[both_there])
+            )
+            if not ours.equals(theirs):
+                differ = _first_difference(ours, theirs)
+                raise WorkdirError(
+                    f"{folder} and {first_folder} or one after it both hold table {name} of "
+                    f"{differ}, and differ; keep one of them"
+                )
+        whole = pd.concat([whole, frame[~both_there]], ignore_index=True)
+    return whole
+
+
+def _first_difference(ours: pd.DataFrame, theirs: pd.DataFrame) -> str:
+    for a, b in zip(ours.to_dict("records"), theirs.to_dict("records"), strict=False):
+        if not pd.Series(a).equals(pd.Series(b)):
+            return f"run {a['run_id']} at step {a['step']}"
+    return f"run {ours['run_id'].iloc[-1]}"
+
+
+def _failed(sources: Iterable[Source]) -> list[str]:
+    failed: list[str] = []
+    for source in sources:
+        path = Results(source.folder, []).path("runs")
+        if path.exists():
+            runs = results.read_parquet(path)
+            failed += runs["run_id"][runs["status"] == "failed"].tolist()
+    return failed
+
+
+# --------------------------------------------------------------------------- sweep.json
+
+
+def _join_batches(
+    sources: Sequence[Source], config: SweepConfig
+) -> tuple[list[tuple[str, ...]], list[tuple[str, ...]]]:
+    """Batches that the sources hold, and batches of the runs that none holds."""
+    batches = list(dict.fromkeys(batch for source in sources for batch in source.trained()))
+    seen: dict[str, tuple[str, ...]] = {}
+    for batch in batches:
+        for run_id in batch:
+            if seen.setdefault(run_id, batch) != batch:
+                raise WorkdirError(
+                    f"run {run_id} was trained in two different batches; keep one of the sources"
+                )
+    missing: list[Run] = [run for run in config.runs if run.run_id not in seen]
+    most = max((len(batch) for batch in batches), default=1)
+    rest = [tuple(run.run_id for run in b) for b in grid.plan_batches(missing, most)]
+    place = {run.run_id: i for i, run in enumerate(config.runs)}
+    return sorted(batches, key=lambda batch: place[batch[0]]), rest
+
+
+def _record(
+    config: SweepConfig,
+    own: Sequence[Source],
+    sources: Sequence[Source],
+    batches: tuple[list[tuple[str, ...]], list[tuple[str, ...]]],
+) -> dict[str, Any]:
+    told = dict((own or sources)[0].record)
+    shards = {str(s.config.shard) for s in sources if s.config.shard is not None}
+    starts = list(own[0].record["starts"]) if own else []
+    for source in sources:
+        for start in source.record["starts"]:
+            one = start | {"shard": str(source.config.shard), "from": str(source.folder)}
+            if one not in starts:
+                starts.append(one)
+    flags = {k: v for k, v in told["flags"].items() if k not in ("shard", "shard_from")}
+    return told | {
+        "config": config.to_json(),
+        "flags": flags | {"shard": None},
+        "batches": [list(batch) for part in batches for batch in part],
+        "starts": starts,
+        "merged": sorted(shards | set(own[0].record.get("merged", []) if own else [])),
+    }
+
+
+# --------------------------------------------------------------------------- checkpoints
+
+
+def _place_checkpoints(
+    target: pathlib.Path, source: Source
+) -> list[tuple[pathlib.Path, pathlib.Path]]:
+    """Steps to be linked, (from, to); raises if one that is there already holds other numbers."""
+    there, here = Reader(source.folder / "checkpoints"), Reader(target / "checkpoints")
+    runs = {run.run_id: run for run in source.config.runs}
+    moves = []
+    for name, batch in there.batches().items():
+        for item, kind in (("params", "params"), ("opt_state", "optimizer")):
+            known = set(here.steps(name, item))
+            for step in there.steps(name, item):
+                part = pathlib.Path("checkpoints", name, kind, str(step))
+                if step not in known:
+                    moves.append((source.folder / part, target / part))
+                elif item == "params" and not _same_files(source.folder / part, target / part):
+                    _require_equal(there, here, batch, step, source, runs)
+    return moves
+
+
+def _same_files(one: pathlib.Path, other: pathlib.Path) -> bool:
+    """Whether two folders hold the same files: by their stamps, which links and copies keep."""
+    names, others = (
+        sorted(str(path.relative_to(folder)) for path in folder.rglob("*") if path.is_file())
+        for folder in (one, other)
+    )
+    return names == others and not any(filecmp.cmpfiles(one, other, names)[1:])
+
+
+def _require_equal(
+    there: Reader, here: Reader, batch: RunBatch, step: int, source: Source, runs: dict[str, Run]
+) -> None:
+    own = [runs[run_id] for run_id in batch.run_ids]
+    ours, theirs = (
+        jax.tree.leaves(read_params(reader, batch, step, own)) for reader in (here, there)
+    )
+    if not all(np.array_equal(a, b, equal_nan=True) for a, b in zip(ours, theirs, strict=True)):
+        raise WorkdirError(
+            f"{source.folder} holds another checkpoint of run {batch.run_ids[0]} (and its batch) "
+            f"at step {step} than what is merged already; keep one of them"
+        )
+
+
+def _link(moves: Iterable[tuple[pathlib.Path, pathlib.Path]]) -> None:
+    """Links or copies each step, whole or not at all."""
+    for origin, place in moves:
+        place.parent.mkdir(parents=True, exist_ok=True)
+        temporary = place.with_name(f".{place.name}.merging")
+        shutil.rmtree(temporary, ignore_errors=True)
+        shutil.copytree(origin, temporary, copy_function=_link_or_copy)
+        os.replace(temporary, place)
+
+
+def _link_or_copy(origin: str, place: str) -> None:
+    try:
+        os.link(origin, place)
+    except OSError:  # another file system, or one without links
+        shutil.copy2(origin, place)

@@ -1,0 +1,132 @@
+"""Shards: a grid cut into disjoint parts of like cost, one for each of many independent jobs.
+
+Which runs a shard holds is a function of the set of runs and of the number of shards alone: not of
+the order of axes or values, the machine, the library versions, or what the other shards do.
+"""
+
+import hashlib
+import heapq
+from collections.abc import Mapping, Sequence
+
+from grokjax.settings.config import Shard
+from grokjax.settings.fields import InvalidSettingError
+from grokjax.settings.grid import Run
+
+N_SHARDS_VARIABLE = "GROKJAX_SHARDS"
+
+
+# --------------------------------------------------------------------------- schedulers
+
+
+def detect(environment: Mapping[str, str]) -> tuple[Shard, str] | None:
+    """The shard that a scheduler's variables name, and where it was read; None outside of one.
+
+    ======================== ======================================= =========================
+    variable                 set by                                  index; number of shards
+    ======================== ======================================= =========================
+    ``SLURM_ARRAY_TASK_ID``  a Slurm job array                       (ID - MIN) / STEP; COUNT
+    ``JOB_COMPLETION_INDEX`` a Kubernetes Indexed Job                the index; not told
+    ``SKYPILOT_JOB_RANK``    ``sky jobs launch --num-jobs``          the rank; NUM_JOBS
+    ======================== ======================================= =========================
+
+    ``GROKJAX_SHARDS=N`` says the number whatever the scheduler says, and then the index is the
+    variable as it stands, so that one task submitted again by itself (``sbatch --array=2``) is
+    still 2 of N. Kubernetes does not tell a pod how many there are, and gives the same variable
+    to the pods of one coupled job; a Slurm array of one task may be one of many. Both are errors
+    rather than guesses. What numbers processes within one job (``SLURM_PROCID``,
+    ``SKYPILOT_NODE_RANK``) never names a shard.
+
+    Raises:
+        InvalidSettingError: naming the variable, if it names no shard, or if two schedulers do.
+    """
+    found = [f"{name}={environment[name]}" for name in _READERS if environment.get(name)]
+    if not found:
+        return None
+    told = environment.get(N_SHARDS_VARIABLE)
+    source = " and ".join(found) + (f" with {N_SHARDS_VARIABLE}={told}" if told else "")
+    name = found[0].partition("=")[0]
+    try:
+        if len(found) > 1:
+            raise ValueError("two schedulers name one")
+        index, count = (int(environment[name]), int(told)) if told else _READERS[name](environment)
+        return Shard(index=index, count=count), source
+    except KeyError as error:
+        problem = f"{error.args[0]} is not set"
+    except ValueError as error:
+        problem = str(error)
+    raise InvalidSettingError(
+        "shard",
+        "",
+        f"the flag is absent, and {source} names no shard ({problem}); say --shard=i/N, or set "
+        f"{N_SHARDS_VARIABLE}=N, or say --shard=none for the whole grid",
+    )
+
+
+def _slurm(environment: Mapping[str, str]) -> tuple[int, int]:
+    index, first, last, step, count = (
+        int(environment[f"SLURM_ARRAY_TASK_{name}"])
+        for name in ("ID", "MIN", "MAX", "STEP", "COUNT")
+    )
+    if count == 1:
+        raise ValueError("it is the only task of its array")
+    if (index - first) % step or (last - first) // step + 1 != count:
+        raise ValueError(f"its array of {count} from {first} to {last} has gaps")
+    return (index - first) // step, count
+
+
+def _kubernetes(environment: Mapping[str, str]) -> tuple[int, int]:
+    raise ValueError("Kubernetes does not tell how many completions there are")
+
+
+def _skypilot(environment: Mapping[str, str]) -> tuple[int, int]:
+    return int(environment["SKYPILOT_JOB_RANK"]), int(environment["SKYPILOT_NUM_JOBS"])
+
+
+_READERS = {
+    "SLURM_ARRAY_TASK_ID": _slurm,
+    "JOB_COMPLETION_INDEX": _kubernetes,
+    "SKYPILOT_JOB_RANK": _skypilot,
+}
+
+
+def chosen(flag: str | None, environment: Mapping[str, str]) -> tuple[Shard | None, str]:
+    """The shard in force and what says so; raises ``InvalidSettingError``."""
+    if flag is not None:
+        return Shard.parse(flag), "--shard"
+    return detect(environment) or (None, "")
+
+
+# --------------------------------------------------------------------------- cutting
+
+
+def split(runs: Sequence[Run], costs: Sequence[int], count: int) -> tuple[tuple[Run, ...], ...]:
+    """Cuts a grid into ``count`` shards; each keeps the grid's order.
+
+    Each run, dearest first, goes to the shard that has least so far (Graham's longest processing
+    time first), so the costs of any two shards differ by at most that of one run. Among runs of
+    equal cost the order is one that no axis decides.
+
+    Args:
+        runs: the grid.
+        costs: of each run, as ``training.work.costs`` counts them.
+        count: how many shards.
+
+    Raises:
+        InvalidSettingError: if there are fewer runs than shards.
+    """
+    if count > len(runs):
+        raise InvalidSettingError(
+            "shard", f"…/{count}", f"the grid has {len(runs)} runs; take at most as many shards"
+        )
+    cost = {run.run_id: own for run, own in zip(runs, costs, strict=True)}
+
+    def place(run_id: str) -> tuple[int, str]:
+        return -cost[run_id], hashlib.sha256(run_id.encode()).hexdigest()
+
+    heap = [(0, 0, index) for index in range(count)]
+    home = {}
+    for run_id in sorted(cost, key=place):
+        load, held, index = heapq.heappop(heap)
+        home[run_id] = index
+        heapq.heappush(heap, (load + cost[run_id], held + 1, index))
+    return tuple(tuple(run for run in runs if home[run.run_id] == i) for i in range(count))

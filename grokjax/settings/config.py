@@ -1,0 +1,277 @@
+"""All that a sweep is: its grid, its budget, and what is measured."""
+
+import dataclasses
+import functools
+from collections.abc import Mapping
+from typing import Any
+
+from grokjax.diagnostics import Options
+from grokjax.settings import grid, registry
+from grokjax.settings.fields import check, fields_of
+from grokjax.settings.grid import RUN, Axes, Run, RunSettings
+from grokjax.settings.registry import KINDS
+
+# --precision → JAX's name for how a float32 matrix product is carried out. (Its "bfloat16" means
+# whatever the device likes best, which is TF32 on a GPU and float32 on a CPU.)
+PRECISIONS = {"float32": "highest", "tf32": "tensorfloat32", "bfloat16": "BF16_BF16_F32"}
+_LARGEST_TASK = 2000**2  # examples
+
+
+def _setting(default: Any, text: str) -> Any:
+    return dataclasses.field(default=default, metadata={"help": text})
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class TrainConfig:
+    """Budget and precision, the same for every run."""
+
+    steps: int = _setting(60_000, "training steps of every run")
+    checkpoint_every: int = _setting(500, "steps between checkpoints; must divide --steps")
+    precision: str = _setting("float32", f"of float32 matrix products: {', '.join(PRECISIONS)}")
+
+    def __post_init__(self) -> None:
+        """Checks ranges, and that the steps divide into checkpoints."""
+        for name in ("steps", "checkpoint_every"):
+            value = getattr(self, name)
+            whole = isinstance(value, int) and value >= 1
+            check(whole, name, value, "must be an integer of at least 1")
+        message = f"must be a multiple of --checkpoint_every={self.checkpoint_every}"
+        check(self.steps % self.checkpoint_every == 0, "steps", self.steps, message)
+        known = f"must be one of {', '.join(PRECISIONS)}"
+        check(self.precision in PRECISIONS, "precision", self.precision, known)
+
+    @property
+    def checkpoint_steps(self) -> tuple[int, ...]:
+        """Steps at which there is a checkpoint: 0, checkpoint_every, …, steps."""
+        return tuple(range(0, self.steps + 1, self.checkpoint_every))
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class Shard:
+    """Part ``index`` (from 0) of ``count`` of a grid."""
+
+    index: int
+    count: int
+
+    def __post_init__(self) -> None:
+        """Checks 0 <= index < count."""
+        fits = 1 <= self.count <= _MOST_SHARDS and 0 <= self.index < self.count
+        check(fits, "shard", self, _SHARD_ALLOWED)
+
+    def __str__(self) -> str:
+        return f"{self.index}/{self.count}"
+
+    @property
+    def folder(self) -> str:
+        """Name of the shard's own work directory, below the one that --workdir names."""
+        return f"shard-{self.index:03d}-of-{self.count:03d}"
+
+    @classmethod
+    def parse(cls, text: str) -> "Shard | None":
+        """The shard that ``i/N`` names, None for ``none``; raises ``InvalidSettingError``."""
+        if text.strip() == "none":
+            return None
+        index, _, count = text.partition("/")
+        whole = index.strip().isdecimal() and count.strip().isdecimal()
+        check(whole, "shard", text, _SHARD_ALLOWED)
+        return cls(index=int(index), count=int(count))
+
+
+_MOST_SHARDS = 100_000
+_SHARD_ALLOWED = "must be i/N with i from 0 to N - 1, such as 0/4, or none for the whole grid"
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class SweepConfig:
+    """All that a sweep is.
+
+    Attributes:
+        axes: values of every setting of every part; see ``grid.Axes``.
+        train: budget.
+        options: what is measured.
+        shard: which part of the grid, if it is one.
+        members: ids of the runs of the shard.
+        unnamed: settings that run ids leave out; see ``grid.Run``.
+    """
+
+    axes: Axes
+    train: TrainConfig
+    options: Options
+    shard: Shard | None = None
+    members: frozenset[str] | None = None
+    unnamed: tuple[str, ...] = ()
+
+    @functools.cached_property
+    def grid(self) -> tuple[Run, ...]:
+        """The runs of the whole grid, in order; raises ``InvalidSettingError``."""
+        runs = grid.expand(self.axes, self.unnamed)
+        for size in {run.settings.batch_size for run in runs}:
+            # Positions in the stream of training examples are 32-bit integers.
+            fits = self.train.steps * size < 2**31 - 2 * _LARGEST_TASK
+            message = f"steps x --batch_size={size} must stay below 2^31"
+            check(fits, "steps", self.train.steps, message)
+        return runs
+
+    @functools.cached_property
+    def runs(self) -> tuple[Run, ...]:
+        """The runs of the grid, or of the shard of it that this is, in order."""
+        if self.members is None:
+            return self.grid
+        return tuple(run for run in self.grid if run.run_id in self.members)
+
+    @property
+    def name(self) -> str:
+        """A short hash of what is trained, for a default folder name."""
+        whole = dataclasses.replace(self, shard=None)
+        return grid.digest(whole.trained(), [run.run_id for run in self.grid])[:10]
+
+    def trained(self) -> dict[str, Any]:
+        """What decides the trained parameters, by flag: two sweeps agree if these do.
+
+        Where parts have values of their own for a flag, the part's name stands behind it.
+        """
+        found: dict[str, Any] = {kind.flag: list(self.axes[kind.column]) for kind in KINDS}
+        for flag, by_part in self._by_flag().items():
+            values = list(dict.fromkeys(by_part.values()))
+            if len(values) == 1:
+                found[flag] = list(values[0])
+            else:
+                found |= {f"{flag} of {name}": list(own) for name, own in by_part.items()}
+        part = {} if self.shard is None else {"shard": str(self.shard)}
+        return {**found, **dataclasses.asdict(self.train), **part}
+
+    def _by_flag(self) -> dict[str, dict[str, tuple[str, ...]]]:
+        """Flag → part → values, as the command line writes them."""
+        found: dict[str, dict[str, tuple[str, ...]]] = {}
+        for column, name, own in self._parts():
+            kind = next((kind for kind in KINDS if kind.column == column), None)
+            part = RunSettings if kind is None else registry.find(kind, name)
+            for field in fields_of(part).values():
+                texts = tuple(field.text(value) for value in own[field.name])
+                found.setdefault(field.flag, {})[name] = texts
+        return found
+
+    def _parts(self) -> list[tuple[str, str, Mapping[str, tuple[Any, ...]]]]:
+        return [
+            (column, name, own)
+            for column, parts in self.axes.items()
+            for name, own in parts.items()
+        ]
+
+    def to_json(self) -> dict[str, Any]:
+        """As plain values; ``from_json`` reads them back."""
+        return {
+            "axes": {
+                column: {
+                    name: {key: list(values) for key, values in own.items()}
+                    for name, own in parts.items()
+                }
+                for column, parts in self.axes.items()
+            },
+            "train": dataclasses.asdict(self.train),
+            "options": dataclasses.asdict(self.options),
+            "shard": None if self.shard is None else str(self.shard),
+            "members": None if self.members is None else sorted(self.members),
+            "unnamed": list(self.unnamed),
+        }
+
+    @classmethod
+    def from_json(cls, data: dict[str, Any]) -> "SweepConfig":
+        """Reads what ``to_json`` wrote, also before a setting existed.
+
+        Raises:
+            KeyError, TypeError or ValueError: if it is something else.
+        """
+        if "models" in data:
+            data = _of_version_1(data)
+        options: Any = {
+            k: tuple(v) if isinstance(v, list) else v for k, v in data["options"].items()
+        }
+        _check_kinds(options)
+        members = data.get("members")
+        return cls(
+            axes={
+                column: {
+                    str(name): _read_axes(column, str(name), own) for name, own in parts.items()
+                }
+                for column, parts in _with_kinds(data["axes"]).items()
+            },
+            train=TrainConfig(**data["train"]),
+            options=Options(**options),
+            shard=Shard.parse(data.get("shard") or "none"),
+            members=None if members is None else frozenset(map(str, members)),
+            unnamed=tuple(map(str, data.get("unnamed", ()))),
+        )
+
+
+def _check_kinds(options: Mapping[str, Any]) -> None:
+    kinds = {own.name: type(own.default) for own in dataclasses.fields(Options)}
+    for name, value in options.items():
+        if type(value) not in (kinds[name], int if kinds[name] is float else kinds[name]):
+            raise TypeError(f"{value!r:.99} is not a {kinds[name].__name__}, as {name} is")
+
+
+def _with_kinds(axes: Mapping[str, Any]) -> dict[str, Any]:
+    return {column: axes[column] for column in (*(kind.column for kind in KINDS), RUN)}
+
+
+def _read_axes(column: str, name: str, own: Mapping[str, Any]) -> dict[str, tuple[Any, ...]]:
+    """Values of a part's settings; those that the file does not have are at their default."""
+    kind = next((kind for kind in KINDS if kind.column == column), None)
+    fields = fields_of(RunSettings if kind is None else registry.find(kind, name))
+    unknown = sorted(set(own) - set(fields))
+    if unknown:
+        raise ValueError(f"{name} has no setting {unknown[0]}")
+    found = {}
+    for field in fields.values():
+        values = own.get(field.name, [field.default])
+        if not isinstance(values, list) or not values:
+            raise TypeError(f"{values!r:.99} is not a list of values of {field.name}")
+        if field.kind is float:
+            values = [float(v) if type(v) is int else v for v in values]
+        for value in values:
+            field.check(value)
+        found[field.name] = tuple(values)
+    return found
+
+
+_UNNAMED_IN_VERSION_1 = {
+    "d_model", "n_heads", "d_ff", "n_layers", "mlp_width", "mlp_depth", "activation",
+    "batch_size", "loss_precision",
+}  # fmt: skip
+
+
+def _of_version_1(data: dict[str, Any]) -> dict[str, Any]:
+    """A configuration as version 0.1 wrote it, in which nine settings were axes and in ids."""
+    axes, shapes, train = data["axes"], data["models"], dict(data["train"])
+    batch_size = train.pop("batch_size")
+    loss_precision = train.pop("loss_precision", "float32")
+    task = {name: axes[name] for name in ("prime", "train_fraction", "label_permutation")}
+    own = {
+        name: {k: [v] for k, v in shapes[name].items() if k in _fields_named("model", name)}
+        for name in axes["model"]
+    }
+    optimizer, loss = registry.default("optimizer"), registry.default("loss")
+    return {
+        **{key: data[key] for key in ("options", "shard") if key in data},
+        "axes": {
+            "model": own,
+            "operation": {name: task for name in axes["operation"]},
+            "optimizer": {optimizer: {k: axes[k] for k in ("weight_decay", "learning_rate")}},
+            "loss": {loss: {"loss_precision": [loss_precision]}},
+            RUN: {
+                RUN: {
+                    "init_scale": axes["init_scale"],
+                    "batch_size": [batch_size],
+                    "seed": axes["seed"],
+                }
+            },
+        },
+        "train": train,
+        "unnamed": sorted(_UNNAMED_IN_VERSION_1),
+    }
+
+
+def _fields_named(column: str, name: str) -> set[str]:
+    kind = next(kind for kind in KINDS if kind.column == column)
+    return set(fields_of(registry.find(kind, name)))

@@ -1,0 +1,281 @@
+"""Fields of parts: one declaration from which flags, axes, ids, columns and labels derive.
+
+A *part* is a task, an architecture, an optimiser or a loss: a frozen dataclass whose settings are
+made by ``field``. What is *traced* may vary between runs of one compiled program; what is not is
+static, and each of its values is a program of its own.
+"""
+
+import dataclasses
+import functools
+import math
+import typing
+from collections.abc import Callable, Mapping
+from typing import Any, ClassVar, Self
+
+_KEY = "grokjax"
+_MOST_VALUES = 100_000  # of one field; beyond that a range is a typing error
+_KINDS = {int: "an integer", float: "a number", str: "a name", bool: "true or false"}
+
+
+class InvalidSettingError(ValueError):
+    """A flag has a value that cannot be used; the message says which, what, and what can."""
+
+    def __init__(self, flag: str, value: object, allowed: str):
+        super().__init__(f"--{flag}={value}: {allowed}")
+        self.flag = flag
+
+
+def check(condition: bool, flag: str, value: object, allowed: str) -> None:
+    """Raises ``InvalidSettingError`` unless the condition holds."""
+    if not condition:
+        raise InvalidSettingError(flag, value, allowed)
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class Field:
+    """One setting of a part.
+
+    Attributes:
+        name: of the dataclass field and of the column in ``runs.parquet``.
+        kind: int, float, str or bool.
+        default: its value in a directory that was written before the field existed.
+        grid: its values in a sweep that does not say otherwise; default: the default alone.
+        help: what it is, for ``--help``.
+        allowed: which values can be used, to go behind "must be".
+        accepts: whether a value of the kind can be used.
+        words: words that stand for a value, such as full for 0.
+        traced: whether runs of one program may differ in it.
+        flag: of the command line; default: the name.
+        symbol: what comes before its value in every run id; without one it is in the id only where
+            it is not the default.
+        always: whether tables by setting have it also where it is the same in all runs.
+        label: how figures and the page write it: with ``{}`` for the value, or a function of it.
+    """
+
+    name: str
+    kind: type
+    default: Any
+    grid: tuple[Any, ...]
+    help: str
+    allowed: str
+    accepts: Callable[[Any], bool]
+    words: Mapping[str, Any]
+    traced: bool
+    flag: str
+    symbol: str
+    always: bool
+    label: str | Callable[[Any], str]
+
+    def check(self, value: Any) -> None:
+        """Raises ``InvalidSettingError`` unless this is a value of the field."""
+        known = type(value) is self.kind or value in self.words.values()
+        check(known and self.accepts(value), self.flag, self.text(value), f"must be {self.allowed}")
+
+    def text(self, value: Any) -> str:
+        """A value as the command line writes it."""
+        for word, meaning in self.words.items():
+            if value == meaning:
+                return word
+        if isinstance(value, bool):
+            return str(value).lower()
+        return repr(value) if isinstance(value, float) else str(value)
+
+    def in_words(self, value: Any) -> str:
+        """A value as a person would say it, such as ``α = 0.3``."""
+        if callable(self.label):
+            return self.label(value)
+        text = f"{value:g}" if isinstance(value, float) else self.text(value)
+        return (self.label or self.name.replace("_", " ") + " {}").format(text)
+
+    def parse(self, text: str) -> tuple[Any, ...]:
+        """The values of a comma list; integers also as ranges ``a:b`` or ``a:b:step``, b excluded.
+
+        Raises:
+            InvalidSettingError: on anything empty, malformed, repeated or out of range.
+        """
+        values: list[Any] = []
+        for item in (part.strip() for part in text.split(",")):
+            if self.kind is int and ":" in item:
+                values.extend(self._range(text, item))
+            else:
+                values.append(self._value(text, item))
+        for value in values:
+            allowed = value in self.words.values() or self.accepts(value)
+            message = f"{self.text(value)} cannot be used; each must be {self.allowed}"
+            check(allowed, self.flag, text, message)
+        if len(values) != len(set(values)):
+            some = next(v for v in values if values.count(v) > 1) if len(values) < 999 else "one"
+            message = f"{some} is given more than once; values must differ"
+            raise InvalidSettingError(self.flag, text, message)
+        return tuple(values)
+
+    def _value(self, text: str, item: str) -> Any:
+        if item in self.words:
+            return self.words[item]
+        if self.kind is bool and item.lower() in ("true", "false"):
+            return item.lower() == "true"
+        try:
+            if item and self.kind is not bool:
+                return self.kind(item)
+        except ValueError:
+            pass
+        ranges = " or a range a:b[:step]" if self.kind is int else ""
+        message = f"'{item}' is not {_KINDS[self.kind]}{ranges}; each must be {self.allowed}"
+        raise InvalidSettingError(self.flag, text, message)
+
+    def _range(self, text: str, item: str) -> range:
+        try:
+            bounds = [int(part) for part in item.split(":")]
+            if len(bounds) not in (2, 3):
+                raise ValueError
+            values = range(*bounds)
+        except ValueError:
+            message = f"'{item}' is not a range a:b or a:b:step of integers (step not 0)"
+            raise InvalidSettingError(self.flag, text, message) from None
+        check(
+            len(values) > 0, self.flag, text, f"the range '{item}' is empty (its end is excluded)"
+        )
+        check(len(values) <= _MOST_VALUES, self.flag, text, f"at most {_MOST_VALUES} values")
+        return values
+
+
+def field(
+    default: Any,
+    *,
+    help: str,
+    allowed: str = "",
+    accepts: Callable[[Any], bool] | None = None,
+    choices: tuple[str, ...] = (),
+    between: tuple[float, float] | None = None,
+    grid: tuple[Any, ...] | None = None,
+    words: Mapping[str, Any] | None = None,
+    traced: bool = False,
+    flag: str = "",
+    symbol: str = "",
+    always: bool = False,
+    label: str | Callable[[Any], str] = "",
+) -> Any:
+    """Declares a setting of a part; see ``Field``.
+
+    Args:
+        default: its default.
+        help: what it is, for ``--help``.
+        allowed: which values can be used; not needed with ``choices`` or ``between``.
+        accepts: whether a value can be used; likewise.
+        choices: all values there are.
+        between: the least and the largest value.
+        grid: see ``Field``, as the others.
+        words: words that stand for a value.
+        traced: whether runs of one program may differ in it.
+        flag: of the command line.
+        symbol: what comes before its value in every run id.
+        always: whether tables by setting always have it.
+        label: how figures write it.
+    """
+    if choices:
+        allowed, accepts = f"one of {', '.join(choices)}", lambda value: value in choices
+    elif between is not None:
+        low, high = between
+        number = "an integer" if isinstance(default, int) else "a number"
+        most = f"of at least {low:g}" if high == math.inf else f"from {low:g} to {high:g}"
+        allowed = allowed or f"{number} {most}"
+        accepts = accepts or (lambda value: low <= value <= high and value < math.inf)
+    elif isinstance(default, bool):
+        allowed, accepts = "true or false", lambda value: isinstance(value, bool)
+    metadata = {
+        "default": default,
+        "grid": (default,) if grid is None else grid,
+        "help": help,
+        "allowed": allowed,
+        "accepts": accepts or (lambda _: True),
+        "words": words or {},
+        "traced": traced,
+        "flag": flag,
+        "symbol": symbol,
+        "always": always,
+        "label": label,
+    }
+    return dataclasses.field(default=default, metadata={_KEY: metadata})
+
+
+def fields_of(part: type) -> dict[str, Field]:
+    """Name → setting of a part, in the order of their declaration."""
+    return _cached_fields_of(part)
+
+
+def _fields_of(part: type) -> dict[str, Field]:
+    kinds = typing.get_type_hints(part)
+    found = {}
+    for own in dataclasses.fields(part):
+        if _KEY in own.metadata:
+            metadata = dict(own.metadata[_KEY])
+            metadata["flag"] = metadata["flag"] or own.name
+            found[own.name] = Field(name=own.name, kind=kinds[own.name], **metadata)
+    return found
+
+
+_cached_fields_of: Any = functools.cache(_fields_of)
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class Part:
+    """A task, architecture, optimiser or loss with its settings, each made by ``field``.
+
+    Attributes:
+        name: by which flags, ids and tables call it.
+        column: of runs.parquet, in which its name stands.
+        sources: flags that say where on this machine its data lie, and their help; no settings.
+    """
+
+    name: str
+    column: ClassVar[str]
+    sources: ClassVar[dict[str, str]] = {}
+
+    def __post_init__(self) -> None:
+        """Checks each setting, then what they are together."""
+        for own in fields_of(type(self)).values():
+            own.check(getattr(self, own.name))
+        self.validate()
+
+    def validate(self) -> None:
+        """Raises ``InvalidSettingError`` for settings that cannot be together."""
+
+    @classmethod
+    def about(cls, name: str) -> str:
+        """The part of that name in a line."""
+        return (cls.__doc__ or name).partition("\n")[0].rstrip(".")
+
+    @classmethod
+    def title(cls, name: str) -> str:
+        """What figures and the page call the part of that name."""
+        return name
+
+    @classmethod
+    def resolve(cls, name: str) -> tuple[str, str]:
+        """The name of the part that is meant by a name, and what is worth telling of that."""
+        return name, ""
+
+    @property
+    def values(self) -> dict[str, Any]:
+        """Name → value of each setting."""
+        return {name: getattr(self, name) for name in fields_of(type(self))}
+
+    def static(self) -> Self:
+        """The same with every traced setting at its default: what one program has in common."""
+        changes = {own.name: own.default for own in fields_of(type(self)).values() if own.traced}
+        return dataclasses.replace(self, **changes) if changes else self
+
+    def bound(self, traced: Mapping[str, Any]) -> Self:
+        """The same with values of a program (JAX arrays) in its traced settings, unchecked."""
+        copy = object.__new__(type(self))
+        for own in dataclasses.fields(self):
+            object.__setattr__(copy, own.name, traced.get(own.name, getattr(self, own.name)))
+        return copy
+
+    def traced(self) -> dict[str, Any]:
+        """Name → value of each traced setting."""
+        return {
+            own.name: getattr(self, own.name)
+            for own in fields_of(type(self)).values()
+            if own.traced
+        }

@@ -1,0 +1,241 @@
+"""Flags, derived from fields, and what they say."""
+
+import dataclasses
+import os
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any
+
+from absl import flags
+
+from grokjax import diagnostics
+from grokjax.diagnostics import Options
+from grokjax.settings import grid, plugins, registry
+from grokjax.settings.config import SweepConfig, TrainConfig
+from grokjax.settings.fields import Field, check, fields_of
+from grokjax.settings.grid import RUN, Run, RunSettings
+from grokjax.settings.registry import KINDS
+
+Say = Callable[[str], None]
+
+
+def define(name: str, default: Any, text: str, kind: type | None = None) -> None:
+    """A flag of the kind of its default, unless another command in this process has it already."""
+    if name in flags.FLAGS:
+        return
+    kind = kind or type(default)
+    if kind is bool:
+        flags.DEFINE_boolean(name, default, text)
+    elif kind is int:
+        flags.DEFINE_integer(name, default, text)
+    elif kind is float:
+        flags.DEFINE_float(name, default, text)
+    else:
+        flags.DEFINE_string(name, default, text)
+
+
+def define_workdir_flag(text: str) -> None:
+    """The flag that names the work directory."""
+    define("workdir", None, text)
+
+
+def define_plugins_flag() -> None:
+    """The flag that names plug-ins; it is read before all others, by ``load_plugins``."""
+    define("plugins", "", "modules, or entry points of grokjax.plugins, with parts of your own")
+
+
+def define_grid_flags() -> None:
+    """Flags of what is trained."""
+    for kind in KINDS:
+        names = ", ".join(registry.names(kind.column))
+        define(kind.flag, None, f"{kind.noun}: {names} (comma list; grid axis)", str)
+    for flag, own in axis_flags().items():
+        define(flag, None, f"{own[0].help} (comma list; grid axis; default: {_defaults(own)})", str)
+    for setting in dataclasses.fields(TrainConfig):
+        define(setting.name, setting.default, setting.metadata["help"])
+    define(
+        "shard",
+        None,
+        "i/N: only part i, from 0, of N; goes to <workdir>/shard-i-of-N. none: the whole grid. "
+        "Default: what an array of the scheduler says, else the whole grid",
+    )
+    define("runs_per_batch", None, "runs trained as one program; default: what fits", int)
+
+
+def axis_flags() -> dict[str, list[Field]]:
+    """Flag → the settings that it sets, one for each part that has one of its own."""
+    found: dict[str, list[Field]] = {}
+    for part in (*registry.classes(), RunSettings):
+        for own in fields_of(part).values():
+            same = found.setdefault(own.flag, [])
+            if own.grid not in [other.grid for other in same]:
+                same.append(own)
+    return found
+
+
+def _defaults(fields: Sequence[Field]) -> str:
+    return " or ".join(",".join(map(own.text, own.grid)) for own in fields)
+
+
+def define_source_flags() -> None:
+    """Flags that say where on this machine the data of tasks lie."""
+    for part in registry.classes():
+        for name, text in part.sources.items():
+            define(name, None, text)
+
+
+def define_option_flags() -> None:
+    """Flags of what is measured."""
+    for setting in dataclasses.fields(Options):
+        default = setting.default
+        if isinstance(default, tuple):
+            default = ",".join(default)
+        if setting.name == "ph_threads":
+            default = len(os.sched_getaffinity(0))
+        define(setting.name, default, setting.metadata["help"])
+
+
+# --------------------------------------------------------------------------- before parsing
+
+
+def load_plugins(argv: Sequence[str]) -> None:
+    """Loads the plug-ins that a command line or its flagfiles name, before flags are defined.
+
+    Raises:
+        InvalidSettingError: if one cannot be loaded.
+    """
+    named = ""
+    for argument in argv:
+        name, _, value = argument.lstrip("-").partition("=")
+        if argument.startswith("-") and name == "plugins":
+            named = value
+    plugins.load(names(named))
+
+
+# --------------------------------------------------------------------------- what flags say
+
+
+def names(text: Any) -> tuple[str, ...]:
+    """The names in a comma list."""
+    return tuple(part.strip() for part in str(text).split(",") if part.strip())
+
+
+def options_from(values: flags.FlagValues, base: Options | None = None) -> Options:
+    """Options as the flags give them; those not given on the command line come from ``base``."""
+    fields: dict[str, Any] = {}
+    for setting in dataclasses.fields(Options):
+        flag = values[setting.name]
+        if base is None or flag.present:
+            is_list = isinstance(setting.default, tuple)
+            fields[setting.name] = names(flag.value) if is_list else flag.value
+    if fields.get("diagnostics") == ("none",):
+        fields["diagnostics"] = ()
+    return dataclasses.replace(base, **fields) if base else Options(**fields)
+
+
+def use_sources(values: flags.FlagValues) -> dict[str, str]:
+    """Tells tasks where their data lie; returns the flags that were given."""
+    found = {}
+    for part in registry.classes():
+        for name in part.sources:
+            if values[name].value:
+                found[name] = str(values[name].value)
+                part.use(name, found[name])  # type: ignore[attr-defined]
+    return found
+
+
+def sweep_config_from(values: flags.FlagValues, say: Say = print) -> SweepConfig:
+    """The whole grid that the flags describe; what was not asked for adapts, and ``say`` says so.
+
+    Raises:
+        InvalidSettingError: for what cannot be.
+    """
+    use_sources(values)
+    given = {flag: str(values[flag].value) for flag in axis_flags() if values[flag].present}
+    chosen = {kind.column: _named(values, kind) for kind in KINDS}
+    chosen = {column: own or [registry.default(column)] for column, own in chosen.items()}
+    chosen["operation"] = [_resolved(name, say) for name in chosen["operation"]]
+    if not values[KINDS[0].flag].present:
+        chosen["model"] = [_network_for(chosen["operation"], chosen["model"][0], say)]
+    axes: dict[str, Any] = {
+        kind.column: {name: grid.part_axes(kind, name, given) for name in chosen[kind.column]}
+        for kind in KINDS
+    }
+    axes[RUN] = {RUN: grid.run_axes(given)}
+    _say_unused(axes, given, say)
+    budget: Any = {own.name: values[own.name].value for own in dataclasses.fields(TrainConfig)}
+    config = SweepConfig(
+        axes=axes,
+        train=TrainConfig(**budget),
+        options=options_from(values),
+    )
+    config = _with_batch_that_fits(config, "batch_size" in given, say)
+    if not values["diagnostics"].present:
+        config = _with_diagnostics_that_fit(config, say)
+    return config
+
+
+def _named(values: flags.FlagValues, kind: registry.Kind) -> list[str]:
+    if not values[kind.flag].present:
+        return []
+    found = names(values[kind.flag].value)
+    check(len(found) > 0, kind.flag, values[kind.flag].value, f"names no {kind.noun}")
+    check(len(set(found)) == len(found), kind.flag, ",".join(found), "names must differ")
+    for name in found:
+        registry.find(kind, name)
+    return list(found)
+
+
+def _resolved(name: str, say: Say) -> str:
+    meant, note = registry.find(KINDS[1], name).resolve(name)
+    if note:
+        say(note)
+    return meant
+
+
+def _network_for(tasks: Sequence[str], default: str, say: Say) -> str:
+    """The first architecture that learns all of the tasks, the default if it does."""
+    kinds = {registry.find(KINDS[1], name).examples for name in tasks}  # type: ignore[attr-defined]
+    for name in registry.names("model"):
+        if kinds <= set(registry.find(KINDS[0], name).learns):  # type: ignore[attr-defined]
+            if name != default:
+                say(f"--models={name}: {default} learns no {', '.join(sorted(kinds))}")
+            return name
+    return default
+
+
+def _say_unused(axes: Mapping[str, Any], given: Mapping[str, str], say: Say) -> None:
+    used = {name for parts in axes.values() for own in parts.values() for name in own}
+    for flag, own in axis_flags().items():
+        if flag in given and not used & {field.name for field in own}:
+            say(f"--{flag}={given[flag]}: no part of this grid has it")
+
+
+def _with_batch_that_fits(config: SweepConfig, given: bool, say: Say) -> SweepConfig:
+    """The configuration, with a batch no larger than any training set where none was asked for."""
+    for run in config.grid:
+        size, n_train = run.settings.batch_size, run.task.n_train
+        if size > n_train:
+            message = f"is more than the {n_train} training examples of {run.run_id}"
+            check(not given, "batch_size", size, f"{message}; take fewer, or full")
+            fits = 2 ** (min(r.task.n_train for r in config.grid).bit_length() - 1)
+            say(f"--batch_size={fits}: {size} {message}")
+            own = {**config.axes[RUN][RUN], "batch_size": (fits,)}
+            return dataclasses.replace(config, axes={**config.axes, RUN: {RUN: own}})
+    return config
+
+
+def _with_diagnostics_that_fit(config: SweepConfig, say: Say) -> SweepConfig:
+    """The configuration without diagnostics that fit no task of it."""
+    kept = [name for name in config.options.diagnostics if fits_some(name, config.grid)]
+    dropped = sorted(set(config.options.diagnostics) - set(kept))
+    if dropped:
+        say(f"--diagnostics={','.join(kept) or 'none'}: {', '.join(dropped)} fits no task here")
+    options = dataclasses.replace(config.options, diagnostics=tuple(kept))
+    return dataclasses.replace(config, options=options)
+
+
+def fits_some(diagnostic: str, runs: Sequence[Run]) -> bool:
+    """Whether a diagnostic has something to measure in any of the runs."""
+    if not diagnostics.needs_structure(diagnostic):
+        return True
+    return any(task.structure is not None for task in dict.fromkeys(run.task for run in runs))

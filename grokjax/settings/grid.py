@@ -1,0 +1,254 @@
+"""The grid of runs: values of every part's settings, their product, run ids, and programs.
+
+A grid is a product over the kinds of parts; within a kind each part brings the product of its own
+settings, so a setting that a part does not have does not multiply its runs.
+"""
+
+import dataclasses
+import functools
+import hashlib
+import itertools
+import json
+import math
+from collections.abc import Mapping, Sequence
+from typing import Any, ClassVar, NamedTuple
+
+from grokjax.settings import registry
+from grokjax.settings.fields import Part, check, field, fields_of
+from grokjax.settings.registry import KINDS
+
+_MOST_RUNS = 1_000_000  # of one grid
+
+# Column of a kind (or "run") → name of a part → name of a setting → its values.
+Axes = Mapping[str, Mapping[str, Mapping[str, tuple[Any, ...]]]]
+
+RUN = "run"  # what stands beside the four kinds: settings that every run has
+FULL = 0  # a batch of the whole training set
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class RunSettings(Part):
+    """What every run has whatever its parts are."""
+
+    column: ClassVar[str] = RUN
+
+    init_scale: float = field(
+        1.0,
+        help="factor on every initial parameter",
+        allowed="a finite number above 0",
+        accepts=lambda v: 0 < v < math.inf,
+        traced=True,
+        flag="init_scales",
+        symbol="i",
+        label="init × {}",
+    )
+    batch_size: int = field(
+        512,
+        help="training examples a step; full (0 in tables): all of a run's, the exact gradient",
+        allowed="an integer of at least 1, or full",
+        accepts=lambda v: v >= 1,
+        words={"full": FULL},
+        label="batch {}",
+    )
+    seed: int = field(
+        46,
+        help="seeds",
+        allowed="an integer from 0 to 2^63 - 1",
+        accepts=lambda v: 0 <= v < 2**63,
+        grid=(46, 47, 48, 49, 50),
+        traced=True,
+        flag="seeds",
+        symbol="s",
+    )
+
+
+class Static(NamedTuple):
+    """What runs of one program have in common."""
+
+    model: Part
+    optimizer: Part
+    loss: Part
+    batch_size: int
+    inputs: str  # what examples are: pairs of elements, or features and whose
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class Run:
+    """One run: a point of the grid. Its id is a function of its parts' settings alone.
+
+    Attributes:
+        model: its architecture.
+        task: what it learns.
+        optimizer: how.
+        loss: under which loss.
+        settings: what every run has.
+        unnamed: settings that its id leaves out whatever they are: those that were no axes in the
+            version that made the directory.
+    """
+
+    model: Any
+    task: Any
+    optimizer: Any
+    loss: Any
+    settings: RunSettings
+    unnamed: tuple[str, ...] = ()
+
+    @property
+    def parts(self) -> tuple[Part, ...]:
+        """Its parts in the order of ``KINDS``, then what every run has."""
+        return (self.model, self.task, self.optimizer, self.loss, self.settings)
+
+    @functools.cached_property
+    def values(self) -> dict[str, Any]:
+        """Column → value: the names of its parts, and each setting that they have."""
+        found: dict[str, Any] = {}
+        for part in self.parts:
+            if part.column != RUN:
+                found[part.column] = part.name
+            found |= part.values
+        return found
+
+    @functools.cached_property
+    def run_id(self) -> str:
+        """Readable, unique in any grid, the same wherever and whenever the run is made."""
+        first, last = [self.model.name, self.task.name], []
+        for part in self.parts:
+            if part.column in ("optimizer", "loss") and part.name != registry.default(part.column):
+                last.append(f"{part.column}={part.name}")
+            for own in fields_of(type(part)).values():
+                value = getattr(part, own.name)
+                if own.symbol:
+                    first.append(f"{own.symbol}{value!r}")
+                elif value != own.default and own.name not in self.unnamed:
+                    last.append(f"{own.name}={own.text(value)}")
+        return "-".join([*first, *last])
+
+    @property
+    def seed(self) -> int:
+        """Its seed."""
+        return self.settings.seed
+
+    @functools.cached_property
+    def static(self) -> Static:
+        """What it shares with every run that one program can train beside it."""
+        return Static(
+            model=self.model.static(),
+            optimizer=self.optimizer.static(),
+            loss=self.loss.static(),
+            batch_size=self.settings.batch_size,
+            inputs=self.task.inputs,
+        )
+
+    @property
+    def traced(self) -> dict[str, float]:
+        """Name → value of the traced settings that the program is given as numbers."""
+        parts = (self.model, self.optimizer, self.loss, self.settings)
+        found = {name: value for part in parts for name, value in part.traced().items()}
+        del found["seed"]  # by way of keys
+        return found
+
+
+def part_axes(
+    kind: registry.Kind, name: str, given: Mapping[str, str]
+) -> dict[str, tuple[Any, ...]]:
+    """Values of every setting of a part: those given, as text by flag, else the grid's default."""
+    return _axes_of(registry.find(kind, name), given)
+
+
+def run_axes(given: Mapping[str, str]) -> dict[str, tuple[Any, ...]]:
+    """Values of what every run has; see ``part_axes``."""
+    return _axes_of(RunSettings, given)
+
+
+def _axes_of(part: type[Part], given: Mapping[str, str]) -> dict[str, tuple[Any, ...]]:
+    return {
+        own.name: own.parse(given[own.flag]) if own.flag in given else own.grid
+        for own in fields_of(part).values()
+    }
+
+
+def expand(axes: Axes, unnamed: tuple[str, ...] = ()) -> tuple[Run, ...]:
+    """The runs of a grid, in order: kinds as in ``KINDS``, the seed fastest.
+
+    Raises:
+        InvalidSettingError: for settings that cannot be together, or too many runs.
+    """
+    _check_number(axes)
+    choices: list[list[Part]] = []
+    for kind in KINDS:
+        choices.append([])
+        for name, own in axes[kind.column].items():
+            choices[-1] += _points(registry.find(kind, name), name, own)
+    choices.append(_points(RunSettings, RUN, axes[RUN][RUN]))
+    runs = tuple(
+        Run(model=m, task=t, optimizer=o, loss=loss, settings=s, unnamed=unnamed)  # type: ignore[arg-type]
+        for m, t, o, loss, s in itertools.product(*choices)
+    )
+    for model, task in dict.fromkeys((run.model, run.task) for run in runs):
+        message = f"cannot learn --operations={task.name}, whose examples are {task.examples}"
+        check(task.examples in model.learns, "models", model.name, message)
+    return runs
+
+
+def _points(part: type[Part], name: str, own: Mapping[str, tuple[Any, ...]]) -> list[Part]:
+    return [
+        part(name=name, **dict(zip(own, point, strict=True)))
+        for point in itertools.product(*own.values())
+    ]
+
+
+def _check_number(axes: Axes) -> None:
+    per_kind = [
+        sum(math.prod(map(len, own.values())) for own in axes[column].values())
+        for column in (*(kind.column for kind in KINDS), RUN)
+    ]
+    n_runs = math.prod(per_kind)
+    lengths = {
+        name: len(values)
+        for parts in axes.values()
+        for own in parts.values()
+        for name, values in own.items()
+    }
+    longest = max(lengths, key=lambda name: lengths[name])
+    flag = (registry.fields() | fields_of(RunSettings))[longest].flag
+    message = f"the grid has {n_runs:,} runs; at most {_MOST_RUNS:,} go into one sweep"
+    check(n_runs <= _MOST_RUNS, flag, f"({lengths[longest]:,} values)", message)
+
+
+def columns() -> dict[str, type]:
+    """Column → kind of value of everything that a run can have: what stands in every id first."""
+    parts = [*registry.classes(), RunSettings]
+    every = [own for part in parts for own in fields_of(part).values()]
+    first = {kind.column: str for kind in KINDS[:2]} | {o.name: o.kind for o in every if o.symbol}
+    rest = {kind.column: str for kind in KINDS[2:]} | {o.name: o.kind for o in every}
+    return first | {name: kind for name, kind in rest.items() if name not in first}
+
+
+def plan_batches(runs: Sequence[Run], runs_per_batch: int) -> tuple[tuple[Run, ...], ...]:
+    """Groups runs into batches that one program trains: one static part each, sizes side by side.
+
+    Tasks of like size come together, so that little is padded; the order is otherwise the grid's.
+    """
+    groups: dict[Static, list[Run]] = {}
+    for run in runs:
+        groups.setdefault(run.static, []).append(run)
+    batches = []
+    for group in groups.values():
+        group.sort(key=lambda run: run.task.n_elements)
+        # Equal sizes rather than full batches and a rest: each batch costs the same to pad.
+        n_batches = -(-len(group) // runs_per_batch)
+        bounds = [len(group) * i // n_batches for i in range(n_batches + 1)]
+        batches += [tuple(group[i:j]) for i, j in itertools.pairwise(bounds)]
+    return tuple(batches)
+
+
+def digest(*values: object) -> str:
+    """Hex SHA-256 of JSON-able values; dataclasses count as their fields."""
+
+    def plain(value: object) -> object:
+        if dataclasses.is_dataclass(value) and not isinstance(value, type):
+            return dataclasses.asdict(value)
+        return str(value)
+
+    text = json.dumps(values, sort_keys=True, default=plain, separators=(",", ":"))
+    return hashlib.sha256(text.encode()).hexdigest()

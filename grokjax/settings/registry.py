@@ -1,0 +1,143 @@
+"""Parts found by name: modules of four packages, and what plug-ins bring.
+
+A module with parts has ``PARTS``, name → class; the class says of which kind it is (its
+``column``). ``DEFAULT`` names the one that a sweep takes which names none. A class whose names are
+a family without end, as the dihedral groups, has ``understands(name)`` and stands in ``FAMILIES``.
+"""
+
+import dataclasses
+import importlib
+import pkgutil
+from collections.abc import Iterator
+from types import ModuleType
+from typing import Any
+
+from grokjax.settings.fields import Field, InvalidSettingError, Part, fields_of
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class Kind:
+    """A kind of part.
+
+    Attributes:
+        column: of runs.parquet, in which a run's part of the kind stands.
+        flag: that names parts of it.
+        package: whose modules hold them.
+        noun: what one is called.
+    """
+
+    column: str
+    flag: str
+    package: str
+    noun: str
+
+
+# In the order in which a grid is listed.
+KINDS = (
+    Kind(
+        column="model", flag="models", package="grokjax.models.architectures", noun="architecture"
+    ),
+    Kind(column="operation", flag="operations", package="grokjax.tasks", noun="task"),
+    Kind(
+        column="optimizer",
+        flag="optimizers",
+        package="grokjax.training.optimizers",
+        noun="optimiser",
+    ),
+    Kind(column="loss", flag="losses", package="grokjax.training.losses", noun="loss"),
+)
+
+
+@dataclasses.dataclass
+class _Found:
+    """What modules offer, by column."""
+
+    parts: dict[str, dict[str, type[Part]]]
+    families: dict[str, list[Any]]
+    default: dict[str, str]
+
+
+_found: _Found | None = None
+
+
+def _load() -> _Found:
+    global _found
+    if _found is None:
+        columns = [kind.column for kind in KINDS]
+        _found = _Found({c: {} for c in columns}, {c: [] for c in columns}, {})
+        for kind in KINDS:
+            package = importlib.import_module(kind.package)
+            for module in pkgutil.iter_modules(package.__path__):
+                add(importlib.import_module(f"{kind.package}.{module.name}"))
+    return _found
+
+
+def add(module: ModuleType) -> list[str]:
+    """Adds the parts of a module; returns their names.
+
+    Raises:
+        InvalidSettingError: if another module has a part of that kind and name.
+    """
+    found = _load()
+    names = []
+    for name, part in getattr(module, "PARTS", {}).items():
+        there = found.parts[part.column].setdefault(name, part)
+        if there is not part:
+            message = f"its {part.column} '{name}' is there already, in {there.__module__}"
+            raise InvalidSettingError("plugins", module.__name__, message)
+        names.append(name)
+    for part in getattr(module, "FAMILIES", ()):
+        if part not in found.families[part.column]:
+            found.families[part.column].append(part)
+    if hasattr(module, "DEFAULT"):
+        found.default[module.PARTS[module.DEFAULT].column] = module.DEFAULT
+    return names
+
+
+def names(column: str) -> tuple[str, ...]:
+    """Names of the parts of a kind, that of the default first; families are not among them."""
+    found = _load()
+    default = found.default[column]
+    return (default, *(name for name in found.parts[column] if name != default))
+
+
+def default(column: str) -> str:
+    """The part of a kind that a sweep takes which names none."""
+    return _load().default[column]
+
+
+def find(kind: Kind, name: str) -> type[Part]:
+    """The class of the part of that name.
+
+    Raises:
+        InvalidSettingError: naming those there are, if there is none.
+    """
+    found = _load()
+    if name in found.parts[kind.column]:
+        return found.parts[kind.column][name]
+    for family in found.families[kind.column]:
+        if family.understands(name):
+            return family
+    forms = [family.forms for family in found.families[kind.column]]
+    known = ", ".join([*names(kind.column), *forms])
+    raise InvalidSettingError(kind.flag, name, f"each must be one of {known}")
+
+
+def classes() -> Iterator[type[Part]]:
+    """Every class of parts there is, once, in the order of the kinds."""
+    found = _load()
+    for kind in KINDS:
+        yield from dict.fromkeys((*found.parts[kind.column].values(), *found.families[kind.column]))
+
+
+def fields(column: str = "") -> dict[str, Field]:
+    """Name → setting of all parts there are, or of those of a kind.
+
+    Where parts share a name, the first's: flags, columns and labels are the same in all.
+    """
+    found: dict[str, Field] = {}
+    for part in classes():
+        if column in ("", part.column):
+            for name, own in fields_of(part).items():
+                found.setdefault(name, own)
+    return found

@@ -1,0 +1,230 @@
+"""The tables of a work directory: Parquet, whole at every moment, one row a key.
+
+A measurement of one checkpoint of a batch is committed as a *part*: a small Parquet file, written
+beside its place and renamed into it. Parts are compacted into ``W/results/<table>.parquet`` now and
+then and at the end, in the order of the grid, and removed once it holds them. A part is complete or
+absent, so what is done can be read off the rows; a part that is in the table but not yet removed is
+recognised by its units and counts once.
+"""
+
+import contextlib
+import json
+import os
+import pathlib
+import threading
+import time
+from collections.abc import Iterator, Mapping, Sequence
+from typing import Any
+
+import pandas as pd
+import pyarrow as pa
+import pyarrow.parquet as pq
+
+from grokjax.diagnostics import Table
+from grokjax.settings.grid import digest
+from grokjax.store.errors import DamagedTableError
+
+METRICS = Table(
+    columns={
+        "train_loss": "float64",
+        "train_accuracy": "float64",
+        "test_loss": "float64",
+        "test_accuracy": "float64",
+        "novel_accuracy": "float64",
+        "weight_norm": "float64",
+    },
+    empty=("novel_accuracy",),
+)
+_SETTINGS = b"grokjax.settings"
+
+
+def _sync(path: pathlib.Path) -> None:
+    """Flushes a file or folder to the disk."""
+    descriptor = os.open(path, os.O_RDONLY)
+    try:
+        os.fsync(descriptor)
+    finally:
+        os.close(descriptor)
+
+
+@contextlib.contextmanager
+def replacing(path: pathlib.Path) -> Iterator[pathlib.Path]:
+    """A temporary path beside ``path`` that takes its place, durably, if the block succeeds."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    temporary = path.with_name(f".{path.name}.{os.getpid()}-{threading.get_ident()}.tmp")
+    try:
+        yield temporary
+        _sync(temporary)
+        os.replace(temporary, path)
+        _sync(path.parent)
+    finally:
+        temporary.unlink(missing_ok=True)
+
+
+def write_text(path: pathlib.Path, text: str) -> None:
+    """Writes a small text file whole or not at all."""
+    with replacing(path) as temporary:
+        temporary.write_text(text, encoding="utf-8")
+
+
+def write_parquet(path: pathlib.Path, frame: pd.DataFrame, settings: Any = None) -> None:
+    """Writes a table whole or not at all; ``settings`` (JSON-able) go into its metadata."""
+    table = pa.Table.from_pandas(frame, preserve_index=False)
+    metadata = {**(table.schema.metadata or {}), _SETTINGS: json.dumps(settings).encode()}
+    with replacing(path) as temporary:
+        pq.write_table(table.replace_schema_metadata(metadata), temporary, write_page_checksum=True)
+
+
+def read_parquet(path: pathlib.Path) -> pd.DataFrame:
+    """Reads a table.
+
+    Raises:
+        DamagedTableError: if the file is not whole Parquet, or not as it was written.
+    """
+    try:
+        return pq.read_table(path, page_checksum_verification=True).to_pandas()
+    except (pa.ArrowException, OSError, ValueError) as error:
+        raise DamagedTableError(
+            f"{path} cannot be read ({error}); run the sweep's command again: it keeps the file "
+            "aside and measures anew, from the checkpoints, what it held"
+        ) from error
+
+
+def _require_columns(path: pathlib.Path, frame: pd.DataFrame, table: Table) -> pd.DataFrame:
+    """The frame, with columns that came after it was written at their default."""
+    expected = ["run_id", "step", *table.columns]
+    for column, default in table.later.items():
+        if column not in frame:
+            values = default(frame) if callable(default) else default
+            frame.insert(min(expected.index(column), frame.shape[1]), column, values)
+    if list(frame.columns) != expected:
+        raise DamagedTableError(
+            f"{path} has the columns {list(frame.columns)}, expected {expected}"
+        )
+    return frame
+
+
+def _read_settings(path: pathlib.Path) -> Any:
+    try:
+        return json.loads((pq.read_schema(path).metadata or {}).get(_SETTINGS, b"null"))
+    except (pa.ArrowException, OSError, ValueError) as error:
+        raise DamagedTableError(f"{path} cannot be read ({error})") from error
+
+
+class Results:
+    """The tables under ``W/results`` of a grid, for one writer at a time per table."""
+
+    def __init__(self, workdir: pathlib.Path, run_ids: Sequence[str]):
+        self._folder = workdir / "results"
+        self._order = {run_id: i for i, run_id in enumerate(run_ids)}
+
+    def path(self, table: str) -> pathlib.Path:
+        """Where the table lies."""
+        return self._folder / f"{table}.parquet"
+
+    def _parts(self, table: str) -> list[pathlib.Path]:
+        return sorted((self._folder / ".parts" / table).glob("*.parquet"))
+
+    def clean(self) -> None:
+        """Removes what a killed writer left half-written; for the one who owns the directory."""
+        for litter in self._folder.rglob(".*.tmp"):
+            litter.unlink(missing_ok=True)
+
+    def recover(self, name: str, table: Table) -> list[str]:
+        """Moves damaged files of a table to ``results/damaged``; returns what is worth telling.
+
+        What they held counts as not measured from then on.
+        """
+        messages = []
+        for path in [self.path(name), *self._parts(name)]:
+            if not path.exists():
+                continue
+            try:
+                _require_columns(path, read_parquet(path), table)
+            except DamagedTableError as error:
+                kept = self._move(path, "damaged", f"{name}-{path.stem}")
+                messages.append(f"{error}; it is kept as {kept}")
+        return messages
+
+    def _move(self, path: pathlib.Path, folder: str, stem: str) -> pathlib.Path:
+        """Moves a file into a folder beside the tables, under a name that is free there."""
+        target = self._folder / folder / f"{stem}.parquet"
+        count = 1
+        while target.exists():
+            count += 1
+            target = target.with_name(f"{stem}-{count}.parquet")
+        target.parent.mkdir(parents=True, exist_ok=True)
+        os.replace(path, target)
+        return target
+
+    def append(self, name: str, table: Table, rows: Sequence[Mapping[str, Any]]) -> None:
+        """Commits rows of whole units (``table.unit``); they are there, or not, after a crash.
+
+        Raises:
+            ValueError: if a row lacks a column or has one that the table does not know.
+        """
+        if not rows:
+            return
+        columns = {"run_id": "str", "step": "int64", **table.columns}
+        for row in rows:
+            if row.keys() != columns.keys():
+                raise ValueError(
+                    f"a row of table '{name}' has columns {sorted(row)}, expected {sorted(columns)}"
+                )
+        frame = pd.DataFrame(rows, columns=list(columns)).astype(columns)
+        units = frame[list(table.unit)].drop_duplicates()
+        part = f"{int(frame['step'].iloc[0]):09d}-{digest(units.values.tolist())[:16]}.parquet"
+        write_parquet(self._folder / ".parts" / name / part, frame)
+
+    def read(self, name: str, table: Table) -> pd.DataFrame:
+        """Everything committed, table and parts, each unit once, in the grid's order."""
+        frames, seen = [], pd.MultiIndex.from_arrays([[] for _ in table.unit])
+        for path in [self.path(name), *self._parts(name)]:
+            try:
+                frame = _require_columns(path, read_parquet(path), table)
+            except DamagedTableError:
+                if path.exists():
+                    raise
+                continue  # compacted and removed, or not there yet
+            units = pd.MultiIndex.from_frame(frame[list(table.unit)])
+            frames.append(frame[~units.isin(seen)])
+            seen = seen.append(units.unique())
+        columns = {"run_id": "str", "step": "int64", **table.columns}
+        if not frames:
+            return pd.DataFrame({name: pd.Series(dtype=kind) for name, kind in columns.items()})
+        return self.arranged(pd.concat(frames, ignore_index=True).astype(columns), table)
+
+    def arranged(self, frame: pd.DataFrame, table: Table) -> pd.DataFrame:
+        """The rows in the order of the grid, then by step and unit."""
+        keys = list(dict.fromkeys(["run_id", "step", *table.unit]))
+        place = {"run_id": lambda ids: ids.map(self._order)}
+        return frame.sort_values(
+            keys,
+            key=lambda column: place.get(str(column.name), lambda c: c)(column),
+            kind="stable",
+            ignore_index=True,
+        )
+
+    def compact(self, name: str, table: Table, settings: Any = None) -> None:
+        """Writes the table anew if parts have come, then removes those parts."""
+        parts = self._parts(name)
+        if not parts and self.path(name).exists():
+            return
+        write_parquet(self.path(name), self.read(name, table), settings)
+        for part in parts:
+            part.unlink(missing_ok=True)
+
+    def settings(self, name: str) -> Any:
+        """What the table was measured with; None if it is not there."""
+        path = self.path(name)
+        return _read_settings(path) if path.exists() else None
+
+    def set_aside(self, name: str, table: Table) -> pathlib.Path | None:
+        """Moves a table out of the way, keeping it; returns where it went, None if none was."""
+        if self._parts(name):
+            self.compact(name, table, self.settings(name))
+        path = self.path(name)
+        if not path.exists():
+            return None
+        stamp = time.strftime("%Y%m%dT%H%M%S", time.gmtime())
+        return self._move(path, "replaced", f"{name}-{stamp}")

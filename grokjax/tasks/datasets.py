@@ -1,0 +1,183 @@
+"""Images for the control: MNIST from IDX files, or the 8x8 digits that scikit-learn ships.
+
+Examples are numbered: the first `N_TRAIN` train, those after them test. MNIST, as in Omnigrok:
+the first 1,000 of its training images and its 10,000 test images. Digits: scikit-learn's 1,797 in
+their own order, which is by writer, so that most test digits are of writers not trained on.
+
+The IDX format (LeCun et al., yann.lecun.com/exdb/mnist): two zero bytes, the type (8: unsigned
+byte), the number of axes, each axis as a big-endian 32-bit integer, then the values. A file is
+untrusted: what its header says is checked against what is expected before anything is allocated,
+and a compressed file is never inflated beyond that.
+"""
+
+import functools
+import gzip
+import math
+import pathlib
+import struct
+import zlib
+from typing import NamedTuple
+
+import numpy as np
+from numpy.typing import NDArray
+
+from grokjax.settings.fields import InvalidSettingError
+
+# Name → examples, of which the first N_TRAIN train.
+EXAMPLES = {"mnist": 11_000, "digits": 1_797}
+N_TRAIN, N_CLASSES = 1_000, 10
+
+# Name → pixels of an image, and the value of a white one.
+PIXELS = {"mnist": (784, 255.0), "digits": (64, 16.0)}
+
+# Which file → its name, without .gz, and its axes.
+_FILES = {
+    "train images": ("train-images-idx3-ubyte", (60_000, 28, 28)),
+    "train labels": ("train-labels-idx1-ubyte", (60_000,)),
+    "test images": ("t10k-images-idx3-ubyte", (10_000, 28, 28)),
+    "test labels": ("t10k-labels-idx1-ubyte", (10_000,)),
+}
+
+
+class DatasetError(ValueError):
+    """A file of images is missing, damaged or not what it should be; the message names it."""
+
+
+class Images(NamedTuple):
+    """Examples in order, those that train first."""
+
+    pixels: NDArray[np.uint8]  # (n, width), from 0 to the white of `PIXELS`
+    labels: NDArray[np.int32]  # (n,), 0 to 9
+
+
+# --------------------------------------------------------------------------- IDX
+
+
+def read_idx(path: pathlib.Path, shape: tuple[int, ...], n_first: int) -> NDArray[np.uint8]:
+    """The first entries of an IDX file of unsigned bytes, plain or gzip by what it begins with.
+
+    Args:
+        path: the file.
+        shape: the axes its header must give.
+        n_first: how many entries along the first axis to read; at most ``shape[0]``.
+
+    Returns:
+        (n_first, *shape[1:]) uint8.
+
+    Raises:
+        DatasetError: if the file cannot be read, its header is another one, it ends early, or
+            (read to its end) goes on.
+    """
+    wanted = n_first * math.prod(shape[1:])
+    whole = n_first == shape[0]
+    try:
+        with open(path, "rb") as raw:
+            zipped = raw.read(2) == b"\x1f\x8b"
+            raw.seek(0)
+            with gzip.open(raw) if zipped else raw as file:
+                _check_header(path, file.read(4 + 4 * len(shape)), shape)
+                # One byte more tells whether the file goes on; no more is ever inflated.
+                data = file.read(wanted + whole)
+    except (OSError, EOFError, zlib.error) as error:
+        raise DatasetError(f"{path} cannot be read: {error}") from error
+    if len(data) != wanted:
+        which = "ends early" if len(data) < wanted else "goes on after its values"
+        raise DatasetError(f"{path} {which}: its axes {shape} need {math.prod(shape)} values")
+    return np.frombuffer(data, np.uint8).reshape(n_first, *shape[1:])
+
+
+def _check_header(path: pathlib.Path, header: bytes, shape: tuple[int, ...]) -> None:
+    expected = struct.pack(f">BBBB{len(shape)}I", 0, 0, 8, len(shape), *shape)
+    if header[:4] != expected[:4]:
+        raise DatasetError(
+            f"{path} is no IDX file of unsigned bytes with {len(shape)} axes: it begins with "
+            f"{header[:4].hex(' ') or 'nothing'}, expected {expected[:4].hex(' ')}"
+        )
+    if header != expected:
+        n_axes = (len(header) - 4) // 4
+        found = struct.unpack(f">{n_axes}I", header[4 : 4 + 4 * n_axes])
+        raise DatasetError(f"{path} has axes {found}, expected {shape}")
+
+
+def find(folder: pathlib.Path, name: str) -> pathlib.Path:
+    """The file of that name in the folder, plain or with .gz.
+
+    Raises:
+        DatasetError: naming all the files wanted, if there is none.
+    """
+    for candidate in (folder / name, folder / f"{name}.gz"):
+        if candidate.is_file():
+            return candidate
+    every = ", ".join(name for name, _ in _FILES.values())
+    raise DatasetError(f"{folder} has no {name} or {name}.gz; it must hold {every}")
+
+
+def read_mnist(folder: pathlib.Path) -> Images:
+    """The first 1,000 training images and all test images; raises ``DatasetError``."""
+    parts = {}
+    for which, (name, shape) in _FILES.items():
+        n_first = N_TRAIN if which.startswith("train") else shape[0]
+        parts[which] = read_idx(find(folder, name), shape, n_first)
+    pixels = np.concatenate([parts["train images"], parts["test images"]])
+    labels = np.concatenate([parts["train labels"], parts["test labels"]])
+    if labels.max() >= N_CLASSES:
+        raise DatasetError(f"{folder} has a label {labels.max()}; labels are 0 to {N_CLASSES - 1}")
+    return Images(pixels.reshape(len(pixels), -1), labels.astype(np.int32))
+
+
+# --------------------------------------------------------------------------- what others use
+
+_folder: pathlib.Path | None = None
+
+
+def use(folder: str) -> None:
+    """Says where MNIST's files are; one folder a process.
+
+    Raises:
+        DatasetError: if another folder was named before.
+    """
+    global _folder
+    path = pathlib.Path(folder).absolute()
+    if _folder not in (None, path):
+        raise DatasetError(f"MNIST was read from {_folder}; another process can read {path}")
+    _folder = path
+
+
+def recall(folder: str) -> None:
+    """Names a folder unless one was named already: where a sweep that is read again found it."""
+    if _folder is None:
+        use(folder)
+
+
+def named() -> bool:
+    """Whether a folder of MNIST was named."""
+    return _folder is not None
+
+
+@functools.cache
+def load(name: str) -> Images:
+    """The examples of ``mnist`` or ``digits``, read once.
+
+    Raises:
+        DatasetError: if MNIST's files are not there or not right, or no folder was named.
+    """
+    if name == "mnist":
+        if _folder is None:
+            raise DatasetError("no folder of MNIST's files was named (--mnist_dir)")
+        images = read_mnist(_folder)
+    else:
+        # scikit-learn takes a second to import, which only the stand-in should cost.
+        from sklearn.datasets import load_digits
+
+        pixels, labels = load_digits(return_X_y=True)
+        images = Images(pixels.astype(np.uint8), labels.astype(np.int32))
+    assert images.pixels.shape == (EXAMPLES[name], PIXELS[name][0])
+    return images
+
+
+def require(name: str) -> None:
+    """Loads a set now; raises ``InvalidSettingError`` naming the flag if that cannot be done."""
+    try:
+        load(name)
+    except DatasetError as error:
+        raise InvalidSettingError("mnist_dir", _folder, str(error)) from error

@@ -1,0 +1,293 @@
+"""What a task is: examples with labels, a split, and the structure of its elements.
+
+Examples lie flat. Of a task of pairs, place a · n + b is the pair (a, b) of its n elements, whether
+or not it is an example; of a task of features, place i is example i.
+
+Every random choice comes from a stream named by its purpose and by the part of the run that it
+concerns, never from a place in a batch. Runs that differ only in, say, weight decay share their
+split, their initialisation and their order of batches, so that comparing them is a paired
+comparison.
+"""
+
+import abc
+import dataclasses
+import hashlib
+from collections.abc import Mapping
+from typing import Any, ClassVar, NamedTuple, Protocol
+
+import numpy as np
+from numpy.typing import NDArray
+
+from grokjax.settings.fields import Part, check, field
+from grokjax.settings.grid import Run
+
+Integers = NDArray[np.int64]
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True, eq=False)
+class Structure:
+    """What the elements of a task are to each other.
+
+    Attributes:
+        kind: cyclic (a cycle of residues), cycles (a product of such), or group.
+        elements: (m,) which of the task's elements are the group's, in the group's order.
+        second: (m,) the elements that, as second of a pair, stand for the group's.
+        cycles: orders of the cyclic factors; empty for a group that is no such product.
+        table: (m, m) int32, place of the product of the group's elements i and j.
+        asked: (m, m) int32, place of the label of (elements[i], second[j]); None of a task that
+            is no product or conjugate of the group's elements.
+        names: of the group's elements; empty where they are their own numbers.
+    """
+
+    kind: str
+    elements: Integers
+    second: Integers
+    cycles: tuple[int, ...]
+    table: NDArray[np.int32]
+    asked: NDArray[np.int32] | None
+    names: tuple[str, ...] = ()
+
+
+class Task(Protocol):
+    """A part that a network can learn.
+
+    Attributes:
+        name: its name.
+        examples: what an example is: ``pairs`` (of elements), or ``features``.
+        inputs: the same, and whose features they are.
+        n_elements: elements that have a row in the embedding; 0 for features.
+        n_outputs: labels are below this.
+        n_places: places of examples, as above.
+        truth: (n_places,) int32 labels, −1 where a place is no example.
+        structure: of the elements; None where there is none.
+    """
+
+    name: str
+    examples: ClassVar[str]
+    n_elements: int
+    n_outputs: int
+    n_places: int
+
+    @property
+    def inputs(self) -> str:
+        """See above."""
+
+    @property
+    def truth(self) -> NDArray[np.int32]:
+        """See above."""
+
+    @property
+    def structure(self) -> Structure | None:
+        """See above."""
+
+    @property
+    def n_examples(self) -> int:
+        """Places that are examples."""
+
+    @property
+    def n_train(self) -> int:
+        """Number of training examples."""
+
+    def train_places(self, random: np.random.Generator) -> Integers:
+        """(n_train,) places of the training examples, ascending."""
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class Fraction(Part):
+    """The setting of a task whose examples are split at random."""
+
+    train_fraction: float = field(
+        0.3,
+        help="fractions of the pairs that train",
+        allowed="a number strictly between 0 and 1",
+        accepts=lambda v: 0 < v < 1,
+        grid=(0.2, 0.25, 0.3),
+        traced=True,
+        flag="train_fractions",
+        symbol="f",
+        label="α = {}",
+    )
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class Permutation(Part):
+    """The setting of a task some of whose training labels may be permuted."""
+
+    label_permutation: float = field(
+        0.0,
+        help="fractions of the training examples whose labels are permuted",
+        allowed="a number between 0 and 1 (a fraction of the training examples)",
+        accepts=lambda v: 0 <= v <= 1,
+        traced=True,
+        flag="label_permutations",
+        symbol="c",
+        label=lambda v: f"{100 * v:g} % of labels permuted" if v else "true labels",
+    )
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class PairTask(Permutation, Fraction, abc.ABC):
+    """A task of pairs of elements, some of which train.
+
+    Settings of a base named later come first, in ids and in the order of the grid.
+    """
+
+    column: ClassVar[str] = "operation"
+    examples: ClassVar[str] = "pairs"
+    inputs: ClassVar[str] = "pairs"
+
+    @property
+    @abc.abstractmethod
+    def n_elements(self) -> int:
+        """Number of elements, each of which has a row in the embedding."""
+
+    @property
+    @abc.abstractmethod
+    def truth(self) -> NDArray[np.int32]:
+        """(n²,) labels, −1 where a pair is no example."""
+
+    @property
+    def n_outputs(self) -> int:
+        """Labels are elements."""
+        return self.n_elements
+
+    @property
+    def n_places(self) -> int:
+        """All pairs, examples or not."""
+        return self.n_elements**2
+
+    @property
+    def n_examples(self) -> int:
+        """Pairs that have a label."""
+        return self.n_places
+
+    @property
+    def structure(self) -> Structure | None:
+        """None, unless a task says otherwise."""
+        return None
+
+    @property
+    def n_train(self) -> int:
+        """Number of training pairs: the train fraction of all, rounded to nearest."""
+        return round(self.train_fraction * self.n_examples)
+
+    def train_places(self, random: np.random.Generator) -> Integers:
+        """Fractions are nested: the split is an order of all examples, of which the first train."""
+        places = np.flatnonzero(self.truth >= 0)
+        return np.sort(places[random.permutation(len(places))[: self.n_train]])
+
+    def validate(self) -> None:
+        """At least one pair must train and one must test."""
+        n_train, n = self.n_train, self.n_examples
+        message = (
+            f"leaves {n_train} of the {n} pairs of {self.in_words} to train on; "
+            "at least one pair must train and one must test"
+        )
+        check(1 <= n_train < n, "train_fractions", self.train_fraction, message)
+
+    @property
+    def in_words(self) -> str:
+        """Whose pairs they are."""
+        return self.name
+
+
+# --------------------------------------------------------------------------- streams
+
+
+# What a split leaves out of its stream: fractions are nested, and labels come after it.
+_NOT_OF_THE_SPLIT = ("train_fraction", "label_permutation")
+
+
+def _entropy(purpose: str, values: Mapping[str, Any]) -> bytes:
+    text = "|".join([purpose, *(f"{name}={value!r}" for name, value in values.items())])
+    return hashlib.sha256(text.encode()).digest()
+
+
+def _generator(purpose: str, values: Mapping[str, Any]) -> np.random.Generator:
+    words = np.frombuffer(_entropy(purpose, values), dtype="<u4")
+    return np.random.Generator(np.random.Philox(np.random.SeedSequence(words.tolist())))
+
+
+def _key_data(purpose: str, values: Mapping[str, Any]) -> NDArray[np.uint32]:
+    return np.frombuffer(_entropy(purpose, values)[:8], dtype="<u4").astype(np.uint32)
+
+
+def _examples(run: Run) -> dict[str, Any]:
+    """What says which examples there are: the task and its settings but those of the split."""
+    values = run.task.values.items()
+    own = {name: value for name, value in values if name not in _NOT_OF_THE_SPLIT}
+    return {"operation": run.task.name} | own
+
+
+def _told(run: Run, *names: str) -> dict[str, Any]:
+    return {name: run.task.values[name] for name in names if name in run.task.values}
+
+
+def init_key(run: Run) -> NDArray[np.uint32]:
+    """(2,) uint32 key data (threefry) of the run's initial parameters.
+
+    Two operations on the same elements begin with the same parameters.
+    """
+    own = {name: value for name, value in _examples(run).items() if name != "operation"}
+    return _key_data("init", {"model": run.model.name} | own | {"seed": run.seed})
+
+
+def batch_key(run: Run) -> NDArray[np.uint32]:
+    """(2,) uint32 key data (threefry) of the order in which training examples come."""
+    values = _examples(run) | _told(run, "train_fraction") | {"seed": run.seed}
+    return _key_data("batches", values)
+
+
+def cloud_generator(run: Run) -> np.random.Generator:
+    """The stream from which the pairs of the run's hidden-state clouds are drawn."""
+    values = _examples(run) | _told(run, "train_fraction") | {"seed": run.seed}
+    return _generator("cloud", values)
+
+
+# --------------------------------------------------------------------------- data
+
+
+class Data(NamedTuple):
+    """One run's data, a row a place."""
+
+    labels: NDArray[np.int32]  # (n_places,): what the run is told, permuted on some; −1: none
+    truth: NDArray[np.int32]  # (n_places,): the task's values; −1: none
+    train_mask: NDArray[np.bool_]  # (n_places,)
+    test_mask: NDArray[np.bool_]  # (n_places,)
+    novel_mask: NDArray[np.bool_]  # (n_places,): test pairs that no training pair gives away
+    train: Integers  # (n_train,) places, ascending
+
+
+def make_data(run: Run) -> Data:
+    """Split and labels of one run.
+
+    ``label_permutation`` is the share of the training examples, rounded to a whole number of them,
+    whose labels are permuted among themselves; test labels stay true. A test pair (a, b) is novel
+    unless (b, a) trains with the label asked of (a, b): such a pair is answered by a network that
+    merely treats both positions alike. Examples that are no pairs are never novel.
+    """
+    task = run.task
+    train = task.train_places(_generator("split", _examples(run) | {"seed": run.seed}))
+    labels = _permuted(run, task.truth, train)
+    train_mask = np.zeros(task.n_places, bool)
+    train_mask[train] = True
+    test_mask = ~train_mask & (task.truth >= 0)
+    novel_mask = np.zeros_like(test_mask)
+    if task.n_elements:
+        transpose = np.arange(task.n_places).reshape(task.n_elements, -1).T.ravel()
+        given_away = train_mask[transpose] & (labels[transpose] == task.truth)
+        novel_mask = test_mask & ~given_away
+    return Data(labels, task.truth, train_mask, test_mask, novel_mask, train)
+
+
+def _permuted(run: Run, truth: NDArray[np.int32], train: Integers) -> NDArray[np.int32]:
+    """The labels a run is told: some of its training labels permuted among themselves."""
+    labels = truth.copy()
+    share = run.task.values.get("label_permutation", 0.0)
+    n_permuted = round(share * len(train))
+    if n_permuted:
+        values = _examples(run) | _told(run, *_NOT_OF_THE_SPLIT) | {"seed": run.seed}
+        rng = _generator("labels", values)
+        chosen = rng.choice(train, n_permuted, replace=False)
+        labels[chosen] = labels[rng.permutation(chosen)]
+    return labels

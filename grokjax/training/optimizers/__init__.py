@@ -1,0 +1,1 @@
+"""Optimisers. What one has to offer is ``grokjax.training.optimizers.shared.Optimizer``."""

@@ -1,0 +1,45 @@
+"""Muon (Jordan et al. 2024), Optax's, on matrices between hidden layers; AdamW on the rest.
+
+Embeddings and read-out are AdamW's, as its authors advise. Their padding would also change what
+orthogonalising them gives.
+"""
+
+import dataclasses
+from typing import Any
+
+from grokjax.settings.fields import Part, field
+from grokjax.settings.lazy import lazy
+from grokjax.training.optimizers.adam import Moments
+
+jax, optax_muon = lazy("jax"), lazy("optax.contrib")
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class Muon(Moments):
+    """Updates of orthogonalised momentum for hidden matrices, AdamW for everything else."""
+
+    momentum: float = field(
+        0.95, help="of sgd and muon: decay of the sum of gradients",
+        allowed="a number from 0, below 1", accepts=lambda v: 0 <= v < 1,
+    )  # fmt: skip
+
+    def transformation(self, n_steps: int, hidden: Any) -> Any:
+        """See ``shared.Optimizer``."""
+        dimensions = optax_muon.MuonDimensionNumbers()
+        return self.chain(
+            optax_muon.muon(
+                self.rate(n_steps),
+                beta=self.momentum,
+                eps=self.epsilon,
+                weight_decay=self.weight_decay,
+                adam_b1=self.beta1,
+                adam_b2=self.beta2,
+                adam_weight_decay=self.weight_decay,
+                muon_weight_dimension_numbers=jax.tree.map(
+                    lambda is_hidden: dimensions if is_hidden else None, hidden
+                ),
+            )
+        )
+
+
+PARTS: dict[str, type[Part]] = {"muon": Muon}

@@ -1,0 +1,180 @@
+"""One run's training step, scanned over steps.
+
+The step is written for one run; runs meet only in ``mapped``, at the outside. Nothing here touches
+a file. Shapes as in ``data.py`` and ``models/network.py``; B examples a step.
+"""
+
+import dataclasses
+from collections.abc import Sequence
+from typing import Any, NamedTuple
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import optax
+
+from grokjax.models.network import Model, Params, Sizes
+from grokjax.settings.config import TrainConfig
+from grokjax.settings.grid import FULL, Run
+from grokjax.training import data
+from grokjax.training.data import RunData
+
+
+class State(NamedTuple):
+    """What the next step needs: parameters and optimiser state (a leading R axis in a batch)."""
+
+    params: Params
+    opt_state: Any
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class Program:
+    """The static part of a batch: one compiled program per value of this.
+
+    Attributes:
+        model: the network, for the batch's largest sizes.
+        optimizer: its part, traced settings at their defaults.
+        loss: likewise.
+        batch_size: examples a step, or ``FULL``.
+        inputs: what examples are, as tasks say it.
+        precision: of matrix products.
+        horizon: steps of the whole training where the optimiser depends on them, else 0.
+    """
+
+    model: Model
+    optimizer: Any
+    loss: Any
+    batch_size: int
+    inputs: str
+    precision: str
+    horizon: int = 0
+
+    @classmethod
+    def of(cls, runs: Sequence[Run], config: TrainConfig) -> "Program":
+        """The program that trains a batch of runs."""
+        static = runs[0].static
+        return cls(
+            model=Model(config=static.model, sizes=data.sizes(runs)),
+            optimizer=static.optimizer,
+            loss=static.loss,
+            batch_size=static.batch_size,
+            inputs=static.inputs,
+            precision=config.precision,
+            horizon=config.steps if runs[0].optimizer.horizon else 0,
+        )
+
+    def model_of(self, run: RunData) -> Model:
+        """The network with the run's own traced settings."""
+        return dataclasses.replace(self.model, config=self.model.config.bound(run.traced))
+
+
+def real_sizes(program: Program, run: RunData) -> Sizes:
+    """The run's own sizes, traced."""
+    return Sizes(run.n_elements, run.n_outputs, program.model.sizes.features)
+
+
+def inputs_of(program: Program, examples: jax.Array) -> jax.Array:
+    """What a network is given of (B, T) examples: pairs as they are, or (B, features) numbers."""
+    table = data.features(program.inputs)
+    if table is None:
+        return examples
+    # A constant of the program: bytes, so that it stays small. Places behind the last example,
+    # which evaluation passes over, read the last one.
+    values, scale = table
+    rows = jnp.take(jnp.asarray(values), examples[:, 0], axis=0, mode="clip")
+    return rows.astype(jnp.float32) / scale
+
+
+def _optimizer(program: Program, run: RunData) -> optax.GradientTransformation:
+    hidden = program.model.hidden(program.model.template())
+    own = program.optimizer.bound(run.traced)
+    return own.transformation(program.horizon, hidden)
+
+
+def init(program: Program, run: RunData) -> State:
+    """One run's step-0 state."""
+    params = program.model_of(run).init(
+        jax.random.wrap_key_data(run.init_key, impl="threefry2x32"),
+        real_sizes(program, run),
+        run.traced["init_scale"],
+    )
+    return State(params, _optimizer(program, run).init(params))
+
+
+def training_order(run: RunData, first_step: jax.Array, n_steps: int, batch_size: int) -> jax.Array:
+    """Indices into the training examples for steps first_step … first_step + n_steps - 1.
+
+    The run sees one endless stream: a fresh permutation of its n_train examples after another, cut
+    into batches, so every example comes once an epoch and a batch may span two epochs. The stream
+    is a function of the run's key and the position alone; where a chunk starts does not matter.
+
+    All epochs that a chunk touches come from one sort by (epoch, random word): its length does
+    not depend on n_train, so runs of very different sizes share a batch cheaply.
+
+    Returns:
+        (n_steps, B) int32, each below the run's n_train.
+    """
+    n_max = run.train_label.shape[-1]
+    n_train = run.n_train
+    wanted = n_steps * batch_size
+    first = first_step * batch_size
+    start = first // n_train * n_train
+    position = start + jnp.arange(wanted + 2 * n_max, dtype=jnp.int32)
+    epoch, offset = position // n_train, position % n_train
+    key = jax.random.wrap_key_data(run.batch_key, impl="threefry2x32")
+
+    def word(epoch: jax.Array, offset: jax.Array) -> jax.Array:
+        return jax.random.bits(jax.random.fold_in(jax.random.fold_in(key, epoch), offset))
+
+    _, _, order = jax.lax.sort((epoch, jax.vmap(word)(epoch, offset), offset), num_keys=2)
+    chunk = jax.lax.dynamic_slice_in_dim(order, first - start, wanted)
+    return chunk.reshape(n_steps, batch_size)
+
+
+def real_outputs(program: Program, run: RunData) -> jax.Array:
+    """(Q,) which outputs are the run's own."""
+    return jnp.arange(program.model.sizes.outputs) < run.n_outputs
+
+
+def example_losses(
+    program: Program, run: RunData, params: Params, examples: jax.Array, label: jax.Array
+) -> tuple[jax.Array, jax.Array]:
+    """(B,) losses and (B, Q) logits, those of padding outputs meaningless."""
+    logits = program.model_of(run).logits(params, inputs_of(program, examples))
+    own = program.loss.bound(run.traced)
+    return own.per_example(logits, label, real_outputs(program, run)), logits
+
+
+def loss(
+    params: Params, program: Program, run: RunData, examples: jax.Array, label: jax.Array
+) -> jax.Array:
+    """Mean loss of a batch; of a full batch over the run's own training set."""
+    losses, _ = example_losses(program, run, params, examples, label)
+    if program.batch_size != FULL:
+        return losses.mean()
+    real = jnp.arange(losses.shape[0]) < run.n_train
+    return jnp.where(real, losses, 0).sum() / run.n_train
+
+
+def train_run(
+    program: Program, n_steps: int, state: State, run: RunData, first_step: jax.Array
+) -> tuple[State, jax.Array]:
+    """n_steps steps of one run; returns the state and the (n_steps,) batch losses."""
+    optimizer = _optimizer(program, run)
+    batches: Any = None
+    if program.batch_size != FULL:
+        order = training_order(run, first_step, n_steps, program.batch_size)
+        batches = (run.train_inputs[order], run.train_label[order])
+
+    def step(state: State, batch: Any) -> tuple[State, jax.Array]:
+        examples = (run.train_inputs, run.train_label) if batch is None else batch
+        value, gradient = jax.value_and_grad(loss)(state.params, program, run, *examples)
+        updates, opt_state = optimizer.update(gradient, state.opt_state, state.params)
+        return State(optax.apply_updates(state.params, updates), opt_state), value
+
+    return jax.lax.scan(step, state, batches, length=n_steps)
+
+
+def shapes(tree: Any) -> Any:
+    """Shapes and dtypes of a tree of NumPy arrays."""
+    return jax.tree.map(lambda leaf: jax.ShapeDtypeStruct(np.shape(leaf), leaf.dtype), tree)

@@ -1,0 +1,312 @@
+"""Training one batch, from where its checkpoints are to the last step.
+
+What is lost in between, a checkpoint that is missing or cannot be read, is trained again from the
+nearest state before it; what does not fit into the device's memory is trained part by part.
+"""
+
+import contextlib
+import itertools
+import pathlib
+import time
+from collections.abc import Iterator, Sequence
+from typing import Any, Protocol
+
+import jax
+import numpy as np
+
+from grokjax.settings.config import TrainConfig
+from grokjax.settings.grid import Run
+from grokjax.store import checkpoints
+from grokjax.store.checkpoints import Reader, RunBatch, Writer
+from grokjax.store.errors import CheckpointError
+from grokjax.store.results import METRICS, Results
+from grokjax.training import data, evaluation, mapped
+from grokjax.training.evaluation import Evaluation
+from grokjax.training.step import Program, State
+from grokjax.training.stopping import Stopped, StopRequest
+
+# The device is handed this many steps at a time at most: fine enough for a live display and a
+# quick stop, coarse enough that handing over costs nothing.
+_MOST_STEPS_A_CALL = 100
+
+
+class TrainingListener(Protocol):
+    """Who is told how far the training has come."""
+
+    def trained(self, batch: int, step: int, run_steps: int, seconds: float) -> None:
+        """A batch has come to ``step``; so many run-steps took so many seconds."""
+
+    def spent(self, what: str, seconds: float) -> None:
+        """So many seconds went into one of these, and training waited for it.
+
+        ``compiling training`` (told whenever the device has been handed steps, before they are
+        done; next to nothing after the first time), ``compiling evaluation``, ``evaluation``,
+        ``checkpoints`` (copying the state, and waiting for the one before to be written).
+        """
+
+    def evaluated(self, batch: int, step: int, rows: Sequence[dict[str, Any]]) -> None:
+        """Metrics of a checkpoint."""
+
+    def note(self, text: str) -> None:
+        """Something worth a line."""
+
+
+def _rows(runs: Sequence[Run], step: int, sums: Evaluation) -> list[dict[str, Any]]:
+    columns = evaluation.metrics(sums)
+    return [
+        {"run_id": run.run_id, "step": step}
+        | {name: float(column[i]) for name, column in columns.items()}
+        for i, run in enumerate(runs)
+    ]
+
+
+def calls(n_steps: int) -> list[int]:
+    """Lengths of the calls that make so many steps, of one length where that is not too short.
+
+    Each length is a compiled program of its own: there are never more than two.
+    """
+    whole = max(n for n in range(1, _MOST_STEPS_A_CALL + 1) if n_steps % n == 0)
+    if 2 * whole >= min(n_steps, _MOST_STEPS_A_CALL):
+        return [whole] * (n_steps // whole)
+    count = -(-n_steps // _MOST_STEPS_A_CALL)
+    return [n_steps * (i + 1) // count - n_steps * i // count for i in range(count)]
+
+
+def _out_of_memory(error: Exception) -> bool:
+    text = str(error)
+    return "RESOURCE_EXHAUSTED" in text and "No space left" not in text
+
+
+class BatchTrainer:
+    """Takes one batch from where its checkpoints are to the last step."""
+
+    def __init__(
+        self,
+        number: int,
+        runs: Sequence[Run],
+        settings: TrainConfig,
+        workdir: pathlib.Path,
+        results: Results,
+        display: TrainingListener,
+        stop: StopRequest,
+    ):
+        self._index, self._runs, self._settings = number, runs, settings
+        self._results, self._display, self._stop = results, display, stop
+        self._program = Program.of(runs, settings)
+        self._root = workdir / "checkpoints"
+        self._n_parts = 1
+        self.batch = RunBatch.of(runs)
+
+    def run(self, measured: set[tuple[str, int]]) -> None:
+        """Trains to the end; ``measured`` are the (run_id, step) that metrics already hold.
+
+        Raises:
+            Stopped: if asked to stop; every checkpoint passed is committed with its metrics.
+            CheckpointError: if lost checkpoints cannot be made again as they were.
+        """
+        while True:
+            try:
+                return self._run(measured)
+            except jax.errors.JaxRuntimeError as error:
+                if not _out_of_memory(error) or self._n_parts == len(self._runs):
+                    raise
+            # Outside of the handler, which kept the arrays of the failed call alive.
+            self._n_parts = min(2 * self._n_parts, len(self._runs))
+            at_once = -(-len(self._runs) // self._n_parts)
+            self._note(f"out of device memory; continuing with {at_once} runs at a time")
+
+    @property
+    def number(self) -> int:
+        """Which batch of the sweep this is, counted from 1 as the display does."""
+        return self._index + 1
+
+    def _note(self, text: str) -> None:
+        self._display.note(f"batch {self.number}: {text}")
+
+    @contextlib.contextmanager
+    def _timed(self, what: str) -> Iterator[None]:
+        begun = time.perf_counter()
+        yield
+        self._display.spent(what, time.perf_counter() - begun)
+
+    # ----------------------------------------------------------------- from start to end
+
+    def _run(self, measured: set[tuple[str, int]]) -> None:
+        last = self._settings.steps
+        reader = Reader(self._root)
+        unmeasured = [s for s in reader.steps(self.batch.name) if not self._known(s, measured)]
+        resumable = reader.resumable_steps(self.batch.name)
+        if resumable[-1:] == [last] and not unmeasured and not self._gaps(reader):
+            return
+        self._mesh = mapped.runs_mesh(len(self._runs))
+        bounds = [len(self._runs) * i // self._n_parts for i in range(self._n_parts + 1)]
+        self._parts = [slice(*pair) for pair in itertools.pairwise(bounds)]
+        self._data = self._cut(data.stack(self._runs))
+        for step in unmeasured:
+            params = self._read(reader, step, "params")
+            if params is not None:
+                self._evaluate(step, self._split(params))
+        with Writer(self._root, self.batch) as writer:
+            self._make_good(writer, reader, measured)
+            start, states = self._latest(reader)
+            if states is None:
+                states = self._first_states()
+                self._checkpoint(writer, 0, states)
+            elif start < last:
+                self._note(f"resumed at step {start:,}")
+            while start < last:
+                states = self._train_to(start + self._settings.checkpoint_every, start, states)
+                start += self._settings.checkpoint_every
+                self._checkpoint(writer, start, states)
+                if self._stop.due(0):
+                    raise Stopped(self._stop.reason)
+
+    def _known(self, step: int, measured: set[tuple[str, int]]) -> bool:
+        return all((run.run_id, step) in measured for run in self._runs)
+
+    def _gaps(self, reader: Reader) -> list[int]:
+        """Steps before the latest committed one that are not there."""
+        steps = set(reader.steps(self.batch.name))
+        every = range(0, max(steps, default=0), self._settings.checkpoint_every)
+        return [step for step in every if step not in steps]
+
+    def _make_good(self, writer: Writer, reader: Reader, measured: set[tuple[str, int]]) -> None:
+        """Trains lost checkpoints again, from the nearest state before them."""
+        gaps = self._gaps(reader)
+        if not gaps:
+            return
+        step, states = self._latest(reader, before=gaps[0])
+        if states is None:
+            states = self._first_states()
+        self._note(
+            f"checkpoints {', '.join(f'{gap:,}' for gap in gaps)} are missing; "
+            f"training from step {step:,} to make them again"
+        )
+        while True:
+            # Also where nothing is missing: what is there must come out the same.
+            writer.save(step, self._parameters(states), None)
+            if not self._known(step, measured):
+                self._evaluate(step, [state.params for state in states])
+            if step == gaps[-1]:
+                break
+            states = self._train_to(step + self._settings.checkpoint_every, step, states)
+            step += self._settings.checkpoint_every
+        writer.wait()
+
+    # ----------------------------------------------------------------- states, part by part
+
+    def _first_states(self) -> list[State]:
+        return [
+            self._put_away(mapped.init(self._program, self._mesh, self._place(own)))
+            for own in self._data
+        ]
+
+    def _cut(self, tree: Any) -> list[Any]:
+        """A tree of all runs' NumPy arrays as one for each part."""
+        return [jax.tree.map(lambda leaf, part=part: leaf[part], tree) for part in self._parts]
+
+    def _split(self, tree: Any) -> list[Any]:
+        """The same, on the device if there is one part only."""
+        parts = self._cut(tree)
+        return [self._place(part) for part in parts] if self._n_parts == 1 else parts
+
+    def _place(self, tree: Any) -> Any:
+        return mapped.place(self._mesh, tree)
+
+    def _on_device(self, tree: Any) -> Any:
+        return tree if self._n_parts == 1 else self._place(tree)
+
+    def _put_away(self, tree: Any) -> Any:
+        """Keeps a part's state on the device if it is the only one, else in main memory."""
+        return tree if self._n_parts == 1 else jax.device_get(tree)
+
+    def _gather(self, parts: Sequence[Any]) -> Any:
+        """NumPy copies of all runs' arrays, without padding."""
+        # Copies, because the next step overwrites the state while it is still being written.
+        sizes = [part.stop - part.start for part in self._parts]
+        return jax.tree.map(
+            lambda *leaves: np.concatenate(
+                [np.asarray(leaf)[:size] for leaf, size in zip(leaves, sizes, strict=True)]
+            ),
+            *parts,
+        )
+
+    def _parameters(self, states: Sequence[State]) -> Any:
+        return self._gather([state.params for state in states])
+
+    # ----------------------------------------------------------------- training, checkpoints
+
+    def _train_to(self, target: int, step: int, states: list[State]) -> list[State]:
+        lengths = calls(target - step)
+        calls_left = len(states) * len(lengths)
+        trained = []
+        for state, own in zip(states, self._data, strict=True):
+            state, placed = self._on_device(state), self._place(own)
+            n_runs = len(own.n_train)
+            at = step
+            for n_steps in lengths:
+                # The call returns when its steps have begun, not when they are done.
+                with self._timed("compiling training"):
+                    state, losses = mapped.train_chunk(
+                        self._program, self._mesh, n_steps, state, placed, at
+                    )
+                begun = time.perf_counter()
+                jax.block_until_ready(losses)
+                seconds = time.perf_counter() - begun
+                calls_left -= 1
+                at += n_steps
+                self._display.trained(self._index, at, n_steps * n_runs, seconds)
+                if calls_left and self._stop.due(seconds * calls_left):
+                    raise Stopped(self._stop.reason)
+            trained.append(self._put_away(state))
+        return trained
+
+    def _checkpoint(self, writer: Writer, step: int, states: Sequence[State]) -> None:
+        with self._timed("checkpoints"):
+            params, opt_state = self._gather([tuple(state) for state in states])
+            writer.save(step, params, opt_state)
+        self._evaluate(step, [state.params for state in states])
+
+    def _evaluate(self, step: int, params: Sequence[Any]) -> None:
+        sums = []
+        for part, own in zip(params, self._data, strict=True):
+            with self._timed("compiling evaluation"):
+                placed = self._on_device(part), self._place(own)
+                found = mapped.evaluate(self._program, self._mesh, *placed)
+            with self._timed("evaluation"):
+                sums.append(jax.device_get(found))
+        with self._timed("evaluation"):
+            rows = _rows(self._runs, step, self._gather(sums))
+            self._results.append("metrics", METRICS, rows)
+        self._display.evaluated(self._index, step, rows)
+
+    # ----------------------------------------------------------------- reading back
+
+    def _latest(self, reader: Reader, before: int | None = None) -> tuple[int, list[State] | None]:
+        """The latest state that can be read, and its step; (0, None) if there is none."""
+        for step in reversed(reader.resumable_steps(self.batch.name)):
+            if before is None or step < before:
+                params = self._read(reader, step, "params")
+                opt_state = self._read(reader, step, "opt_state")
+                if params is not None and opt_state is not None:
+                    return step, self._split(State(params, opt_state))
+        return 0, None
+
+    def _read(self, reader: Reader, step: int, item: str) -> Any | None:
+        """One kind of state at a step; None, and it is set aside, if it cannot be read."""
+        n_runs = len(self._runs)
+        padded = jax.eval_shape(
+            lambda stacked: mapped.init(self._program, self._mesh, stacked),
+            self._place(data.stack(self._runs)),
+        )
+        template = jax.tree.map(
+            lambda leaf: jax.ShapeDtypeStruct((n_runs, *leaf.shape[1:]), leaf.dtype),
+            getattr(padded, item),
+        )
+        read = reader.params if item == "params" else reader.opt_state
+        try:
+            return read(self.batch, step, template)
+        except CheckpointError as error:
+            kept = checkpoints.set_aside(self._root, error.batch, error.item, error.step)
+            self._note(f"{error}; it is kept as {kept} and made anew")
+            return None

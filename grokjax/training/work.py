@@ -1,0 +1,138 @@
+"""What a run costs, counted from its traced program: operations and memory."""
+
+import functools
+import math
+import os
+from collections.abc import Sequence
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+from jax.extend import core
+
+from grokjax.settings.config import TrainConfig
+from grokjax.settings.grid import Run
+from grokjax.training import data, step
+from grokjax.training.evaluation import evaluate_run
+from grokjax.training.step import Program
+
+_MOST_RUNS = 512  # of a batch
+_STEPS_A_CALL = 100
+
+
+def _inner(equation: Any) -> list[tuple[Any, int]]:
+    """Programs within an equation, and how often each is run."""
+    times = equation.params.get("length", 1) if equation.primitive.name == "scan" else 1
+    found = []
+    if "rule" in equation.params:  # of products with transposes of their own
+        shapes = [v.aval for v in equation.invars]
+        found.append((jax.make_jaxpr(equation.params["rule"].function)(*shapes).jaxpr, 1))
+    for value in equation.params.values():
+        for item in value if isinstance(value, tuple | list) else (value,):
+            if isinstance(item, core.ClosedJaxpr):
+                found.append((item.jaxpr, times))
+            elif isinstance(item, core.Jaxpr):
+                found.append((item, times))
+    return found
+
+
+def flops(jaxpr: Any) -> int:
+    """Floating-point operations of the matrix products of a program."""
+    total = 0
+    for equation in jaxpr.eqns:
+        total += sum(times * flops(inner) for inner, times in _inner(equation))
+        if equation.primitive.name == "dot_general":
+            left = equation.invars[0].aval.shape
+            (axes, _), _ = equation.params["dimension_numbers"]
+            contracted = math.prod(left[axis] for axis in axes)
+            total += 2 * contracted * equation.outvars[0].aval.size
+    return total
+
+
+def peak_bytes(jaxpr: Any) -> int:
+    """The most that a program's values take at once, were each freed after its last use."""
+    last: dict[Any, int] = {}
+    for place, equation in enumerate(jaxpr.eqns):
+        last |= {v: place for v in equation.invars if isinstance(v, core.Var)}
+    last |= {v: len(jaxpr.eqns) for v in jaxpr.outvars if isinstance(v, core.Var)}
+    alive = {v: _bytes(v) for v in (*jaxpr.invars, *jaxpr.constvars)}
+    now = most = sum(alive.values())
+    for place, equation in enumerate(jaxpr.eqns):
+        own = {v: _bytes(v) for v in equation.outvars}
+        inside = max((peak_bytes(inner) for inner, _ in _inner(equation)), default=0)
+        most = max(most, now + max(sum(own.values()), inside))
+        alive |= own
+        now += sum(own.values())
+        for v in {*own, *(v for v in equation.invars if isinstance(v, core.Var))}:
+            if last.get(v, place) <= place and v in alive:
+                now -= alive.pop(v)
+    return most
+
+
+def _bytes(variable: Any) -> int:
+    shaped = variable.aval
+    size = getattr(shaped, "size", 0)
+    return size * getattr(getattr(shaped, "dtype", None), "itemsize", 8)
+
+
+class Traced:
+    """The programs of one run, traced: no number is computed."""
+
+    def __init__(self, run: Run, config: TrainConfig, n_steps: int = 1):
+        self.n_steps = n_steps
+        program = Program.of([run], config)
+        stacked = step.shapes(data.stack([run]))
+        own = jax.tree.map(lambda s: jax.ShapeDtypeStruct(s.shape[1:], s.dtype), stacked)
+        state = jax.eval_shape(lambda run: step.init(program, run), own)
+        first = jax.ShapeDtypeStruct((), jnp.int32)
+
+        def train(state: Any, run: Any, first: Any) -> Any:
+            return step.train_run(program, n_steps, state, run, first)
+
+        self.training = jax.make_jaxpr(train)(state, own, first).jaxpr
+        self.evaluation = jax.make_jaxpr(lambda params, run: evaluate_run(program, params, run))(
+            state.params, own
+        ).jaxpr
+
+
+def costs(runs: Sequence[Run], config: TrainConfig) -> list[int]:
+    """Floating-point operations of training and evaluating each run, from step 0 to the last.
+
+    Runs of one program and one size cost the same, and are traced once.
+    """
+
+    @functools.cache
+    def of(key: Any) -> int:
+        traced = Traced(first[key], config)
+        steps = config.steps // traced.n_steps
+        n_evaluations = len(config.checkpoint_steps)
+        return steps * flops(traced.training) + n_evaluations * flops(traced.evaluation)
+
+    first: dict[Any, Run] = {}
+    for run in runs:
+        first.setdefault(_shape(run), run)
+    return [of(_shape(run)) for run in runs]
+
+
+def _shape(run: Run) -> Any:
+    """What decides the shapes of a run's program; of full batches also the training set."""
+    n_train = run.task.n_train if not run.settings.batch_size else 0
+    return run.static, run.task.n_elements, run.task.n_outputs, run.task.n_places, n_train
+
+
+def runs_that_fit(runs: Sequence[Run], config: TrainConfig) -> int:
+    """How many runs one batch may hold: half of what the local devices have, at most 512."""
+    devices = jax.local_devices()
+    stats = devices[0].memory_stats() if devices[0].platform != "cpu" else None
+    if stats and "bytes_limit" in stats:
+        memory = stats["bytes_limit"] * len(devices)
+    else:
+        memory = os.sysconf("SC_AVPHYS_PAGES") * os.sysconf("SC_PAGE_SIZE")
+    largest: dict[Any, Run] = {}
+    for run in runs:
+        there = largest.setdefault(run.static, run)
+        if (run.task.n_places, run.task.n_train) > (there.task.n_places, there.task.n_train):
+            largest[run.static] = run
+    traced = [Traced(run, config, _STEPS_A_CALL) for run in largest.values()]
+    most = max(max(peak_bytes(one.training), peak_bytes(one.evaluation)) for one in traced)
+    return max(1, min(_MOST_RUNS, memory // 2 // most))
