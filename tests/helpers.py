@@ -1,28 +1,63 @@
 """Small grids for tests."""
 
-from grokjax import tasks
-from grokjax.settings import grid
+from grokjax.diagnostics import Options
+from grokjax.settings import grid, registry
+from grokjax.settings.config import SweepConfig, TrainConfig
+from grokjax.settings.fields import fields_of
+from grokjax.settings.grid import RUN, RunSettings
+from grokjax.settings.registry import KINDS
+
+# What a run of a test is where the test does not say.
+USUAL = {
+    "model": ["transformer"],
+    "operation": ["add"],
+    "optimizer": ["adamw"],
+    "loss": ["cross_entropy"],
+    "prime": [23],
+    "train_fraction": [0.5],
+    "weight_decay": [1.0],
+    "batch_size": [64],
+    "seed": [46],
+    "d_model": [32],
+    "d_ff": [32],
+    "mlp_width": [32],
+}
+
+
+def make_axes(**axes):
+    """Axes of a grid; values by column, those not given as in ``USUAL``, else at their default."""
+    values = USUAL | axes
+
+    def of(part):
+        return {
+            name: tuple(values.get(name, [field.default]))
+            for name, field in fields_of(part).items()
+        }
+
+    found = {
+        kind.column: {name: of(registry.find(kind, name)) for name in values[kind.column]}
+        for kind in KINDS
+    }
+    unknown = set(axes) - set(grid.columns())
+    assert not unknown, unknown
+    return found | {RUN: {RUN: of(RunSettings)}}
 
 
 def make_runs(**axes):
-    """Runs of a grid; axes by RunSpec field, those not given as in the defaults below."""
-    values = {
-        "model": ["transformer"],
-        "operation": ["add"],
-        "prime": [23],
-        "train_fraction": [0.5],
-        "label_permutation": [0.0],
-        "weight_decay": [1.0],
-        "learning_rate": [3e-3],
-        "init_scale": [1.0],
-        "seed": [46],
-    } | axes
-    return grid.expand(values)
+    """Runs of a grid; see ``make_axes``."""
+    return grid.expand(make_axes(**axes))
 
 
-def axis(flag):
-    """The grid axis of that flag."""
-    return next(axis for axis in grid.axes(tasks.OPERATIONS) if axis.flag == flag)
+def make_config(*, steps=400, every=100, precision="float32", options=None, **axes):
+    """The configuration of a sweep; see ``make_axes``."""
+    return SweepConfig(
+        axes=make_axes(**axes),
+        train=TrainConfig(steps=steps, checkpoint_every=every, precision=precision),
+        options=options or Options(),
+    )
 
 
-SMALL = {"d_model": 32, "n_heads": 4, "d_ff": 32, "n_layers": 2, "mlp_width": 32, "mlp_depth": 3}
+def field(flag):
+    """The setting that a flag sets, of the first part that has it."""
+    every = (registry.fields() | fields_of(RunSettings)).values()
+    return next(own for own in every if own.flag == flag)

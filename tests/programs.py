@@ -1,4 +1,6 @@
-"""Entry points called in this process, and the tables that they leave."""
+"""Commands called in this process, and the tables that they leave."""
+
+import sys
 
 import pandas as pd
 import pytest
@@ -8,12 +10,12 @@ from grokjax import cli
 
 
 def call(main, *arguments):
-    """Runs an entry point in this process; returns its exit code."""
+    """Runs a command's ``main`` in this process; returns its exit code."""
     flags.FLAGS.unparse_flags()
     for name in list(flags.FLAGS):
         flags.FLAGS[name].unparse()
     with pytest.raises(SystemExit) as caught:
-        cli.run(main, ["grokjax", *map(str, arguments)])
+        cli.run(main, sys.modules[main.__module__].define, ["grokjax", *map(str, arguments)])
     return caught.value.code or 0
 
 

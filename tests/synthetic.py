@@ -3,31 +3,28 @@
 import jax
 import numpy as np
 
-from grokjax import models
-from grokjax.measuring import analyst
-from grokjax.running import pipeline
-from grokjax.store import workdir
-from grokjax.measuring.analyst import settings_of
-from grokjax.store.checkpoints import Batch, Writer
 from grokjax.diagnostics import Options
-from grokjax.settings.grid import ModelConfig, TrainConfig
-from grokjax.models import Model
+from grokjax.measuring import views
+from grokjax.models import network
+from grokjax.models.network import Model
+from grokjax.store import record
+from grokjax.store import runs as runs_table
+from grokjax.store.checkpoints import RunBatch, Writer
 from grokjax.store.results import METRICS, Results
-from grokjax.store.workdir import SweepConfig
+from grokjax.training import data
+from tests.helpers import make_config
 
 AXES = {
-    "model": ("transformer",),
-    "operation": ("add",),
-    "prime": (11,),
-    "train_fraction": (0.5,),
-    "label_permutation": (0.0,),
-    "weight_decay": (1.0,),
-    "learning_rate": (0.003,),
-    "init_scale": (1.0,),
-    "seed": (46, 47),
+    "prime": [11],
+    "seed": [46, 47],
+    "d_model": [16],
+    "n_heads": [2],
+    "d_ff": [16],
+    "n_layers": [1],
+    "mlp_width": [16],
+    "mlp_depth": [1],
+    "batch_size": [32],
 }
-
-_SHAPE = {"d_model": 16, "n_heads": 2, "d_ff": 16, "n_layers": 1, "mlp_width": 16, "mlp_depth": 1}
 
 
 def make(folder, *, steps=400, every=100, diagnostics=("persistence",), diverged=(), reached=None,
@@ -42,19 +39,18 @@ def make(folder, *, steps=400, every=100, diagnostics=("persistence",), diverged
         diverged: places in the grid of runs that are NaN from the third checkpoint on.
         clouds: those of the options; rows are of the embedding.
         reached: the step to which the sweep has come; default: the last.
-        axes: RunSpec field → values, instead of those of ``AXES``.
+        axes: column → values, instead of those of ``AXES``.
     """
-    axes = AXES | axes
-    config = SweepConfig(
-        axes=axes,
-        models={name: ModelConfig(model=name, **_SHAPE) for name in axes["model"]},
-        train=TrainConfig(steps=steps, checkpoint_every=every),
+    config = make_config(
+        steps=steps,
+        every=every,
         options=Options(diagnostics=diagnostics, clouds=clouds),
+        **AXES | axes,
     )
-    config.validate()
-    workdir.prepare(folder, config, {}, runs_per_batch=len(config.runs))
+    views.validate(config.options, config.runs)
+    record.prepare(folder, config, {}, runs_per_batch=len(config.runs))
     results = Results(folder, [run.run_id for run in config.runs])
-    tables = analyst.tables_of(config.options).get("persistence", {})
+    tables = views.tables_of(config.options).get("persistence", {})
     random = np.random.default_rng(0)
     at = random.uniform(0.3, 0.7, len(config.runs)) * steps
     for step in config.train.checkpoint_steps:
@@ -62,18 +58,18 @@ def make(folder, *, steps=400, every=100, diagnostics=("persistence",), diverged
             break
         born = 1 / (1 + np.exp(-(step - at) / (0.03 * steps)))
         # Runs whose labels are all permuted never generalise.
-        born *= [run.label_permutation < 1 for run in config.runs]
+        born *= [run.task.label_permutation < 1 for run in config.runs]
         nan = np.zeros(len(config.runs))
         nan[list(diverged)] = np.nan if step >= 2 * every else 0
         results.append("metrics", METRICS, _metrics(config.runs, step, every, born, nan))
         for name, table in tables.items():
             results.append(name, table, _persistence(config.runs, step, born, nan))
-    results.merge("metrics", METRICS)
+    results.compact("metrics", METRICS)
     for name, table in tables.items():
-        results.merge(name, table, settings_of("persistence", config.options))
-    results.write_runs(
-        pipeline.runs_table(config.runs, results.read("metrics", METRICS), config.train.steps)
-    )
+        results.compact(name, table, views.settings_of("persistence", config.options))
+    metrics = results.read("metrics", METRICS)
+    frame = runs_table.table(config.runs, metrics, config.train.steps)
+    runs_table.write(results.path("runs"), frame)
     return config
 
 
@@ -99,9 +95,9 @@ def _persistence(runs, step, born, nan):
             "run_id": run.run_id,
             "step": step,
             "cloud": "embedding",
-            "n_points": run.prime,
+            "n_points": run.task.n_elements,
             "h0_max": 1.4 + nan[i],
-            "h0_total": 1.3 * run.prime - born[i] + nan[i],
+            "h0_total": 1.3 * run.task.n_elements - born[i] + nan[i],
             "h0_entropy": 3.0 + nan[i],
             "h1_max": 0.08 + 0.15 * born[i] + 0.001 * run.seed + nan[i],
             "h1_second": 0.07 + 0.05 * born[i] + nan[i],
@@ -120,18 +116,16 @@ def add_checkpoints(folder, config, diverged=()):
     """Checkpoints at every step: embeddings that turn from noise into a circle."""
     runs = config.runs
     random = np.random.default_rng(1)
-    template = Model(
-        config=config.models[runs[0].model], n_tokens=max(run.prime for run in runs)
-    ).template()
+    template = Model(config=runs[0].static.model, sizes=data.sizes(runs)).template()
     zeros = jax.tree.map(
-        lambda leaf: np.zeros(leaf.shape, leaf.dtype), models.stacked(template, len(runs))
+        lambda leaf: np.zeros(leaf.shape, leaf.dtype), network.stacked(template, len(runs))
     )
     noise = random.normal(size=zeros["embed"]["embedding"].shape)
     circle = np.zeros_like(noise)
     for i, run in enumerate(runs):
-        angle = 2 * np.pi * 3 * np.arange(run.prime) / run.prime
-        circle[i, : run.prime, :2] = 4 * np.stack([np.cos(angle), np.sin(angle)], axis=1)
-    batch = Batch(run_ids=tuple(run.run_id for run in runs), config_hash="made up")
+        angle = 2 * np.pi * 3 * np.arange(run.task.n_elements) / run.task.n_elements
+        circle[i, : run.task.n_elements, :2] = 4 * np.stack([np.cos(angle), np.sin(angle)], axis=1)
+    batch = RunBatch(run_ids=tuple(run.run_id for run in runs), config_hash="made up")
     steps = config.train.checkpoint_steps
     with Writer(folder / "checkpoints", batch) as writer:
         for step in steps:

@@ -158,6 +158,8 @@ def names() -> tuple[str, ...]:
     """Names of the diagnostics that exist, in alphabetical order."""
     found = set(_added)
     for module in pkgutil.iter_modules(__path__):
+        if module.name.startswith("_"):
+            continue
         loaded = importlib.import_module(f"{__name__}.{module.name}")
         if hasattr(loaded, "measure") and hasattr(loaded, "TABLES"):
             found.add(module.name)

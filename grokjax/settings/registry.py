@@ -124,10 +124,11 @@ def find(kind: Kind, name: str) -> type[Part]:
 
 
 def classes() -> Iterator[type[Part]]:
-    """Every class of parts there is, once, in the order of the kinds."""
+    """Every class of parts there is, once, in the order of the kinds, defaults first."""
     found = _load()
     for kind in KINDS:
-        yield from dict.fromkeys((*found.parts[kind.column].values(), *found.families[kind.column]))
+        own = [found.parts[kind.column][name] for name in names(kind.column)]
+        yield from dict.fromkeys((*own, *found.families[kind.column]))
 
 
 def fields(column: str = "") -> dict[str, Field]:
