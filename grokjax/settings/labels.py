@@ -82,7 +82,7 @@ def settings(runs: pd.DataFrame) -> list[str]:
     return [
         name
         for name in columns()
-        if name in runs and (name in always or runs[name].nunique(dropna=False) > 1)
+        if name in runs and (name in always or runs[name].nunique() > 1)
     ]
 
 
