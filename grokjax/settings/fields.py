@@ -91,8 +91,8 @@ class Field:
 
     def check(self, value: Any) -> None:
         """Raises ``InvalidSettingError`` unless this is a value of the field."""
-        known = type(value) is self.kind or value in self.words.values()
-        check(known and self.accepts(value), self.flag, self.text(value), f"must be {self.allowed}")
+        usable = type(value) is self.kind and (value in self.words.values() or self.accepts(value))
+        check(usable, self.flag, self.text(value), f"must be {self.allowed}")
 
     def text(self, value: Any) -> str:
         """A value as the command line writes it."""
