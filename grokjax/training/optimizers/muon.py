@@ -11,7 +11,7 @@ from grokjax.settings.fields import Part, field
 from grokjax.settings.lazy import lazy
 from grokjax.training.optimizers.adam import Moments
 
-jax, optax_muon = lazy("jax"), lazy("optax.contrib")
+optax, optax_contrib = lazy("optax"), lazy("optax.contrib")
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -25,21 +25,21 @@ class Muon(Moments):
 
     def transformation(self, n_steps: int, hidden: Any) -> Any:
         """See ``shared.Optimizer``."""
-        dimensions = optax_muon.MuonDimensionNumbers()
-        return self.chain(
-            optax_muon.muon(
-                self.rate(n_steps),
-                beta=self.momentum,
-                eps=self.epsilon,
-                weight_decay=self.weight_decay,
-                adam_b1=self.beta1,
-                adam_b2=self.beta2,
-                adam_weight_decay=self.weight_decay,
-                muon_weight_dimension_numbers=jax.tree.map(
-                    lambda is_hidden: dimensions if is_hidden else None, hidden
-                ),
-            )
+        # Optax's own choice for the rest is AdamW with Nesterov momentum.
+        on_hidden = optax_contrib.muon(
+            self.rate(n_steps),
+            beta=self.momentum,
+            eps=self.epsilon,
+            weight_decay=self.weight_decay,
         )
+        on_the_rest = optax.adamw(
+            self.rate(n_steps),
+            b1=self.beta1,
+            b2=self.beta2,
+            eps=self.epsilon,
+            weight_decay=self.weight_decay,
+        )
+        return self.chain(optax.partition({True: on_hidden, False: on_the_rest}, hidden))
 
 
 PARTS: dict[str, type[Part]] = {"muon": Muon}
