@@ -16,9 +16,8 @@ import pytest
 import grokjax
 from grokjax import analyze, cli, sweep
 from grokjax.report import drawing
-from grokjax.running import pipeline
-from grokjax.training import stopping
-from grokjax.store.workdir import ANALYSIS_LOCK, owning
+from grokjax.store.locks import ANALYSIS_LOCK, owning
+from grokjax.training import stopping, trainer
 from tests.programs import assert_same_tables, call, tables
 
 FLAGS = """
@@ -39,7 +38,7 @@ def finished(tmp_path_factory):
 
 @pytest.fixture
 def _no_report(monkeypatch):
-    monkeypatch.setattr(reporting, "write", lambda *_: "none")
+    monkeypatch.setattr(drawing, "write", lambda *_: "none")
 
 
 def test_a_sweep_fills_every_table_without_gaps(finished):
@@ -58,7 +57,7 @@ def test_a_sweep_fills_every_table_without_gaps(finished):
 
 def test_sweep_json_says_how_to_repeat_it(finished):
     record = json.loads((finished / "sweep.json").read_text())
-    assert record["config"]["axes"]["prime"] == [11, 13]
+    assert record["config"]["axes"]["operation"]["add"]["prime"] == [11, 13]
     assert record["flags"]["steps"] == 40
     start = record["starts"][0]
     assert {"commit", "packages", "devices", "python", "command"} <= start.keys()
@@ -215,7 +214,7 @@ def test_ctrl_c_stops_at_a_checkpoint_and_the_command_resumes(finished, tmp_path
                 break
         rest = process.stdout.read()
     assert process.returncode == cli.EXIT_STOPPED, rest
-    assert "the same command goes on" in rest
+    assert "the same command resumes" in rest
     assert call(sweep.main, *grid) == 0
     assert_same_tables(tables(workdir), tables(finished))
 
@@ -308,7 +307,7 @@ def test_analyze_and_report_need_a_sweep(tmp_path, capsys):
 
 @pytest.mark.usefixtures("_no_report")
 def test_a_batch_that_fails_takes_no_other_down(tmp_path, monkeypatch, capsys):
-    right = pipeline.BatchTrainer._train_to
+    right = trainer.BatchTrainer._train_to
 
     def wrong(self, target, step, state):
         if self.number == 1 and target == 20:
@@ -318,7 +317,7 @@ def test_a_batch_that_fails_takes_no_other_down(tmp_path, monkeypatch, capsys):
     workdir = tmp_path / "w"
     arguments = [*GRID, "--runs_per_batch=2", f"--workdir={workdir}"]
     with monkeypatch.context() as patch:
-        patch.setattr(pipeline.BatchTrainer, "_train_to", wrong)
+        patch.setattr(trainer.BatchTrainer, "_train_to", wrong)
         assert call(sweep.main, *arguments) == cli.EXIT_FAILED
     output = capsys.readouterr()
     assert "batch 1 failed, 2 runs: RuntimeError('the device is gone')" in output.out
