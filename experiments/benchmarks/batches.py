@@ -9,28 +9,23 @@ import jax
 import numpy as np
 
 from experiments.benchmarks.turns import Contestants
-from grokjax import models, tasks, train
-from grokjax.settings.grid import ModelConfig, RunSpec
+from grokjax.measuring.analyst import own_params
+from grokjax.settings import grid
+from grokjax.settings.config import TrainConfig
+from grokjax.settings.grid import RUN, Run
+from grokjax.settings.registry import KINDS
+from grokjax.training import data, mapped, step
+from grokjax.training.step import Program
 
 BATCH_SIZE = 512
 
 
-def runs(kind: str, prime: int, n: int) -> list[RunSpec]:
+def runs(kind: str, prime: int, n: int) -> tuple[Run, ...]:
     """The study's runs at one prime and fraction 0.3, seeds 46 on."""
-    return [
-        RunSpec(
-            model=kind,
-            operation="add",
-            prime=prime,
-            train_fraction=0.3,
-            label_permutation=0.0,
-            weight_decay=0.1,
-            learning_rate=3e-3,
-            init_scale=1.0,
-            seed=46 + i,
-        )
-        for i in range(n)
-    ]
+    given = {"primes": str(prime), "train_fractions": "0.3", "seeds": f"46:{46 + n}"}
+    names = {"model": kind, "operation": "add", "optimizer": "adamw", "loss": "cross_entropy"}
+    axes = {k.column: {names[k.column]: grid.part_axes(k, names[k.column], given)} for k in KINDS}
+    return grid.expand({**axes, RUN: {RUN: grid.run_axes(given)}})
 
 
 def steps_a_turn() -> int:
@@ -43,17 +38,21 @@ class Batch:
 
     def __init__(self, kind: str, prime: int, n_runs: int, n_steps: int):
         self.n_runs, self.n_steps = n_runs, n_steps
-        self.model = models.Model(config=ModelConfig(model=kind), n_tokens=prime)
-        self.program = train.Program(model=self.model, batch_size=BATCH_SIZE, precision="float32")
-        self.mesh = train.runs_mesh(n_runs)
-        self.data = train.place(self.mesh, tasks.stack(runs(kind, prime, n_runs)))
-        self.state = train.init(self.program, self.mesh, self.data)
-        self.first_params = models.row(jax.device_get(self.state.params), 0, prime)
+        self.runs = runs(kind, prime, n_runs)
+        self.program = Program.of(self.runs, TrainConfig())
+        self.mesh = mapped.runs_mesh(n_runs)
+        self.data = mapped.place(self.mesh, data.stack(self.runs))
+        self.state = mapped.init(self.program, self.mesh, self.data)
+        self.first_params = self.params()
         self._step = 0
         self.first_losses = np.asarray(self._chunk())[0]
 
+    def params(self) -> dict[str, Any]:
+        """The first run's parameters as they are now, NumPy arrays."""
+        return own_params(jax.device_get(self.state.params), 0, self.runs[0])
+
     def _chunk(self) -> jax.Array:
-        self.state, losses = train.train_chunk(
+        self.state, losses = mapped.train_chunk(
             self.program, self.mesh, self.n_steps, self.state, self.data, self._step
         )
         self._step += self.n_steps
@@ -68,8 +67,9 @@ class Batch:
     def first_pairs(self) -> dict[str, np.ndarray]:
         """The first run's first batches: ``a``, ``b``, ``label``, (n_steps, B) each."""
         run = jax.tree.map(lambda leaf: leaf[0], self.data)
-        order = train.training_order(run, np.int32(0), self.n_steps, BATCH_SIZE)
-        columns = {"a": run.train_a, "b": run.train_b, "label": run.train_label}
+        order = step.training_order(run, np.int32(0), self.n_steps, BATCH_SIZE)
+        a, b = run.train_inputs.T
+        columns = {"a": a, "b": b, "label": run.train_label}
         return {name: np.asarray(column[order]) for name, column in columns.items()}
 
 
@@ -82,12 +82,12 @@ def make(
     kind: str, prime: int, sizes: Sequence[int], n_steps: int | None
 ) -> tuple[Contestants, dict[str, Any]]:
     """One contestant for each batch size, and what another framework needs to train alike."""
-    train.use_every_core()  # as a sweep does
+    mapped.use_every_core()  # as a sweep does
     n_steps = n_steps or steps_a_turn()
     batches = [Batch(kind, prime, n, n_steps) for n in sizes]
     first = batches[0]
     told = {
-        "config": first.model.config,
+        "config": first.runs[0].model,
         "n_steps": n_steps,
         "params": first.first_params,
         "pairs": first.first_pairs(),

@@ -20,13 +20,12 @@ import time
 from pathlib import Path
 from typing import Any
 
-import jax
-
 from experiments.benchmarks import batches
 from experiments.benchmarks.environment import append, environment
-from grokjax import diagnostics, models
-from grokjax.measuring import analyst
+from grokjax import diagnostics
 from grokjax.diagnostics import Options
+from grokjax.measuring import views
+from grokjax.settings.config import TrainConfig
 
 PACKAGES = ("jax", "jaxlib", "numpy", "scipy", "redzed-tda")
 STEPS, REQUIRED_SHARE = 500, 0.10
@@ -46,8 +45,7 @@ def measure(kind: str, prime: int, repeats: int) -> dict[str, Any]:
     lenses: dict[str, list[float]] = {name: [] for name in options.diagnostics}
     for repeat in range(repeats + 1):  # the first compiles
         steps.append(batch.seconds() / batch.n_steps)
-        params = models.row(jax.device_get(batch.state.params), 0, prime)
-        view = views.view(run, batch.model.config, params, repeat, "float32", options)
+        view = views.view(run, batch.params(), repeat, TrainConfig(), options)
         for name, seconds in lenses.items():
             begun = time.perf_counter()
             diagnostics.get(name).measure([view], options)

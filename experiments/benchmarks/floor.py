@@ -17,68 +17,47 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
+from experiments.benchmarks import batches
 from experiments.benchmarks.batches import BATCH_SIZE
-from grokjax import models, train
-from grokjax.settings.grid import ModelConfig
+from grokjax.settings.config import TrainConfig
+from grokjax.training import data, step, work
+from grokjax.training.step import Program
+from grokjax.training.work import Shape
 from tests import reference
 
 # Copies of one number of the optimiser's: gradient, parameter and two moments read, three written.
 _OPTIMISER_PASSES = 7
 _COPIED_BYTES = 1 << 28
 
-Shape = tuple[int, int, int]  # (m, k, n) of an (m, k) @ (k, n)
-
-
-def products(jaxpr: Any) -> collections.Counter[Shape]:
-    """How often each shape of matrix product occurs in a traced function, loops counted out."""
-    found: collections.Counter[Shape] = collections.Counter()
-    for equation in jaxpr.eqns:
-        if equation.primitive.name == "dot_general":
-            (contracted, _), (batched, _) = equation.params["dimension_numbers"]
-            left, right = (v.aval.shape for v in equation.invars)
-            k = math.prod(left[i] for i in contracted)
-            batch = math.prod(left[i] for i in batched)
-            m, n = (math.prod(shape) // (k * batch) for shape in (left, right))
-            found[m, k, n] += batch
-        times = equation.params.get("length", 1) if equation.primitive.name == "scan" else 1
-        for value in equation.params.values():
-            for inner in value if isinstance(value, tuple | list) else (value,):
-                inner = getattr(inner, "jaxpr", inner)
-                if hasattr(inner, "eqns"):
-                    found.update({shape: times * n for shape, n in products(inner).items()})
-    return found
-
 
 def step_products(kind: str, prime: int) -> dict[str, collections.Counter[Shape]]:
     """Products of one step of one run, forward and backward: ``grokjax`` and ``textbook``."""
-    config = ModelConfig(model=kind)
-    model = models.Model(config=config, n_tokens=prime)
-    program = train.Program(model=model, batch_size=BATCH_SIZE, precision="float32")
-    index = jax.ShapeDtypeStruct((BATCH_SIZE,), jnp.int32)
+    (run,) = batches.runs(kind, prime, 1)
+    program = Program.of([run], TrainConfig())
+    real = jnp.ones(prime, bool)
+    data_of_run = jax.tree.map(lambda leaf: leaf[0], data.stack([run]))
+    examples = jax.ShapeDtypeStruct((BATCH_SIZE, 2), jnp.int32)
+    label = jax.ShapeDtypeStruct((BATCH_SIZE,), jnp.int32)
 
-    def ours(params: Any, a: Any, b: Any, label: Any) -> Any:
-        return train._loss(params, program, jnp.int32(prime), (a, b, label))
+    def ours(params: Any, examples: Any, label: Any) -> Any:
+        return step.loss(params, program, data_of_run, examples, label)
 
-    def textbook(params: Any, a: Any, b: Any, label: Any) -> Any:
-        logits, _ = reference.NETWORKS[kind](params, config, a, b)
-        return train.example_losses(program, logits, label).mean()
+    def textbook(params: Any, examples: Any, label: Any) -> Any:
+        logits, _ = reference.NETWORKS[kind](params, run.model, *examples.T)
+        return run.loss.per_example(logits, label, real).mean()
 
+    template = program.model.template()
     return {
-        name: products(
-            jax.make_jaxpr(jax.value_and_grad(loss))(model.template(), index, index, index).jaxpr
+        name: work.products(
+            jax.make_jaxpr(jax.value_and_grad(loss))(template, examples, label).jaxpr
         )
         for name, loss in (("grokjax", ours), ("textbook", textbook))
     }
 
 
-def flops(counted: collections.Counter[Shape]) -> int:
-    """Multiplications and additions of the products."""
-    return sum(2 * m * k * n * times for (m, k, n), times in counted.items())
-
-
 def step_bytes(counted: collections.Counter[Shape], kind: str, prime: int) -> int:
     """Bytes that the products and the optimiser pass through memory."""
-    template = models.Model(config=ModelConfig(model=kind), n_tokens=prime).template()
+    template = Program.of(batches.runs(kind, prime, 1), TrainConfig()).model.template()
     n_params = sum(leaf.size for leaf in jax.tree.leaves(template))
     numbers = sum((m * k + k * n + m * n) * times for (m, k, n), times in counted.items())
     return 4 * (numbers + _OPTIMISER_PASSES * n_params)
@@ -142,13 +121,13 @@ def measure(kind: str, prime: int, n_runs: int) -> dict[str, Any]:
     return {
         "model": kind,
         "prime": prime,
-        "flops": flops(ours),
-        "textbook_flops": flops(counted["textbook"]),
+        "flops": work.flops_of(ours),
+        "textbook_flops": work.flops_of(counted["textbook"]),
         "bytes": moved,
         "matrix_flops_per_second": rate,
         "copied_bytes_per_second": copying,
         # What nothing can beat, and what these products take one by one, with nothing between.
-        "roofline_seconds": max(flops(ours) / rate, moved / copying),
+        "roofline_seconds": max(work.flops_of(ours) / rate, moved / copying),
         "products_seconds": sum(
             times * product_seconds(shape, n_runs) for shape, times in ours.items()
         ),

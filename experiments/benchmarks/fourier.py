@@ -21,56 +21,20 @@ from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any, NamedTuple
 
-import jax
 import numpy as np
 from numpy.typing import NDArray
 
+from experiments.benchmarks.batches import Batch
 from experiments.benchmarks.environment import append, environment
-from grokjax import clouds, models, tasks, train
-from grokjax.diagnostics import fourier
-from grokjax.settings.grid import ModelConfig, RunSpec
+from grokjax.diagnostics import Options, fourier
+from grokjax.measuring import views
+from grokjax.settings.config import TrainConfig
 
 STEPS = 500
 REQUIRED_PRIME, REQUIRED_SHARE = 113, 0.05
 TIMED_STEPS = 25
 N_KEYS = 6
 PACKAGES = ("jax", "jaxlib", "numpy")
-
-
-class Training:
-    """The paper's transformer at one prime, alone, in training."""
-
-    def __init__(self, prime: int):
-        run = RunSpec(
-            model="transformer",
-            operation="add",
-            prime=prime,
-            train_fraction=0.3,
-            label_permutation=0.0,
-            weight_decay=0.1,
-            learning_rate=3e-3,
-            init_scale=1.0,
-            seed=46,
-        )
-        self.model = models.Model(config=ModelConfig(model=run.model), n_tokens=prime)
-        self.program = train.Program(model=self.model, batch_size=512, precision="float32")
-        self.task = tasks.make_task(run)
-        self.mesh = train.runs_mesh(1)
-        self.data = train.place(self.mesh, tasks.stack([run]))
-        self.state = train.init(self.program, self.mesh, self.data)
-        self.step = 0
-
-    def steps(self) -> None:
-        """Trains ``TIMED_STEPS`` steps and waits for them."""
-        self.state, losses = train.train_chunk(
-            self.program, self.mesh, TIMED_STEPS, self.state, self.data, self.step
-        )
-        jax.block_until_ready(losses)
-        self.step += TIMED_STEPS
-
-    def params(self) -> models.Params:
-        """The run's parameters as NumPy arrays."""
-        return models.row(jax.device_get(self.state.params), 0, self.model.n_tokens)
 
 
 class Checkpoint(NamedTuple):
@@ -84,17 +48,16 @@ class Checkpoint(NamedTuple):
     head_rows: Mapping[str, Any]  # name → (p, h, d_head)
 
 
-def early(training: Training) -> Checkpoint:
+def early(batch: Batch) -> Checkpoint:
     """The network as it is."""
-    params = training.params()
-    neurons, logits = clouds.everything(training.model, "float32", params)
+    view = views.view(batch.runs[0], batch.params(), 0, TrainConfig(), Options())
     return Checkpoint(
-        neurons,
-        logits,
-        training.task.labels.ravel(),
-        training.task.train_mask.ravel(),
-        np.asarray(models.embedding(params)),
-        training.model.head_rows(params),
+        view.neurons(),
+        view.logits(),
+        view.labels,
+        view.train_mask,
+        view.embedding,
+        view.head_rows(),
     )
 
 
@@ -141,21 +104,18 @@ def measures(
 
 def measure(prime: int, repeats: int, step_ms: float | None) -> dict[str, Any]:
     """Medians of times, and of the share of 500 steps in each repeat."""
-    training = Training(prime)
-    training.steps()
-    params = training.params()
-    now = early(training)
+    batch = Batch("transformer", prime, 1, TIMED_STEPS)
+    params = batch.params()
+    now = early(batch)
     states = {"early": now, "generalised": generalised(now, np.random.default_rng(prime))}
     steps_ms: list[float] = []
     times: dict[str, list[dict[str, float]]] = {name: [] for name in states}
     n_keys = {}
     for _ in range(repeats):
-        start = time.perf_counter()
-        training.steps()
-        steps_ms.append(1e3 * (time.perf_counter() - start) / TIMED_STEPS)
+        steps_ms.append(1e3 * batch.seconds() / TIMED_STEPS)
         for name, checkpoint in states.items():
             seconds, keys = measures(
-                checkpoint, lambda: clouds.everything(training.model, "float32", params)
+                checkpoint, views.view(batch.runs[0], params, 0, TrainConfig(), Options()).logits
             )
             times[name].append(seconds)
             n_keys[name] = len(keys)

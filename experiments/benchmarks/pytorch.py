@@ -11,7 +11,6 @@ import torch
 from torch import Tensor, nn
 
 from experiments.benchmarks.turns import Contestants
-from grokjax.settings.grid import ModelConfig
 
 LEARNING_RATE, WEIGHT_DECAY, BETAS, EPSILON, WARMUP_STEPS = 3e-3, 0.1, (0.9, 0.98), 1e-6, 10
 
@@ -19,7 +18,7 @@ LEARNING_RATE, WEIGHT_DECAY, BETAS, EPSILON, WARMUP_STEPS = 3e-3, 0.1, (0.9, 0.9
 class Transformer(nn.Module):
     """Pre-layer-norm encoder over the tokens [a, b]; the second is read out."""
 
-    def __init__(self, config: ModelConfig, prime: int):
+    def __init__(self, config: Any, prime: int):
         super().__init__()
         self.embed = nn.Embedding(prime, config.d_model)
         self.position = nn.Embedding(2, config.d_model)
@@ -49,7 +48,7 @@ class Transformer(nn.Module):
 class MLP(nn.Module):
     """One embedding for both tokens, concatenated, then hidden layers."""
 
-    def __init__(self, config: ModelConfig, prime: int):
+    def __init__(self, config: Any, prime: int):
         super().__init__()
         self.embed = nn.Embedding(prime, config.d_model)
         widths = [2 * config.d_model] + [config.mlp_width] * config.mlp_depth
@@ -92,10 +91,10 @@ def _flat(tree: dict[str, Any], prefix: str = "") -> dict[str, np.ndarray]:
     return flat
 
 
-def network(config: ModelConfig, params: dict[str, Any]) -> nn.Module:
+def network(config: Any, params: dict[str, Any]) -> nn.Module:
     """The network with these parameters, every one of them copied across."""
     prime = params["embed"]["embedding"].shape[0]
-    module = (Transformer if config.model == "transformer" else MLP)(config, prime)
+    module = (Transformer if config.name == "transformer" else MLP)(config, prime)
     # PyTorch keeps a kernel as (outputs, inputs).
     state = {
         _their_name(path): torch.tensor(np.ascontiguousarray(v.T if "kernel" in path else v))
@@ -110,7 +109,7 @@ class Trainer:
 
     def __init__(
         self,
-        config: ModelConfig,
+        config: Any,
         params: dict[str, Any],
         pairs: dict[str, np.ndarray],
         compiled: bool = False,
@@ -173,7 +172,7 @@ VARIANTS: dict[str, dict[str, bool]] = {
 
 
 def make(
-    config: ModelConfig, params: dict[str, Any], pairs: dict[str, np.ndarray], names: list[str]
+    config: Any, params: dict[str, Any], pairs: dict[str, np.ndarray], names: list[str]
 ) -> tuple[Contestants, dict[str, Any]]:
     """A contestant for each variant that works here, warm; first losses, and why others do not."""
     contestants, losses, missing = {}, {}, {}

@@ -82,7 +82,7 @@ def start(folder: str, cache: str, flags: list[str], pipe: Any) -> None:
     progress.display = lambda: clock
     arguments = [f"--flagfile={FLAGFILE}", *flags, f"--workdir={folder}"]
     try:
-        cli.run(sweep.main, ["sweep", *arguments, f"--compilation_cache={cache}"])
+        cli.run(sweep.main, sweep.define, ["sweep", *arguments, f"--compilation_cache={cache}"])
     except SystemExit as end:
         ended = time.perf_counter()
         took = clock.last_checkpoint_at - clock.first_step_at

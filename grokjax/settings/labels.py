@@ -80,9 +80,7 @@ def settings(runs: pd.DataFrame) -> list[str]:
     """The columns that tell the grid's settings apart, with the model and what is learned."""
     always = _always(runs)
     return [
-        name
-        for name in columns()
-        if name in runs and (name in always or runs[name].nunique(dropna=False) > 1)
+        name for name in columns() if name in runs and (name in always or runs[name].nunique() > 1)
     ]
 
 

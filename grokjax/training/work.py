@@ -3,6 +3,7 @@
 import functools
 import math
 import os
+from collections import Counter
 from collections.abc import Sequence
 from typing import Any
 
@@ -15,6 +16,8 @@ from grokjax.settings.grid import Run
 from grokjax.training import data, step
 from grokjax.training.evaluation import evaluate_run
 from grokjax.training.step import Program
+
+Shape = tuple[int, int, int]  # (m, k, n) of an (m, k) @ (k, n)
 
 _MOST_RUNS = 512  # of a batch
 _STEPS_A_CALL = 100
@@ -36,17 +39,30 @@ def _inner(equation: Any) -> list[tuple[Any, int]]:
     return found
 
 
-def flops(jaxpr: Any) -> int:
-    """Floating-point operations of the matrix products of a program."""
-    total = 0
+def products(jaxpr: Any) -> Counter[Shape]:
+    """How often each shape of matrix product occurs in a traced program, loops counted out."""
+    found: Counter[Shape] = Counter()
     for equation in jaxpr.eqns:
-        total += sum(times * flops(inner) for inner, times in _inner(equation))
         if equation.primitive.name == "dot_general":
-            left = equation.invars[0].aval.shape
-            (axes, _), _ = equation.params["dimension_numbers"]
-            contracted = math.prod(left[axis] for axis in axes)
-            total += 2 * contracted * equation.outvars[0].aval.size
-    return total
+            (contracted, _), (batched, _) = equation.params["dimension_numbers"]
+            left, right = (v.aval.shape for v in equation.invars)
+            k = math.prod(left[i] for i in contracted)
+            batch = math.prod(left[i] for i in batched)
+            m, n = (math.prod(shape) // (k * batch) for shape in (left, right))
+            found[m, k, n] += batch
+        for inner, times in _inner(equation):
+            found.update({shape: times * n for shape, n in products(inner).items()})
+    return found
+
+
+def flops(jaxpr: Any) -> int:
+    """Multiplications and additions of the products of a traced program."""
+    return flops_of(products(jaxpr))
+
+
+def flops_of(counted: Counter[Shape]) -> int:
+    """Multiplications and additions of products."""
+    return sum(2 * m * k * n * times for (m, k, n), times in counted.items())
 
 
 def peak_bytes(jaxpr: Any) -> int:
