@@ -40,8 +40,10 @@ def listed(layers: Iterable[Any]) -> Any:
     return nnx.List(list(layers))
 
 
-def uniform(key: jax.Array, shape: tuple[int, ...], bound: Any) -> jax.Array:
-    """Draws between −bound and bound."""
+def _drawn(key: jax.Array, shape: tuple[int, ...], bound: Any, normal: bool = False) -> jax.Array:
+    """Draws between −bound and bound, or normal ones of that standard deviation."""
+    if normal:
+        return bound * jax.random.normal(key, shape, jnp.float32)
     return jax.random.uniform(key, shape, jnp.float32, -bound, bound)
 
 
@@ -49,35 +51,44 @@ def linear(
     n_in: int,
     n_out: int,
     rngs: nnx.Rngs,
+    init: str = "pytorch",
     *,
     bound: float | None = None,
     bias: bool = True,
     zero_bias: bool = False,
 ) -> nnx.Linear:
-    """A linear layer as PyTorch initialises it.
+    """A linear layer, initialised as PyTorch does or (``normal``) with variance 1 / n_in.
 
     The kernel is drawn as (n_out, n_in), one output after the other, and transposed: the draws of
     an output unit then do not depend on how many units follow it, so padding the vocabulary leaves
     the real rows as they are.
     """
-    bound = 1 / math.sqrt(n_in) if bound is None else bound
-    bias_bound = 0.0 if zero_bias else 1 / math.sqrt(n_in)
+    normal = init == "normal"
+    bound = 1 / math.sqrt(n_in) if bound is None or normal else bound
+    bias_bound = 0.0 if zero_bias or normal else 1 / math.sqrt(n_in)
     return nnx.Linear(
         n_in,
         n_out,
         use_bias=bias,
-        kernel_init=lambda key, shape, dtype: uniform(key, shape[::-1], bound).T,
-        bias_init=lambda key, shape, dtype: uniform(key, shape, bias_bound),
+        kernel_init=lambda key, shape, dtype: _drawn(key, shape[::-1], bound, normal).T,
+        bias_init=lambda key, shape, dtype: _drawn(key, shape, bias_bound),
         rngs=rngs,
     )
 
 
-def embedding(n_rows: int, n_columns: int, rngs: nnx.Rngs, bound: Any = None) -> nnx.Embed:
-    """A table of rows drawn from N(0, 1), or uniformly below a bound."""
-    init: Any = jax.nn.initializers.normal(1.0)
+def embedding(
+    n_rows: int, n_columns: int, rngs: nnx.Rngs, init: str = "pytorch", bound: Any = None
+) -> nnx.Embed:
+    """A table of rows drawn from N(0, 1), or (``normal``) from N(0, 1 / n_columns).
+
+    With a bound, the rows are those of a linear layer over one-hot vectors, drawn as its are.
+    """
+    normal = init == "normal"
+    size = 1 / math.sqrt(n_columns) if normal else 1.0
+    drawn: Any = jax.nn.initializers.normal(size)
     if bound is not None:
-        init = lambda key, shape, dtype, sharding=None: uniform(key, shape, bound)  # noqa: E731
-    return nnx.Embed(n_rows, n_columns, embedding_init=init, rngs=rngs)
+        drawn = lambda key, shape, dtype, sharding=None: _drawn(key, shape, bound, normal)  # noqa: E731
+    return nnx.Embed(n_rows, n_columns, embedding_init=drawn, rngs=rngs)
 
 
 def norm(width: int, rngs: nnx.Rngs) -> nnx.LayerNorm:

@@ -39,10 +39,12 @@ class Field:
         name: of the dataclass field and of the column in ``runs.parquet``.
         kind: int, float, str or bool.
         default: its value in a directory that was written before the field existed.
-        grid: its values in a sweep that does not say otherwise; default: the default alone.
         help: what it is, for ``--help``.
-        allowed: which values can be used, to go behind "must be".
-        accepts: whether a value of the kind can be used.
+        grid: its values in a sweep that does not say otherwise; default: the default alone.
+        choices: all values there are, or
+        between: the least and the largest, or
+        accepts: whether a value can be used, and
+        allowed: which can, to go behind "must be".
         words: words that stand for a value, such as full for 0.
         traced: whether runs of one program may differ in it.
         flag: of the command line; default: the name.
@@ -55,21 +57,42 @@ class Field:
     name: str
     kind: type
     default: Any
-    grid: tuple[Any, ...]
     help: str
-    allowed: str
-    accepts: Callable[[Any], bool]
-    words: Mapping[str, Any]
-    traced: bool
-    flag: str
-    symbol: str
-    always: bool
-    label: str | Callable[[Any], str]
+    grid: tuple[Any, ...] = ()
+    choices: tuple[str, ...] = ()
+    between: tuple[float, float] | None = None
+    accepts: Callable[[Any], bool] = lambda _: True
+    allowed: str = ""
+    words: Mapping[str, Any] = dataclasses.field(default_factory=dict)
+    traced: bool = False
+    flag: str = ""
+    symbol: str = ""
+    always: bool = False
+    label: str | Callable[[Any], str] = ""
+
+    def __post_init__(self) -> None:
+        """Fills in what follows from the rest."""
+
+        def fill(name: str, value: Any) -> None:
+            object.__setattr__(self, name, value)
+
+        fill("flag", self.flag or self.name)
+        fill("grid", self.grid or (self.default,))
+        if self.choices:
+            fill("allowed", f"one of {', '.join(self.choices)}")
+            fill("accepts", lambda value: value in self.choices)
+        elif self.between is not None:
+            low, high = self.between
+            most = f"of at least {low:g}" if high == math.inf else f"from {low:g} to {high:g}"
+            fill("allowed", f"{_KINDS[self.kind]} {most}")
+            fill("accepts", lambda value: low <= value <= high and value < math.inf)
+        elif self.kind is bool:
+            fill("allowed", _KINDS[bool])
 
     def check(self, value: Any) -> None:
         """Raises ``InvalidSettingError`` unless this is a value of the field."""
-        known = type(value) is self.kind or value in self.words.values()
-        check(known and self.accepts(value), self.flag, self.text(value), f"must be {self.allowed}")
+        usable = type(value) is self.kind and (value in self.words.values() or self.accepts(value))
+        check(usable, self.flag, self.text(value), f"must be {self.allowed}")
 
     def text(self, value: Any) -> str:
         """A value as the command line writes it."""
@@ -139,63 +162,9 @@ class Field:
         return values
 
 
-def field(
-    default: Any,
-    *,
-    help: str,
-    allowed: str = "",
-    accepts: Callable[[Any], bool] | None = None,
-    choices: tuple[str, ...] = (),
-    between: tuple[float, float] | None = None,
-    grid: tuple[Any, ...] | None = None,
-    words: Mapping[str, Any] | None = None,
-    traced: bool = False,
-    flag: str = "",
-    symbol: str = "",
-    always: bool = False,
-    label: str | Callable[[Any], str] = "",
-) -> Any:
-    """Declares a setting of a part; see ``Field``.
-
-    Args:
-        default: its default.
-        help: what it is, for ``--help``.
-        allowed: which values can be used; not needed with ``choices`` or ``between``.
-        accepts: whether a value can be used; likewise.
-        choices: all values there are.
-        between: the least and the largest value.
-        grid: see ``Field``, as the others.
-        words: words that stand for a value.
-        traced: whether runs of one program may differ in it.
-        flag: of the command line.
-        symbol: what comes before its value in every run id.
-        always: whether tables by setting always have it.
-        label: how figures write it.
-    """
-    if choices:
-        allowed, accepts = f"one of {', '.join(choices)}", lambda value: value in choices
-    elif between is not None:
-        low, high = between
-        number = "an integer" if isinstance(default, int) else "a number"
-        most = f"of at least {low:g}" if high == math.inf else f"from {low:g} to {high:g}"
-        allowed = allowed or f"{number} {most}"
-        accepts = accepts or (lambda value: low <= value <= high and value < math.inf)
-    elif isinstance(default, bool):
-        allowed, accepts = "true or false", lambda value: isinstance(value, bool)
-    metadata = {
-        "default": default,
-        "grid": (default,) if grid is None else grid,
-        "help": help,
-        "allowed": allowed,
-        "accepts": accepts or (lambda _: True),
-        "words": words or {},
-        "traced": traced,
-        "flag": flag,
-        "symbol": symbol,
-        "always": always,
-        "label": label,
-    }
-    return dataclasses.field(default=default, metadata={_KEY: metadata})
+def field(default: Any, **about: Any) -> Any:
+    """Declares a setting of a part; ``about`` are attributes of ``Field``."""
+    return dataclasses.field(default=default, metadata={_KEY: about})
 
 
 def fields_of(part: type) -> dict[str, Field]:
@@ -205,13 +174,13 @@ def fields_of(part: type) -> dict[str, Field]:
 
 def _fields_of(part: type) -> dict[str, Field]:
     kinds = typing.get_type_hints(part)
-    found = {}
-    for own in dataclasses.fields(part):
-        if _KEY in own.metadata:
-            metadata = dict(own.metadata[_KEY])
-            metadata["flag"] = metadata["flag"] or own.name
-            found[own.name] = Field(name=own.name, kind=kinds[own.name], **metadata)
-    return found
+    return {
+        own.name: Field(
+            name=own.name, kind=kinds[own.name], default=own.default, **own.metadata[_KEY]
+        )
+        for own in dataclasses.fields(part)
+        if _KEY in own.metadata
+    }
 
 
 _cached_fields_of: Any = functools.cache(_fields_of)

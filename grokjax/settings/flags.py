@@ -104,10 +104,10 @@ def load_plugins(argv: Sequence[str]) -> None:
         InvalidSettingError: if one cannot be loaded.
     """
     named = ""
-    for argument in argv:
-        name, _, value = argument.lstrip("-").partition("=")
+    for argument, behind in zip(argv, [*argv[1:], ""], strict=True):
+        name, is_whole, value = argument.lstrip("-").partition("=")
         if argument.startswith("-") and name == "plugins":
-            named = value
+            named = value if is_whole else behind
     plugins.load(names(named))
 
 

@@ -176,7 +176,7 @@ def allowed_changes() -> tuple[str, ...]:
     flags = [kind.flag for kind in KINDS]
     flags += [own.flag for part in (*registry.classes(), RunSettings)
               for own in fields_of(part).values()]  # fmt: skip
-    return (*dict.fromkeys(flags), "steps", "precision", "code", "packages", "plugins")
+    return (*dict.fromkeys(flags), "steps", "precision", "code", "packages")
 
 
 def _changes(

@@ -58,35 +58,22 @@ class Task(Protocol):
         n_elements: elements that have a row in the embedding; 0 for features.
         n_outputs: labels are below this.
         n_places: places of examples, as above.
+        n_examples: places that are examples.
+        n_train: those that train.
         truth: (n_places,) int32 labels, −1 where a place is no example.
         structure: of the elements; None where there is none.
     """
 
     name: str
     examples: ClassVar[str]
+    inputs: str
     n_elements: int
     n_outputs: int
     n_places: int
-
-    @property
-    def inputs(self) -> str:
-        """See above."""
-
-    @property
-    def truth(self) -> NDArray[np.int32]:
-        """See above."""
-
-    @property
-    def structure(self) -> Structure | None:
-        """See above."""
-
-    @property
-    def n_examples(self) -> int:
-        """Places that are examples."""
-
-    @property
-    def n_train(self) -> int:
-        """Number of training examples."""
+    n_examples: int
+    n_train: int
+    truth: NDArray[np.int32]
+    structure: Structure | None
 
     def train_places(self, random: np.random.Generator) -> Integers:
         """(n_train,) places of the training examples, ascending."""

@@ -58,19 +58,22 @@ class MLP(Embedded):
         """
         hot = self.mlp_inputs == "one_hot" and not sizes.features
         width = self.mlp_width if hot else self.d_model
+        init = self.initialisation
         bound = 1 / jnp.sqrt(2 * jnp.asarray(real.elements, jnp.float32)) if hot else None
         embed = second = None
         if sizes.elements:
-            embed = layers.embedding(sizes.elements, width, rngs, bound)
+            embed = layers.embedding(sizes.elements, width, rngs, init, bound)
             if self.separate_embeddings or hot:
-                second = layers.embedding(sizes.elements, width, rngs, bound)
+                second = layers.embedding(sizes.elements, width, rngs, init, bound)
         widths = [sizes.features or self._first_width] + [self.mlp_width] * self.mlp_depth
         pairs = list(itertools.pairwise(widths))[1 if hot else 0 :]
         return layers.Layers(
             embed=embed,
             embed_second=second,
-            hidden=layers.listed(layers.linear(n, m, rngs, bias=self.biases) for n, m in pairs),
-            unembed=layers.linear(self.mlp_width, sizes.outputs, rngs, bias=self.biases),
+            hidden=layers.listed(
+                layers.linear(n, m, rngs, init, bias=self.biases) for n, m in pairs
+            ),
+            unembed=layers.linear(self.mlp_width, sizes.outputs, rngs, init, bias=self.biases),
         )
 
     def apply(self, net: Any, inputs: Any, every: bool) -> Any:

@@ -28,4 +28,9 @@ class Embedded(Part):
         choices=("gelu", "gelu_tanh", "relu", "silu", "quadratic"),
     )
     biases: bool = field(True, help="whether linear layers have biases")
+    initialisation: str = field(
+        "pytorch",
+        help="pytorch's defaults, or normal: variance 1 / inputs, embeddings 1 / width, biases 0",
+        choices=("pytorch", "normal"),
+    )
     separate_embeddings: bool = field(False, help="whether a and b have embeddings of their own")

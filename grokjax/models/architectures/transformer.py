@@ -13,6 +13,7 @@ are (T·B, D), first tokens first.
 """
 
 import dataclasses
+import functools
 import math
 from typing import Any, ClassVar
 
@@ -68,29 +69,31 @@ class Transformer(Embedded):
 
     def build(self, sizes: Any, real: Any, rngs: Any) -> Any:
         """See ``network.Architecture``."""
-        width = self.d_model
-        second = self.separate_embeddings
+        width, init, second = self.d_model, self.initialisation, self.separate_embeddings
         return layers.Layers(
-            embed=layers.embedding(sizes.elements, width, rngs),
-            embed_second=layers.embedding(sizes.elements, width, rngs) if second else None,
-            equals=layers.embedding(1, width, rngs) if self.equals_token else None,
-            position=layers.embedding(self.n_tokens, width, rngs),
+            embed=layers.embedding(sizes.elements, width, rngs, init),
+            embed_second=layers.embedding(sizes.elements, width, rngs, init) if second else None,
+            equals=layers.embedding(1, width, rngs, init) if self.equals_token else None,
+            position=layers.embedding(self.n_tokens, width, rngs, init),
             blocks=layers.listed(self._block(rngs) for _ in range(self.n_layers)),
             norm=layers.norm(width, rngs) if self.layer_norm == "pre" else None,
-            unembed=layers.linear(width, sizes.outputs, rngs, bias=self.biases),
+            unembed=layers.linear(width, sizes.outputs, rngs, init, bias=self.biases),
         )
 
     def _block(self, rngs: Any) -> Any:
-        width, hidden, biases = self.d_model, self.d_ff, self.biases
+        width, hidden = self.d_model, self.d_ff
+        linear = functools.partial(
+            layers.linear, rngs=rngs, init=self.initialisation, bias=self.biases
+        )
         norms, feeds = self.layer_norm != "none", hidden > 0
         bound = math.sqrt(6 / (4 * width))
         # In this order, because each layer draws from the stream of keys.
         norm1 = layers.norm(width, rngs) if norms else None
-        qkv = layers.linear(width, 3 * width, rngs, bound=bound, bias=biases, zero_bias=True)
-        out = layers.linear(width, width, rngs, bias=biases, zero_bias=True)
+        qkv = linear(width, 3 * width, bound=bound, zero_bias=True)
+        out = linear(width, width, zero_bias=True)
         norm2 = layers.norm(width, rngs) if norms and feeds else None
-        up = layers.linear(width, hidden, rngs, bias=biases) if feeds else None
-        down = layers.linear(hidden, width, rngs, bias=biases) if feeds else None
+        up = linear(width, hidden) if feeds else None
+        down = linear(hidden, width) if feeds else None
         return layers.Layers(norm1=norm1, qkv=qkv, out=out, norm2=norm2, up=up, down=down)
 
     # ----------------------------------------------------------------- forward

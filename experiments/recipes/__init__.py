@@ -1,0 +1,1 @@
+"""Published set-ups as flagfiles, and what they need beside the package."""
