@@ -4,7 +4,7 @@ import itertools
 
 import numpy as np
 
-from grokjax import finite_groups
+from grokjax.tasks import finite_groups
 
 
 def group_of(matrices):

@@ -28,11 +28,10 @@ from numpy.typing import ArrayLike, NDArray
 from grokjax.diagnostics import Options, Rows, RunView, Structure, Table, irreps
 from grokjax.diagnostics._exclusion import NEGLIGIBLE, KeySets, check_inputs, evaluate, side
 from grokjax.diagnostics._exclusion import RestrictedExcluded as RestrictedExcluded
-from grokjax.diagnostics.residues import discrete_log_order as discrete_log_order
-from grokjax.diagnostics.residues import residue_order as residue_order
 from grokjax.diagnostics.spectra import Concentration as Concentration
 from grokjax.diagnostics.spectra import circularity as circularity
 from grokjax.diagnostics.spectra import concentration as concentration
+from grokjax.diagnostics.spectra import discrete_log_order as discrete_log_order
 from grokjax.diagnostics.spectra import shares as shares
 from grokjax.diagnostics.spectra import spectrum as spectrum
 from grokjax.diagnostics.spectra import wave_power

@@ -30,7 +30,7 @@ def spectrum(rows: ArrayLike | jax.Array) -> Floats:
 
     Args:
         rows: Shape (n, …, d), n at least 3: row x belongs to residue x. Read rows through
-            :func:`residues.residue_order` first where the operation is multiplicative.
+            :func:`discrete_log_order` first where the operation is multiplicative.
 
     Returns:
         Shape (…, ⌊n/2⌋ + 1), float64: for an embedding (p, d) one spectrum, for heads (p, h, d)
@@ -143,3 +143,29 @@ def wave_power(table: Floats) -> Floats:
     if n % 2 == 0:
         power[-1] /= 2
     return power
+
+
+def discrete_log_order(p: int) -> NDArray[np.int64]:
+    """Nonzero residues as powers of the least primitive root g: entry i is g^i mod p.
+
+    The product of entries i and j is entry (i + j) mod (p − 1). The residue 0 has no logarithm and
+    is left out.
+
+    Args:
+        p: An odd prime.
+
+    Returns:
+        Shape (p − 1,), integers; a permutation of 1 … p − 1 starting at 1.
+
+    Raises:
+        ValueError: ``p`` is not an odd prime.
+    """
+    if p < 3 or any(p % d == 0 for d in range(2, math.isqrt(p) + 1)):
+        raise ValueError(f"discrete logarithms need an odd prime, not {p}")
+    for root in range(2, p):
+        powers = [1]
+        while (power := powers[-1] * root % p) != 1:
+            powers.append(power)
+        if len(powers) == p - 1:
+            break
+    return np.array(powers)

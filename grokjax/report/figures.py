@@ -141,14 +141,9 @@ def curves(
         for title, axes in zip(titles, grid, strict=False):
             axes.set_title(title)
             for setting in settings:
-                if setting.panel != title:
-                    continue
-                for frame, dash in zip(frames, panels.DASHES, strict=False):
-                    values = frame[[name for name in setting.run_ids if name in frame]]
-                    if singles:
-                        panels.draw_runs(axes, values, excluded, colours[setting.line], dash)
-                    kept = values.drop(columns=excluded & set(values.columns))
-                    panels.draw_mean(axes, kept, colours[setting.line], dash)
+                if setting.panel == title:
+                    own = [f[[name for name in setting.run_ids if name in f]] for f in frames]
+                    panels.draw_setting(axes, own, excluded, colours[setting.line], singles)
         if notes:
             figure.suptitle("; ".join(notes), fontsize=8)
         names = [labels.COLUMNS.get(column, column) for column in columns]

@@ -75,6 +75,24 @@ def colours(count: int) -> list[str]:
 # --------------------------------------------------------------------------- curves
 
 
+def draw_setting(
+    axes: Axes, tables: Sequence[pd.DataFrame], ended: set[str], colour: str, singles: bool
+) -> None:
+    """Means of a setting over thin lines of its runs if wanted, a dash a quantity.
+
+    Args:
+        axes: where.
+        tables: of each quantity a row a step, a column a run.
+        ended: ids of runs that ended early, which are not in the mean.
+        colour: of everything.
+        singles: whether single runs are drawn.
+    """
+    for values, dash in zip(tables, DASHES, strict=False):
+        if singles:
+            draw_runs(axes, values, ended, colour, dash)
+        draw_mean(axes, values.drop(columns=ended & set(values.columns)), colour, dash)
+
+
 def draw_runs(axes: Axes, values: pd.DataFrame, ended: set[str], colour: str, dash: Dash) -> None:
     """Thin lines of runs, to a cross for those that ended early.
 

@@ -5,8 +5,8 @@ import itertools
 import numpy as np
 import pytest
 
-from grokjax import finite_groups
 from grokjax.diagnostics import fourier, irreps
+from grokjax.tasks import finite_groups
 from tests.small_groups import TABLES, inverses, symmetric_irreps
 
 

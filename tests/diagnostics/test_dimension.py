@@ -11,7 +11,7 @@ from scipy.spatial.distance import cdist
 from skdim._commonfuncs import get_nn
 from threadpoolctl import threadpool_limits
 
-from grokjax.diagnostics import dimension
+from grokjax.diagnostics import _twonn, dimension
 
 # Few shapes, for each is compiled: LOW dimensions where scikit-dimension's distances are exact.
 N, D, LOW, K = 300, 128, 8, 64
@@ -228,9 +228,9 @@ def test_a_cloud_in_a_batch_is_the_cloud_alone_whatever_its_neighbours(smooth):
     names = list(SMOOTH)[::2]
     clouds = np.stack([smooth[name][0] for name in names])
     clouds[1, 17, 3], clouds[2, 0, 0], clouds[2, 1, 1] = np.nan, np.inf, -np.inf
-    compiled = dimension._pointwise_batch._cache_size()
+    compiled = _twonn.pointwise_batch._cache_size()
     together = dimension.twonn_pointwise_batch(clouds, K)
-    assert dimension._pointwise_batch._cache_size() == compiled
+    assert _twonn.pointwise_batch._cache_size() == compiled
     assert np.isnan(together[1:3]).all()
     for i in (0, 3, 18):
         np.testing.assert_array_equal(together[i], smooth[names[i]][1])

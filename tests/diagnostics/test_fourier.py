@@ -383,33 +383,13 @@ def test_products_become_sums_of_discrete_logarithms(p):
 
 
 def test_a_multiplicative_character_is_one_frequency_in_that_order():
-    order = fourier.residue_order(31, "multiply")
+    order = fourier.discrete_log_order(31)
     logarithm = np.zeros(31, int)
     logarithm[order] = np.arange(30)
     rows = np.stack([np.cos(2 * np.pi * 4 * logarithm / 30), 0 * logarithm], axis=1)
     np.testing.assert_allclose(
         fourier.shares(fourier.spectrum(rows[order])), np.eye(15)[3], atol=1e-12
     )
-
-
-def test_residue_order_of_additive_operations_is_the_residues():
-    for operation in ("add", "subtract"):
-        np.testing.assert_array_equal(fourier.residue_order(9, operation), np.arange(9))
-
-
-@pytest.mark.parametrize(
-    ("operation", "apply"),
-    [
-        ("add", lambda a, b: a + b),
-        ("subtract", lambda a, b: a - b),
-        ("multiply", lambda a, b: a * b),
-        ("divide", lambda a, b: a * np.array([pow(int(x), -1, 13) for x in b])),
-    ],
-)
-def test_read_in_order_every_operation_adds_places(operation, apply):
-    order, pairs = fourier._reading(13, operation)
-    a, b = np.divmod(np.arange(169)[pairs], 13)
-    np.testing.assert_array_equal(apply(a, b) % 13, order[sums(len(order))])
 
 
 # ------------------------------------------------------------------------------------ bad inputs
@@ -449,7 +429,6 @@ def good_call(**changes):
         (lambda: fourier.circularity(np.zeros((7, 2)), n_components=0), "at least 1"),
         (lambda: fourier.concentration(np.ones(4), n_top=4), "n_top is 4; it must be from 1 to 3"),
         (lambda: fourier.concentration(np.ones((2, 4))), r"shape \(F \+ 1,\)"),
-        (lambda: fourier.residue_order(7, "power"), "'power'"),
     ],
 )
 def test_bad_inputs_are_named(call, message):

@@ -6,8 +6,8 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from grokjax import finite_groups
 from grokjax.diagnostics import fourier, irreps
+from grokjax.tasks import finite_groups
 from tests.small_groups import TABLES, inverses, permutations, symmetric_irreps
 
 

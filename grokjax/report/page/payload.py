@@ -91,7 +91,9 @@ def provenance(sweep: Sweep) -> dict[str, Any]:
         trained.pop(name)
     return {
         "grid": {
-            flag: v for flag, v in trained.items() if flag not in usual or _told(flag, v, usual)
+            flag: own if isinstance(own, list) else [own]
+            for flag, own in trained.items()
+            if flag not in usual or _told(flag, own, usual)
         },
         "steps": config.train.steps,
         "checkpoint_every": config.train.checkpoint_every,

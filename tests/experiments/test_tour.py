@@ -4,7 +4,7 @@ import sys
 
 from tests import synthetic
 
-TOUR = pathlib.Path(__file__).parent.parent / "experiments" / "tour.py"
+TOUR = pathlib.Path(__file__).parents[2] / "experiments" / "tour.py"
 
 
 def test_the_tour_runs_as_a_script(tmp_path, monkeypatch, capsys):

@@ -9,8 +9,8 @@ from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.collections import PolyCollection
 from matplotlib.text import Text
 
-from grokjax.report import figures
 from grokjax.diagnostics import persistence
+from grokjax.report import figures
 
 STEPS = [0, 500, 1000, 1500]
 

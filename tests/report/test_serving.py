@@ -286,7 +286,7 @@ def test_a_table_that_is_damaged_is_said_and_the_old_page_stays(own_server, fold
 
 def test_the_command_serves_until_it_is_told_to_stop(folder):
     command = [sys.executable, "-m", "grokjax.report", f"--workdir={folder}", "--watch"]
-    root = pathlib.Path(serving.__file__).parent.parent
+    root = pathlib.Path(serving.__file__).parents[2]
     with subprocess.Popen(command, cwd=root, stdout=subprocess.PIPE, text=True) as process:
         line = process.stdout.readline()
         assert line.startswith("report: http://127.0.0.1:")

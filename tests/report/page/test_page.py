@@ -6,6 +6,7 @@ import re
 import shutil
 import threading
 import time
+import urllib.parse
 
 import pytest
 from selenium import webdriver
@@ -331,7 +332,7 @@ def test_a_row_leads_to_its_run_and_the_address_leads_back(page, folder):
     go(page, "runs?filter=s47")
     page.find_element(By.LINK_TEXT, run_id).click()
     wait(page, lambda: by_id(page, "run-title").text == run_id)
-    assert f"id={run_id}" in page.current_url
+    assert f"id={run_id}" in urllib.parse.unquote(page.current_url)
     address = page.current_url
     page.back()
     wait(page, lambda: by_id(page, "view-runs").is_displayed())

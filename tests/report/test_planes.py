@@ -1,3 +1,5 @@
+import types
+
 import numpy as np
 import pytest
 
@@ -78,7 +80,17 @@ def test_neighbours_are_a_wavelength_apart():
     assert (planes.neighbours_order(12, 4) == np.arange(12)).all()
 
 
-def test_residues_are_read_in_the_order_of_the_operation():
-    assert (planes.reading_order(7, "add") == np.arange(7)).all()
-    assert planes.reading_order(7, "multiply").tolist() == [1, 3, 2, 6, 4, 5]
-    assert (planes.reading_order(7, "something new") == np.arange(7)).all()
+def structure(kind, elements):
+    return types.SimpleNamespace(kind=kind, elements=np.array(elements))
+
+
+def test_elements_are_read_in_the_order_of_their_structure():
+    assert (planes.reading_order(7, None) == np.arange(7)).all()
+    assert planes.reading_order(7, structure("cyclic", [1, 3, 2, 6, 4, 5])).tolist() == [
+        1,
+        3,
+        2,
+        6,
+        4,
+        5,
+    ]

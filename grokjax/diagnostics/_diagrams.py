@@ -1,0 +1,194 @@
+"""Persistence diagrams as such: their form, summaries and distances; see ``persistence``."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from typing import NamedTuple, TypeAlias
+
+import numpy as np
+from numpy.typing import ArrayLike, NDArray
+from scipy.special import entr
+
+Diagram: TypeAlias = NDArray[np.float64]
+
+METRICS = ("bottleneck", "wasserstein")
+
+# Relative error allowed to the Wasserstein solver; far below what float32 distances carry.
+_WASSERSTEIN_ERROR = 1e-9
+
+
+class Summary(NamedTuple):
+    """Numbers of a cloud's diagrams in degrees 0 and 1; see `summarize`."""
+
+    h0_max: float
+    h0_total: float
+    h0_entropy: float
+    h1_max: float
+    h1_second: float
+    h1_gap: float
+    h1_total: float
+    h1_count: int
+    h1_entropy: float
+    connectivity: float
+
+
+def summarize(diagrams: Sequence[ArrayLike]) -> Summary:
+    """Summary statistics of the finite bars in degrees 0 and 1.
+
+    Infinite bars are left out of every number: the one component that never dies has no length.
+    A degree without finite bars gives 0.0 throughout. The order of the rows does not matter, not
+    even in the last bit.
+
+    * ``h0_max``, ``h1_max``: longest bar, death - birth, in the unit of the distances;
+      ``h1_second``: second longest; ``h1_gap``: ``h1_max - h1_second``.
+    * ``h0_total``, ``h1_total``: sum of all bar lengths; ``h1_count``: number of bars.
+    * ``h0_entropy``, ``h1_entropy``: persistence entropy in nats, -sum q_i ln q_i with q_i a
+      bar's share of the total length (Chintakunta et al. 2015, Pattern Recognition 48, 391-401;
+      Rucco et al. 2016, Proceedings of ECCS 2014, 117-128), between 0 and ln(number of bars);
+      not normalised.
+    * ``connectivity``: largest finite death in degree 0, the scale at which the cloud becomes
+      connected.
+
+    Args:
+        diagrams: Diagrams of degrees 0, 1, ..., each (k, 2); degrees above 1 are not read.
+
+    Raises:
+        ValueError: Fewer than two degrees, or rows that are not bars.
+    """
+    if len(diagrams) < 2:
+        raise ValueError(f"diagrams must hold degrees 0 and 1, got {len(diagrams)} degree(s)")
+    h0, h1 = (_as_diagram(diagram) for diagram in diagrams[:2])
+    h0, h1 = (bars[np.isfinite(bars[:, 1])] for bars in (h0, h1))
+    lengths_0, lengths_1 = (bars[:, 1] - bars[:, 0] for bars in (h0, h1))
+    first, second = [*sorted(lengths_1.tolist(), reverse=True), 0.0, 0.0][:2]
+    return Summary(
+        h0_max=float(lengths_0.max(initial=0.0)),
+        h0_total=math.fsum(lengths_0),
+        h0_entropy=_entropy(lengths_0),
+        h1_max=first,
+        h1_second=second,
+        h1_gap=first - second,
+        h1_total=math.fsum(lengths_1),
+        h1_count=len(lengths_1),
+        h1_entropy=_entropy(lengths_1),
+        connectivity=float(h0[:, 1].max(initial=0.0)),
+    )
+
+
+def betti_curve(diagram: ArrayLike, thresholds: ArrayLike) -> NDArray[np.int64]:
+    """Number of bars alive at each threshold: the Betti number of the complex at that scale.
+
+    A bar is alive at t if birth <= t < death, so an infinite bar, which counts here, is alive
+    from its birth on.
+
+    Args:
+        diagram: Bars of one degree, shape (k, 2).
+        thresholds: Scales, shape (t,), finite, in any order.
+
+    Returns:
+        Counts, shape (t,), int64.
+
+    Raises:
+        ValueError: Rows that are not bars, or thresholds that are not finite and one-dimensional.
+    """
+    bars = _as_diagram(diagram)
+    scales = np.asarray(thresholds, dtype=np.float64)
+    if scales.ndim != 1 or not np.isfinite(scales).all():
+        raise ValueError(f"thresholds must be finite and of shape (t,), got shape {scales.shape}")
+    born, dead = (np.searchsorted(np.sort(ends), scales, side="right") for ends in bars.T)
+    return (born - dead).astype(np.int64)
+
+
+def distance(diagram_a: ArrayLike, diagram_b: ArrayLike, metric: str = "bottleneck") -> float:
+    """Bottleneck or 1-Wasserstein distance between two diagrams of the same degree.
+
+    A partial matching pairs bars of one diagram with bars of the other at the larger of the two
+    differences (L-infinity norm) and every other bar with the diagonal at half its length. The
+    bottleneck distance is the smallest possible maximum of these costs, exact but for the last
+    bits; the Wasserstein distance, of order 1, their smallest possible sum, to 1e-9 relative.
+    Both change continuously with the points (Cohen-Steiner, Edelsbrunner and Harer 2007, Discrete
+    Comput. Geom. 37, 103-120; Skraba and Turner 2020, arXiv:2006.16824). Infinite bars are matched
+    among themselves by birth; where their numbers differ the distance is ``inf``.
+    Computed by GUDHI and, inside it, Hera (Kerber, Morozov and Nigmetov 2017, ACM JEA 22, 1.4).
+
+    Args:
+        diagram_a: Bars, shape (k, 2).
+        diagram_b: Bars of the same degree, shape (l, 2).
+        metric: ``"bottleneck"`` or ``"wasserstein"``.
+
+    Raises:
+        ValueError: Rows that are not bars, or an unknown metric.
+    """
+    if metric not in METRICS:
+        raise ValueError(f"metric must be one of {', '.join(METRICS)}, got {metric!r}")
+    # Imported here because the worker processes import this module and never need it.
+    from gudhi import bottleneck_distance, hera
+
+    a, b = _as_diagram(diagram_a), _as_diagram(diagram_b)
+    if np.array_equal(a, b):
+        return 0.0  # where GUDHI gives the smallest normal number
+    if metric == "bottleneck":
+        return float(bottleneck_distance(a, b))
+    return float(hera.wasserstein_distance(a, b, order=1.0, delta=_WASSERSTEIN_ERROR))
+
+
+class EngineMismatch(RuntimeError):
+    """Two engines gave different diagrams; the message says which, where and by how much."""
+
+
+def require_same(
+    diagrams_a: Sequence[ArrayLike],
+    diagrams_b: Sequence[ArrayLike],
+    engines: tuple[str, str] = ("redzed", "giotto"),
+) -> None:
+    """Check that two engines' diagrams are equal as sorted rows, to the bit.
+
+    Args:
+        diagrams_a: Diagrams by the first engine, degree 0 first, rows in any order.
+        diagrams_b: Diagrams by the second engine.
+        engines: Names of the two, for the message.
+
+    Raises:
+        EngineMismatch: They differ. Names the engines, the first degree that differs, and the
+            largest absolute difference between its sorted rows: ``inf`` where the numbers of
+            bars differ or an infinite bar meets a finite one.
+        ValueError: The numbers of degrees differ.
+    """
+    if len(diagrams_a) != len(diagrams_b):
+        raise ValueError(
+            f"diagrams must have equally many degrees, got {len(diagrams_a)} and {len(diagrams_b)}"
+        )
+    for degree, pair in enumerate(zip(diagrams_a, diagrams_b, strict=True)):
+        a, b = (canonical(diagram) for diagram in pair)
+        if not np.array_equal(a, b):
+            unequal = a != b if len(a) == len(b) else None
+            difference = math.inf if unequal is None else np.abs(a[unequal] - b[unequal]).max()
+            raise EngineMismatch(
+                f"engines {engines[0]} and {engines[1]} disagree in degree {degree}: "
+                f"{len(a)} and {len(b)} bars, largest difference {difference:g}"
+            )
+
+
+def _as_diagram(diagram: ArrayLike) -> Diagram:
+    """One diagram as a checked float64 array in canonical form."""
+    bars = canonical(diagram)
+    if np.isnan(bars).any() or np.isinf(bars[:, 0]).any() or (bars[:, 1] < bars[:, 0]).any():
+        raise ValueError("diagram rows must be bars (birth, death) with finite birth <= death")
+    return bars
+
+
+def canonical(diagram: ArrayLike) -> Diagram:
+    """Rows in lexicographic order without zero-length bars, float64 of shape (k, 2)."""
+    bars = np.asarray(diagram, dtype=np.float64)
+    if bars.ndim != 2 or bars.shape[1] != 2:
+        raise ValueError(f"diagram must have shape (k, 2), got shape {bars.shape}")
+    bars = bars[bars[:, 0] != bars[:, 1]]
+    return bars[np.lexsort((bars[:, 1], bars[:, 0]))]
+
+
+def _entropy(lengths: NDArray[np.float64]) -> float:
+    """Shannon entropy, in nats, of positive lengths taken as shares of their sum."""
+    if len(lengths) < 2:
+        return 0.0
+    return math.fsum(entr(lengths / math.fsum(lengths)))
