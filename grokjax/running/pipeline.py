@@ -13,7 +13,7 @@ from grokjax.settings.config import SweepConfig
 from grokjax.settings.grid import Run
 from grokjax.store import checkpoints
 from grokjax.store import runs as runs_table
-from grokjax.store.errors import storage_errors, storage_problem
+from grokjax.store.errors import OtherConfigurationError, storage_errors, storage_problem
 from grokjax.store.results import METRICS, Results
 from grokjax.training.stopping import StopRequest
 from grokjax.training.trainer import BatchTrainer, TrainingListener
@@ -85,9 +85,10 @@ def sweep(
     """Trains and measures everything that is not there yet; returns what failed, as sentences.
 
     Raises:
+        store.errors.OtherConfigurationError: if a batch's checkpoints are of another.
         stopping.Stopped: if asked to stop; the same call resumes where this one ended.
         diagnostics.persistence.EngineMismatch: if the engines disagree.
-        workdir.StorageError: if the disk takes no more; what is committed is safe.
+        store.errors.StorageError: if the disk takes no more; what is committed is safe.
     """
     results = Results(workdir, [run.run_id for run in config.runs])
     analyst = Analyst(workdir, config)
@@ -135,7 +136,7 @@ def _train_and_measure(
                 try:
                     trainer.run(measured)
                 except Exception as error:
-                    if storage_problem(error):
+                    if storage_problem(error) or isinstance(error, OtherConfigurationError):
                         raise
                     # Other batches do not depend on this one; what it committed stays.
                     n_runs = len(trainer.batch.run_ids)

@@ -33,15 +33,17 @@ def read_record(workdir: pathlib.Path) -> dict[str, Any]:
     path = workdir / "sweep.json"
     try:
         record = json.loads(path.read_text(encoding="utf-8"))
-        _check_record(record)
+        _check_record(workdir, record)
     except FileNotFoundError as error:
         copy = workdir / _COPY
         way = f"; its last copy is there: cp {copy} {path}" if copy.exists() else ""
         raise WorkdirError(f"{workdir} holds no sweep: there is no sweep.json{way}") from error
     except _UNREADABLE as error:
+        problem = f"is damaged ({error!r})"
+        if isinstance(error, InvalidSettingError):
+            problem = f"asks for what this version does not have, or is damaged ({error})"
         raise WorkdirError(
-            f"{path} is damaged ({error!r}); its last copy may be whole: "
-            f"cp {workdir / _COPY} {path}"
+            f"{path} {problem}; its last copy may be whole: cp {workdir / _COPY} {path}"
         ) from error
     return record
 
@@ -51,7 +53,7 @@ _UNREADABLE = (OSError, ValueError, LookupError, TypeError, AttributeError, Arit
                RecursionError)  # fmt: skip
 
 
-def _check_record(record: dict[str, Any]) -> None:
+def _check_record(workdir: pathlib.Path, record: dict[str, Any]) -> None:
     """Raises ValueError, KeyError, TypeError or WorkdirError unless a sweep wrote this."""
     if record["format"] not in _FORMATS:
         raise ValueError(f"format {record['format']}, expected {_FORMATS[-1]}")
@@ -59,7 +61,7 @@ def _check_record(record: dict[str, Any]) -> None:
         raise TypeError("starts must be a list and flags an object")
     plug_ins = plugins.problem(record.get("plugins", {}))
     if plug_ins:
-        raise WorkdirError(f"the sweep {plug_ins}")
+        raise WorkdirError(f"{workdir} {plug_ins}")
     config = config_of(record)
     batched = [run_id for batch in record["batches"] for run_id in batch]
     if sorted(batched) != sorted(run.run_id for run in config.runs):
