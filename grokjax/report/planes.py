@@ -70,11 +70,38 @@ def fourier_plane(rows: ArrayLike, frequency: int) -> Floats:
     return cloud @ (left @ right)
 
 
+def is_cycle(structure: Structure | None) -> bool:
+    """Whether elements stand on a cycle, so that they have an order and waves."""
+    return structure is not None and structure.kind == "cyclic"
+
+
 def reading_order(n_elements: int, structure: Structure | None) -> NDArray[np.int64]:
     """Elements in the order of their cycle; as they are where they have none."""
-    if structure is None or structure.kind != "cyclic":
+    if structure is None or not is_cycle(structure):
         return np.arange(n_elements)
     return structure.elements
+
+
+def circle_frequency(plane: Floats, structure: Structure | None) -> int:
+    """The frequency by whose order a picture's circle, if it is one, passes the elements.
+
+    Args:
+        plane: Coordinates (n, 2), elements in their reading order.
+        structure: Of the elements.
+
+    Returns:
+        1 where there is no wave; 0 where the elements are on no cycle.
+    """
+    return (strongest_frequency(plane) or 1) if is_cycle(structure) else 0
+
+
+def element_names(n_elements: int, structure: Structure | None) -> list[str]:
+    """What elements are called: as their group has it, else by number."""
+    names = [str(place) for place in range(n_elements)]
+    if structure is not None and structure.names:
+        for place, name in zip(structure.elements, structure.names, strict=True):
+            names[place] = name
+    return names
 
 
 def neighbours_order(n_residues: int, frequency: int) -> NDArray[np.int64]:
