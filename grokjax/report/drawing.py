@@ -32,9 +32,11 @@ def draw(sweep: Sweep) -> Iterator[tuple[str, Figure]]:
     if "persistence" in sweep.tables():
         table = sweep.persistence
         for cloud in dict.fromkeys(table["cloud"]):
+            # Other networks have other clouds, or none.
+            own = runs[runs["run_id"].isin(table.loc[table["cloud"] == cloud, "run_id"])]
             suffix = "" if cloud == "embedding" else f"-{cloud}"
             for column in ("h1_max", "h1_total"):
-                yield column + suffix, figures.topology(runs, table, column, cloud=cloud)
+                yield column + suffix, figures.topology(own, table, column, cloud=cloud)
     yield from _draw_run(sweep, runs)
 
 

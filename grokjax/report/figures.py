@@ -139,7 +139,8 @@ def curves(
     with panels.style():
         figure, grid = panels.curve_panels(min(len(titles), MOST_PANELS), width, ylabel)
         for title, axes in zip(titles, grid, strict=False):
-            axes.set_title(title)
+            n_columns = axes.get_gridspec().ncols  # type: ignore[union-attr]
+            axes.set_title(panels.wrapped(title, width / n_columns))
             for setting in settings:
                 if setting.panel == title:
                     own = [f[[name for name in setting.run_ids if name in f]] for f in frames]
@@ -267,5 +268,5 @@ def birth(
         panels.element_bar(figure, rows[0], len(np.asarray(cloud)), frequency)
         panels.legend_below(figure, panels.degree_handles())
         if title:
-            figure.suptitle(title, fontsize=8)
+            figure.suptitle(panels.wrapped(title, width), fontsize=8)
     return figure

@@ -1,6 +1,7 @@
 """What `figures` is made of: functions that draw on matplotlib axes, and their style."""
 
 import contextlib
+import textwrap
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from typing import Any, Literal
 
@@ -57,6 +58,11 @@ def style() -> Iterator[None]:
 def short_step(step: float) -> str:
     """A step as an axis shows it: 500, 1k, 2.5k, 60k."""
     return f"{step / 1000:g}k" if abs(step) >= 1000 else f"{step:g}"
+
+
+def wrapped(text: str, width: float) -> str:
+    """A title in lines that fit a width in inches: 8-point letters take about 0.06 of one."""
+    return textwrap.fill(text, int(width / 0.06))
 
 
 def step_axis(axes: Axes) -> None:

@@ -41,8 +41,12 @@ def principal_plane(rows: ArrayLike, like: Floats | None = None) -> tuple[Floats
 
 
 def strongest_frequency(rows: ArrayLike) -> int:
-    """The frequency with the most power in rows of n residues, 1 … ⌊n/2⌋; 0 where there is none."""
-    power = fourier.spectrum(np.asarray(rows))[1:]
+    """The frequency with the most power in rows of n residues, 1 … ⌊(n − 1)/2⌋; 0: there is none.
+
+    The last one of an even n has no plane: its wave has two values.
+    """
+    n = len(np.asarray(rows))
+    power = fourier.spectrum(np.asarray(rows))[1 : (n + 1) // 2]
     return int(power.argmax()) + 1 if np.isfinite(power).all() and power.max() > 0 else 0
 
 

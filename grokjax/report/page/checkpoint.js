@@ -160,8 +160,11 @@ const checkpoint = {
       marker: { symbol: "line-ew", size: 8, line: { color: css("--text"), width: 1.5 } },
       hovertemplate: `${label}%{x}: %{y:.1%} in noise<extra></extra>`,
     };
-    const x = own.waves ? axis("frequency k") : axis("irrep", { type: "category" });
-    const y = axis("share of power", { range: [0, this.limits.share], tickformat: ".0%" });
+    const n = shares.length;
+    const x = own.waves
+      ? axis("frequency k", { range: [0.4, n + 0.6] })
+      : axis("irrep", { type: "category", range: [-0.6, n - 0.4] });
+    const y = axis("share of power", { range: [0, this.limits.share], tickformat: "~%" });
     draw(
       "spectrum",
       [bars, noise],
@@ -282,7 +285,7 @@ const checkpoint = {
       ...(chosen ? [[chosen, quantity(chosen).label, "y2"]] : LONGEST),
     ]
       .map(([key, name, side], k) => ({ key, values: this.curve(key), name, side, k }))
-      .filter((own) => own.values);
+      .filter((own) => own.values && known(own.values).length);
     if (!found.length) {
       drawNothing("run-curves", "not on this page");
       return "";

@@ -217,7 +217,7 @@ def _details(
 
     def candidate(run_id: str) -> Candidate | None:
         steps: Sequence[int] = snapshots.steps(run_id)
-        if not steps and saved:
+        if not steps and saved and specs[run_id].task.n_elements:
             steps = sweep.config.train.checkpoint_steps
         if not steps:
             return None
@@ -241,11 +241,14 @@ def _details(
     every = len(sweep.config.train.checkpoint_steps)
     n_most = max((len(own) for own in chosen.values()), default=0)
     notes = [f"Left out: {message}" for message in snapshots.unreadable[:5]]
-    if not chosen and not snapshots.unreadable:
+    embedded = sum(specs[run_id].task.n_elements > 0 for run_id in runs["run_id"])
+    if not embedded:
+        notes.append("These networks have no embedding: there are curves alone.")
+    elif not chosen and not snapshots.unreadable:
         notes.append("There is no checkpoint, so there are no embeddings to show.")
-    elif chosen and (len(chosen) < len(runs) or n_most < every):
+    elif chosen and (len(chosen) < embedded or n_most < every):
         notes.append(
-            f"Embeddings, diagrams and spectra are here of {len(chosen):,} of {len(runs):,} runs, "
+            f"Embeddings, diagrams and spectra are here of {len(chosen):,} of {embedded:,} runs, "
             f"at up to {n_most} of {every} checkpoints; of every setting first the run in the "
             "middle of those that generalised. Others can be asked for by name: "
             f"python -m grokjax.report --workdir={shlex.quote(str(sweep.workdir))} --runs=RUN_ID"
