@@ -1,17 +1,16 @@
-"""One figure or table of the study as a command: trains what is missing, draws, says so.
+"""What all figures and tables of the study share: how each is made from a sweep, and made once.
 
-``python -m experiments.figure3 --workdir=W`` writes ``W/figure3.svg``, ``.pdf`` and ``.csv``, at
-``--scale=small`` the same with ``-small`` in their names and titles. An artefact whose inputs have
-not changed since it was made is left alone.
+An artefact that is named ``figure3`` becomes ``W/figure3.svg``, ``.pdf`` and ``.csv``, at
+``--scale=small`` the same with ``-small`` in their names and titles. What has been made is left
+alone until its sweep's tables or any code that it rests on changes.
 """
 
 import argparse
 import dataclasses
 import hashlib
-import importlib
 import json
 import pathlib
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Sequence
 
 import pandas as pd
 from matplotlib.figure import Figure
@@ -19,9 +18,10 @@ from matplotlib.figure import Figure
 import grokjax
 from experiments import sweeps
 from experiments.sweeps import TRAININGS, Training
-from grokjax.report import figures, panels
-from grokjax.store import results
 from grokjax.measuring.loading import Sweep
+from grokjax.report import figures
+from grokjax.settings import labels
+from grokjax.store import results
 
 DEFAULT_ROOT = "work/paper"
 
@@ -40,6 +40,13 @@ class Context:
     training: Training
     scale: str
     _tables: dict[str, pd.DataFrame] = dataclasses.field(default_factory=dict, repr=False)
+
+    def values(
+        self, table: str, column: str, run_ids: Sequence[str], cloud: str = ""
+    ) -> pd.DataFrame:
+        """A column of a table, of one cloud where it has several: a row a step, a column a run."""
+        rows = self.table(table)
+        return figures.wide(rows[rows["cloud"] == cloud] if cloud else rows, column, run_ids)
 
     def table(self, name: str) -> pd.DataFrame:
         """A table of the sweep, read once; not to be written to."""
@@ -69,10 +76,27 @@ class Context:
             raise ValueError(f"{self.sweep.workdir} has no finished run with {values}")
         return runs[kept]
 
-    def title(self, text: str) -> str:
-        """A title, which says so where the scale is small."""
-        small = " – SMALL SCALE, not the study's sizes" if self.scale == "small" else ""
-        return text + small
+    def runs_of(self, prime: int | None, fraction: float | None) -> pd.DataFrame:
+        """`runs` that stand for a prime and a train fraction of the study; None: for all."""
+        prime = prime and self.prime(prime)
+        fraction = fraction and self.fraction(fraction)
+        values = {"prime": prime, "train_fraction": fraction}
+        return self.runs(**{name: value for name, value in values.items() if value is not None})
+
+
+def load(training: str, root: pathlib.Path, scale: str) -> Context:
+    """What the artefacts of a sweep are made from, the sweep being there."""
+    sweep = grokjax.load(TRAININGS[training].workdir(root, scale))
+    return Context(sweep=sweep, training=TRAININGS[training], scale=scale)
+
+
+def contexts(root: pathlib.Path, scale: str) -> dict[str, Context]:
+    """The same of every sweep that is complete, by its name."""
+    return {
+        name: load(name, root, scale)
+        for name, training in TRAININGS.items()
+        if not sweeps.missing(training.workdir(root, scale))
+    }
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -91,39 +115,77 @@ class Artefact:
     Attributes:
         name: such as ``figure3``.
         training: name of the sweep it reads.
-        caption: what it shows, in a line.
-        make: its numbers and figure, from a context.
+        title: without its number; ``{prime}``, ``{fraction}`` and ``{data}`` are filled in.
+        shows: what can be seen, in a line.
+        claim: what the study says about it, beside its numbers in ``reference/claims.csv``.
+        make: its numbers and figure, from a context and this artefact.
+        expected: what to expect beside those numbers.
+        prime: of the study, to which its runs are restricted.
+        fraction: the same of train fractions.
+        takes: how long it takes to make, the sweep being there.
+        sections: of the study, whose claims in ``reference/claims.csv`` are about its sweep too.
     """
 
     name: str
     training: str
-    caption: str
-    make: Callable[[Context], Output]
+    title: str
+    shows: str
+    claim: str
+    make: Callable[[Context, "Artefact"], Output]
+    expected: str = ""
+    prime: int | None = None
+    fraction: float | None = None
+    takes: str = "a second"
+    sections: tuple[str, ...] = ()
 
+    @property
+    def kind(self) -> str:
+        """Either ``figure`` or ``table``."""
+        return self.name.rstrip("0123456789")
 
-def context(artefact: Artefact, root: pathlib.Path, scale: str) -> Context:
-    """What the artefact is made from, the sweep being there."""
-    training = TRAININGS[artefact.training]
-    return Context(
-        sweep=grokjax.load(training.workdir(root, scale)), training=training, scale=scale
-    )
+    @property
+    def label(self) -> str:
+        """Such as ``Figure 3``."""
+        return f"{self.kind.capitalize()} {self.name.removeprefix(self.kind)}"
 
+    @property
+    def sources(self) -> tuple[str, ...]:
+        """Whence the rows of ``reference/claims.csv`` that it answers, in that file's words."""
+        return self.name.replace("figure", "fig"), *self.sections
 
-def stem(artefact: Artefact, scale: str) -> str:
-    """Name of its files, without suffix."""
-    return artefact.name if scale == "paper" else f"{artefact.name}-small"
+    @property
+    def headline(self) -> str:
+        """What it is in the study, in a line."""
+        title = self.title.format(prime=self.prime, fraction=self.fraction, data="MNIST")
+        return f"{self.label}: {title}: {self.shows}"
+
+    def runs(self, context: Context) -> pd.DataFrame:
+        """The runs it shows."""
+        return context.runs_of(self.prime, self.fraction)
+
+    def heading(self, context: Context) -> str:
+        """Its title over what is made from a sweep, which says so where the scale is small."""
+        title = self.title.format(
+            prime=self.prime and context.prime(self.prime),
+            fraction=self.fraction and context.fraction(self.fraction),
+            data=labels.in_words("operation", context.table("runs")["operation"].iloc[0]),
+        )
+        small = " – SMALL SCALE, not the study's sizes" if context.scale == "small" else ""
+        return f"{self.label}: {title}{small}"
 
 
 # --------------------------------------------------------------------------- making one
 
 
-def inputs(folders: Sequence[pathlib.Path]) -> str:
-    """A hash of what artefacts are made from: these sweeps' tables, and this folder's code."""
+def inputs(folders: Iterable[pathlib.Path]) -> str:
+    """A hash of what artefacts are made from: these sweeps' tables, this folder and grokjax."""
     tables = [path for folder in folders for path in sorted((folder / "results").glob("*.parquet"))]
     state = [(str(path), path.stat().st_size, path.stat().st_mtime_ns) for path in tables]
     sources = [*sorted(sweeps.FOLDER.glob("*.py")), *sorted(sweeps.FOLDER.glob("reference/*"))]
+    for package in grokjax.__path__:
+        sources += sorted(pathlib.Path(package).rglob("*.py"))
     hashed = hashlib.sha256(json.dumps(state).encode())
-    for path in (*sources, pathlib.Path(figures.__file__), pathlib.Path(panels.__file__)):
+    for path in sources:
         hashed.update(path.read_bytes())
     return hashed.hexdigest()
 
@@ -137,25 +199,17 @@ def fresh(stamp: pathlib.Path, digest: str) -> bool:
     return made["inputs"] == digest and all((stamp.parent / name).exists() for name in made["made"])
 
 
-def write_stamp(stamp: pathlib.Path, digest: str, made: Sequence[str]) -> None:
-    """Records what was made from which inputs; files are named relative to the stamp's folder."""
-    results.write_text(stamp, json.dumps({"inputs": digest, "made": list(made)}) + "\n")
-
-
-def stamp_path(root: pathlib.Path, name: str) -> pathlib.Path:
-    """Where the stamp of that name lies."""
-    return root / f".{name}.json"
-
-
-def make(artefact: Artefact, root: pathlib.Path, scale: str) -> bool:
-    """Draws an artefact of a sweep that is there; returns whether there was anything to do."""
-    name = stem(artefact, scale)
-    digest = inputs([TRAININGS[artefact.training].workdir(root, scale)])
-    stamp = stamp_path(root, name)
+def write(
+    name: str, root: pathlib.Path, scale: str, trainings: Iterable[str], make: Callable[[], Output]
+) -> bool:
+    """Makes and writes what is made from these sweeps; returns whether there was anything to do."""
+    name = sweeps.at_scale(name, scale)
+    digest = inputs(TRAININGS[training].workdir(root, scale) for training in trainings)
+    stamp = root / f".{name}.json"
     if fresh(stamp, digest):
         print(f"{name}: nothing to do", flush=True)
         return False
-    output = artefact.make(context(artefact, root, scale))
+    output = make()
     made = [f"{name}.csv"]
     results.write_text(root / made[0], output.numbers.to_csv(index=False))
     if output.figure is not None:
@@ -166,9 +220,20 @@ def make(artefact: Artefact, root: pathlib.Path, scale: str) -> bool:
     if output.page:
         results.write_text(root / f"{name}.html", output.page)
         made.append(f"{name}.html")
-    write_stamp(stamp, digest, made)
+    results.write_text(stamp, json.dumps({"inputs": digest, "made": made}) + "\n")
     print(f"{name}: {', '.join(str(root / file) for file in made)}", flush=True)
     return True
+
+
+def make(one: Artefact, root: pathlib.Path, scale: str) -> bool:
+    """Draws an artefact of a sweep that is there; returns whether there was anything to do."""
+    return write(
+        one.name,
+        root,
+        scale,
+        [one.training],
+        lambda: one.make(load(one.training, root, scale), one),
+    )
 
 
 # --------------------------------------------------------------------------- commands
@@ -179,32 +244,15 @@ def parser(description: str | None) -> argparse.ArgumentParser:
     parsed = argparse.ArgumentParser(
         description=description, formatter_class=argparse.RawDescriptionHelpFormatter
     )
-    parsed.add_argument(
-        "--workdir",
-        type=pathlib.Path,
-        default=pathlib.Path(DEFAULT_ROOT),
-        help=f"root of the sweeps' work directories; default: {DEFAULT_ROOT}",
-    )
+    text = "root of the sweeps' work directories; default: %(default)s"
+    parsed.add_argument("--workdir", type=pathlib.Path, default=DEFAULT_ROOT, help=text)
     parsed.add_argument("--scale", choices=sweeps.SCALES, default="paper", help="default: paper")
     parsed.add_argument("--mnist_dir", help="folder of MNIST's four IDX files, plain or gzipped")
     return parsed
 
 
-def extra_flags(training: str, mnist_dir: str | None) -> list[str]:
-    """Flags that a sweep is given beside those of its scale."""
-    return [f"--mnist_dir={mnist_dir}"] if mnist_dir and training == "mnist" else []
-
-
-def main(name: str, argv: Sequence[str] | None = None) -> None:
-    """Runs the command of the artefact of that name."""
-    module = importlib.import_module(f"experiments.{name}")
-    artefact: Artefact = module.ARTEFACT
-    arguments = parser(module.__doc__).parse_args(argv)
-    extra = extra_flags(artefact.training, arguments.mnist_dir)
-    sweeps.ensure(TRAININGS[artefact.training], arguments.workdir, arguments.scale, extra)
-    make(artefact, arguments.workdir, arguments.scale)
-
-
-def frame_of(rows: Sequence[Mapping[str, object]]) -> pd.DataFrame:
-    """Rows as a table."""
-    return pd.DataFrame(list(rows))
+def ensure(training: str, arguments: argparse.Namespace) -> bool:
+    """Runs what its sweep lacks, as the command line says; see `sweeps.ensure`."""
+    given = arguments.mnist_dir and training == "mnist"
+    extra = [f"--mnist_dir={arguments.mnist_dir}"] if given else []
+    return sweeps.ensure(TRAININGS[training], arguments.workdir, arguments.scale, extra)

@@ -6,7 +6,7 @@ from typing import Any
 import pandas as pd
 
 from experiments import correlations, html_page
-from experiments.artefact import Context, Output
+from experiments.artefact import Artefact, Context, Output
 from experiments.correlations import LEVEL
 
 _HEADINGS = {
@@ -44,20 +44,19 @@ _WHY = (
 )
 
 
-def sections(frame: pd.DataFrame, table: str, scale: str) -> list[str]:
+def sections(frame: pd.DataFrame, label: str, scale: str) -> list[str]:
     """The page's body for one table of `correlations.measure`."""
-    number = table.removeprefix("table")
     seeds = int(frame["n_seeds"].max())
     smallest = correlations.smallest_exchange_p(seeds)
     notes = [
-        f"Family: the {int((frame['n_seeds'] > 0).sum())} cells of Table {number} that could be "
+        f"Family: the {int((frame['n_seeds'] > 0).sum())} cells of {label} that could be "
         f"tested, {int(frame['n_checkpoints'].max())} checkpoints and at most {seeds} seeds each, "
         f"{correlations.N_SURROGATES} surrogates; corrected after Benjamini and Hochberg (BH) and "
         f"Benjamini and Yekutieli (BY, any dependence). Level {LEVEL:g}. With {seeds} seeds "
         f"exchange cannot give p much below {smallest:.2g}"
         + (": it cannot call any cell significant." if smallest >= LEVEL else ".")
     ]
-    body = [f"<h2>Table {number}: the bold cells under honest p-values</h2>"]
+    body = [f"<h2>{label}: the bold cells under honest p-values</h2>"]
     if scale == "small":
         body.append(
             html_page.paragraph(
@@ -91,10 +90,8 @@ def _kind(row: Mapping[str, Any], column: str) -> str:
     return "agree" if row[column] < LEVEL else "none"
 
 
-def make(context: Context, table: str) -> Output:
+def make(context: Context, one: Artefact) -> Output:
     """Numbers and page of a table."""
-    frame = correlations.measure(context, table)
-    number = table.removeprefix("table")
-    title = context.title(f"Table {number}: Spearman's ρ of test accuracy and persistence")
-    page = html_page.document(title, sections(frame, table, context.scale))
+    frame = correlations.measure(context, one.name)
+    page = html_page.document(one.heading(context), sections(frame, one.label, context.scale))
     return Output(numbers=frame, page=page)

@@ -13,22 +13,12 @@ import numpy as np
 import pandas as pd
 from numpy.typing import NDArray
 
-from experiments import crosscorrelation, figure12, figure14, sweeps
+from experiments import crosscorrelation, curves, sweeps
 from experiments.artefact import Context
 from grokjax import statistics
 from grokjax.report.summaries import optional_step
 
 Floats = NDArray[np.float64]
-
-TRAINING_OF = {
-    "fig3": "transformer_grid",
-    "fig4": "mlp_grid",
-    "fig10": "mlp_grid",
-    "fig12": "transformer_permutation",
-    "fig14": "mlp_permutation",
-    "sec4.3": "transformer_permutation",
-    "fig6": "mnist",
-}
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -56,33 +46,31 @@ def reference() -> pd.DataFrame:
     return pd.read_csv(sweeps.FOLDER / "reference" / "claims.csv", dtype=str, keep_default_na=False)
 
 
+def in_words(claim: Mapping[Any, Any]) -> str:
+    """What a row of `reference` is a number of."""
+    where = [claim["model"]]
+    where += [f"p = {claim['prime']}"] if claim["prime"] else []
+    where += [f"α = {claim['train_fraction']}"] if claim["train_fraction"] else []
+    where += [word for word in (claim["cloud"], claim["phase"]) if word]
+    return f"{claim['quantity']} ({', '.join(where)})"
+
+
 def measure(context: Context, claim: Mapping[str, str]) -> Measured:
-    """Our values for a row of `reference`, from the sweep that `TRAINING_OF` names.
+    """Our values for a row of `reference`, from the sweep that it is about.
 
     Raises:
         ValueError: for a quantity it does not know.
     """
-    quantity = claim["quantity"]
-    special: dict[str, Callable[[Context, Mapping[str, str]], Measured]] = {
-        "generalisation_step": _generalisation,
-        "ccf_peak_lag_steps": _ccf_peak,
-        "label_permutation_that_still_generalises": _permutation,
-        "h1_total_peak_step": _peak_step,
-    }
-    if quantity in special:
-        return special[quantity](context, claim)
-    if quantity in ("h1_max", "h1_total", "lid_mean"):
-        return _phase(context, claim)
-    raise ValueError(f"there is no way to measure '{quantity}'")
+    if claim["quantity"] not in _MEASURES:
+        raise ValueError(f"there is no way to measure '{claim['quantity']}'")
+    return _MEASURES[claim["quantity"]](context, claim)
 
 
 def _runs(context: Context, claim: Mapping[str, str]) -> pd.DataFrame:
-    values: dict[str, object] = {}
-    if claim["prime"]:
-        values["prime"] = context.prime(int(claim["prime"]))
-    if claim["train_fraction"] not in ("", "all"):
-        values["train_fraction"] = context.fraction(float(claim["train_fraction"]))
-    return context.runs(**values)
+    fraction = claim["train_fraction"].replace("all", "")
+    return context.runs_of(
+        int(claim["prime"]) if claim["prime"] else None, float(fraction) if fraction else None
+    )
 
 
 def _generalisation(context: Context, claim: Mapping[str, str]) -> Measured:
@@ -142,9 +130,10 @@ def _phase(context: Context, claim: Mapping[str, str]) -> Measured:
 
 def _ccf_peak(context: Context, claim: Mapping[str, str]) -> Measured:
     if claim["artefact"] == "fig12":
-        lines = figure12.lines(context, claim["cloud"])
+        lines = crosscorrelation.by_level(context, claim["cloud"])
     else:
-        lines = figure14.lines(context)
+        each = [crosscorrelation.by_cloud(context, column) for column in curves.STATISTICS]
+        lines = [line for own in each for line in own]
     every = context.sweep.config.train.checkpoint_every
     peaks = np.concatenate([crosscorrelation.correlate(context, one).peak_lags for one in lines])
     return Measured(
@@ -187,3 +176,12 @@ def _peak_step(context: Context, claim: Mapping[str, str]) -> Measured:
         expected=1,
         note="all init scales; at small scale: whether the peak is neither first nor last",
     )
+
+
+_MEASURES: Mapping[str, Callable[[Context, Mapping[str, str]], Measured]] = {
+    "generalisation_step": _generalisation,
+    "ccf_peak_lag_steps": _ccf_peak,
+    "label_permutation_that_still_generalises": _permutation,
+    "h1_total_peak_step": _peak_step,
+    **dict.fromkeys(("h1_max", "h1_total", "lid_mean"), _phase),
+}

@@ -14,28 +14,31 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
-import grokjax
-from experiments import claims, correlations, sweeps
+from experiments import artefact, claims, correlations, registry, sweeps
 from experiments.artefact import Context
 from experiments.claims import Measured
-from experiments.sweeps import TRAININGS
 
 AGREE, DIFFER, NOT_RUN = "agree", "differ", "not run"
 SAME, OTHER, UNCLEAR = "same direction", "other direction", "no clear direction"
 NO_CLAIM = "no direction claimed"
-COLUMNS = (
-    "source",
-    "what",
-    "paper_low",
-    "paper_high",
-    "ours_mean",
-    "ours_sd",
-    "n",
-    "verdict",
-    "difference",
-    "outside",
-    "note",
-)
+# Columns, and what stands above them on the page.
+HEADINGS = {
+    "source": "source",
+    "what": "what",
+    "paper_low": "paper from",
+    "paper_high": "to",
+    "ours_mean": "ours",
+    "ours_sd": "± SD",
+    "n": "n",
+    "verdict": "verdict",
+    "difference": "ours − paper's middle",
+    "outside": "outside the interval by",
+    "note": "note",
+}
+NOTHING = {
+    **dict.fromkeys(("ours_mean", "ours_sd", "difference", "outside"), np.nan),
+    **{"n": 0, "verdict": NOT_RUN, "note": ""},
+}
 
 
 def verdict(low: float, high: float, mean: float, widening: float) -> str:
@@ -81,55 +84,36 @@ def printed_resolution(text: str) -> float:
 
 
 def compare(root: pathlib.Path, scale: str) -> pd.DataFrame:
-    """Every row of the claims and of both tables, with columns `COLUMNS`.
+    """Every row of the claims and of both tables, with the columns of `HEADINGS`.
 
     Sweeps that are not there or not complete give rows *not run*.
     """
-    contexts = {}
-    for name, training in TRAININGS.items():
-        folder = training.workdir(root, scale)
-        if not sweeps.missing(folder):
-            sweep = grokjax.load(folder)
-            contexts[name] = Context(sweep=sweep, training=training, scale=scale)
+    contexts = artefact.contexts(root, scale)
+    sources = {source: one for one in registry.ARTEFACTS.values() for source in one.sources}
     rows = [
-        claim_row(claim, contexts.get(claims.TRAINING_OF[claim["artefact"]]))
+        claim_row(claim, contexts.get(sources[claim["artefact"]].training))
         for claim in claims.reference().to_dict("records")
     ]
-    for table, name in (("table1", "transformer_permutation"), ("table2", "mlp_permutation")):
-        rows += table_rows(table, contexts.get(name), root, scale)
-    return pd.DataFrame(rows, columns=list(COLUMNS))
+    for one in registry.ARTEFACTS.values():
+        if one.kind == "table":
+            rows += table_rows(one.name, contexts.get(one.training), root, scale)
+    return pd.DataFrame(rows, columns=list(HEADINGS))
 
 
 def claim_row(claim: Mapping[Any, Any], context: Context | None) -> dict[str, Any]:
     """One row of the claims; ``context`` is None where its sweep was not run."""
-    where = [claim["model"]]
-    where += [f"p = {claim['prime']}"] if claim["prime"] else []
-    where += [f"α = {claim['train_fraction']}"] if claim["train_fraction"] else []
-    where += [word for word in (claim["cloud"], claim["phase"]) if word]
     row = {
         "source": claim["artefact"],
-        "what": f"{claim['quantity']} ({', '.join(where)})",
+        "what": claims.in_words(claim),
         "paper_low": float(claim["low"]),
         "paper_high": float(claim["high"]),
     }
     if context is None:
-        return {**row, **_nothing()}
+        return {**row, **NOTHING}
     resolution = max(printed_resolution(claim["low"]), printed_resolution(claim["high"]))
     if claim["quantity"].endswith(("_step", "_steps")):
         resolution = float(context.sweep.config.train.checkpoint_every)
     return {**row, **_found(row, claims.measure(context, claim), resolution, context.scale)}
-
-
-def _nothing() -> dict[str, Any]:
-    return {
-        "ours_mean": np.nan,
-        "ours_sd": np.nan,
-        "n": 0,
-        "verdict": NOT_RUN,
-        "difference": np.nan,
-        "outside": np.nan,
-        "note": "",
-    }
 
 
 def _found(
@@ -158,7 +142,7 @@ def table_rows(
     table: str, context: Context | None, root: pathlib.Path, scale: str
 ) -> list[dict[str, Any]]:
     """Rows of a table; its cells are read from what ``experiments.table1`` or 2 wrote."""
-    path = root / f"{table}{'' if scale == 'paper' else '-small'}.csv"
+    path = root / f"{sweeps.at_scale(table, scale)}.csv"
     there = context is not None and path.exists()
     frame = pd.read_csv(path) if there else correlations.reference(table)
     return [_cell(table, cell, there, scale) for cell in frame.to_dict("records")]
@@ -174,7 +158,7 @@ def _cell(table: str, cell: Mapping[Any, Any], there: bool, scale: str) -> dict[
         "paper_high": rho + sd,
     }
     if not there:
-        return {**row, **_nothing()}
+        return {**row, **NOTHING}
     rhos = np.array([float(value) for value in str(cell["per_seed"]).split()])
     measured = Measured(values=rhos, direction=rhos, expected=int(np.sign(rho)))
     found = _found(row, measured, 0.005, scale)

@@ -4,6 +4,7 @@
 were fixed before looking (``grokjax.statistics.before_after``).
 """
 
+from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
 import numpy as np
@@ -49,20 +50,23 @@ def contrasts(context: Context) -> pd.DataFrame:
     runs = context.runs()
     settings = labels.group(runs)
     rows: list[dict[str, Any]] = []
-    for name, columns in QUANTITIES.items():
-        if name not in context.sweep.tables():
-            continue
-        table = context.table(name)
-        for cloud in dict.fromkeys(table["cloud"]):
-            for column in columns:
-                before, after = claims.windows(runs, table, column, str(cloud))
-                what = {"cloud": str(cloud), "quantity": labels.COLUMNS[column]}
-                for setting in settings:
-                    own = runs["run_id"].isin(setting.run_ids).to_numpy()
-                    rows.append(
-                        {"setting": setting.name, **what, **_contrast(before[own], after[own])}
-                    )
+    for cloud, column, before, after in changes(context, runs, QUANTITIES):
+        what = {"cloud": cloud, "quantity": labels.COLUMNS[column]}
+        for setting in settings:
+            own = runs["run_id"].isin(setting.run_ids).to_numpy()
+            rows.append({"setting": setting.name, **what, **_contrast(before[own], after[own])})
     return pd.DataFrame(rows, columns=list(CONTRAST_HEADINGS))
+
+
+def changes(
+    context: Context, runs: pd.DataFrame, quantities: Mapping[str, Sequence[str]]
+) -> Iterator[tuple[str, str, claims.Floats, claims.Floats]]:
+    """Cloud and column of these tables, with means before and after of each run, (n,) both."""
+    for name in [name for name in quantities if name in context.sweep.tables()]:
+        table = context.table(name)
+        for cloud in dict.fromkeys(table["cloud"].astype(str)):
+            for column in quantities[name]:
+                yield cloud, column, *claims.windows(runs, table, column, cloud)
 
 
 def _contrast(before: claims.Floats, after: claims.Floats) -> dict[str, float]:

@@ -6,32 +6,23 @@ for false discoveries over the family: all cells of the table that could be test
 """
 
 import warnings
-from collections.abc import Mapping
+from collections.abc import Sequence
 
 import numpy as np
 import pandas as pd
 from scipy import stats
 
-from experiments import sweeps
+from experiments import curves, sweeps
 from experiments.artefact import Context
 from grokjax import statistics
-from grokjax.report import figures
+from grokjax.settings import labels
 
-STATISTICS = {
-    "H0 max": "h0_max",
-    "H0 total": "h0_total",
-    "H1 max": "h1_max",
-    "H1 total": "h1_total",
-}
+# As the study's tables name them → our columns.
+STATISTICS = {labels.COLUMNS[column]: column for column in curves.STATISTICS}
 LEVEL = 0.05
 N_SURROGATES = 999
 # Name of a pooled test → its column of p-values.
-TESTS = {
-    "shift": "p_shift",
-    "block": "p_block",
-    "phase": "p_phase",
-    "exchange": "p_exchange",
-}
+TESTS = {test: f"p_{test}" for test in ("shift", "block", "phase", "exchange")}
 
 
 def reference(table: str) -> pd.DataFrame:
@@ -53,21 +44,14 @@ def measure(context: Context, table: str) -> pd.DataFrame:
         pooled p-values (columns of `TESTS`), and for shift and exchange the corrected ``…_bh`` and
         ``…_by``. NaN where no seed has a defined ρ.
     """
-    accuracy = figures.wide(
-        context.table("metrics"), "test_accuracy", list(context.table("runs")["run_id"])
-    )
-    persistence = context.table("persistence")
     rows = []
     for cell in reference(table).to_dict("records"):
         runs = context.runs(label_permutation=float(cell["label_permutation"]))
         run_ids = list(runs.sort_values("seed")["run_id"])
-        own = figures.wide(
-            persistence[persistence["cloud"] == cell["cloud"]],
-            STATISTICS[str(cell["statistic"])],
-            run_ids,
-        )
-        x = {run_id: accuracy[run_id].to_numpy() for run_id in run_ids}
-        y = {run_id: own[run_id].to_numpy() for run_id in run_ids}
+        column = STATISTICS[str(cell["statistic"])]
+        accuracy = context.values("metrics", "test_accuracy", run_ids)
+        own = context.values("persistence", column, run_ids, str(cell["cloud"]))
+        x, y = ([frame[run_id].to_numpy() for run_id in run_ids] for frame in (accuracy, own))
         rows.append({**cell, **cell_tests(x, y)})
     frame = pd.DataFrame(rows)
     for name in ("shift", "exchange"):
@@ -77,9 +61,8 @@ def measure(context: Context, table: str) -> pd.DataFrame:
     return frame
 
 
-def cell_tests(x: Mapping[str, np.ndarray], y: Mapping[str, np.ndarray]) -> dict[str, object]:
+def cell_tests(xs: Sequence[np.ndarray], ys: Sequence[np.ndarray]) -> dict[str, object]:
     """One cell: ρ of each seed and the pooled tests; see `measure`."""
-    xs, ys = list(x.values()), [y[run_id] for run_id in x]
     pooled = {
         method: statistics.pooled_surrogate(xs, ys, method=method, n_surrogates=N_SURROGATES)
         for method in statistics.SURROGATE_METHODS
@@ -107,11 +90,6 @@ def _naive_p(x: np.ndarray, y: np.ndarray) -> float:
     return 1.0 if np.isnan(p_value) else float(p_value)
 
 
-def significant(frame: pd.DataFrame, test: str, correction: str) -> pd.Series:
-    """Which cells a pooled test calls significant after a correction (bh or by)."""
-    return frame[f"{TESTS[test]}_{correction}"] < LEVEL
-
-
 def smallest_exchange_p(n_seeds: int) -> float:
     """About the smallest p-value that exchanging partners among so many seeds can give."""
     return 1 / float(np.prod(np.arange(1, n_seeds + 1))) if n_seeds else np.nan
@@ -129,7 +107,7 @@ def fates(frame: pd.DataFrame) -> pd.DataFrame:
     rows = []
     for test in ("shift", "exchange"):
         for correction in ("bh", "by"):
-            called = significant(tested, test, correction)
+            called = tested[f"{TESTS[test]}_{correction}"] < LEVEL
             rows.append(
                 {
                     "test": test,

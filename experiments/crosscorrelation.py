@@ -1,4 +1,4 @@
-"""Figures of cross-correlations: do accuracy and a statistic of persistence step together?"""
+"""Figures 12 and 14: do accuracy and a statistic of persistence step together?"""
 
 import dataclasses
 from collections.abc import Mapping, Sequence
@@ -7,17 +7,18 @@ import numpy as np
 import pandas as pd
 from matplotlib.artist import Artist
 from matplotlib.axes import Axes
-from matplotlib.figure import Figure
-from matplotlib.lines import Line2D
 from matplotlib.patches import Patch
 
-from experiments.artefact import Context, Output
+from experiments import curves
+from experiments.artefact import Artefact, Context, Output
 from grokjax import statistics
-from grokjax.report import figures, panels
+from grokjax.report import panels
+from grokjax.settings import labels
 
 # Lags drawn and searched, as a share of the training: up to 5,000 of the study's 60,000 steps, and
 # at least some checkpoints where there are few.
 LAG_SHARE, FEWEST_LAGS = 1 / 12, 6
+LEVELS = (0.01, 0.02, 0.05, 0.1)
 CONVENTION = "mean ± SD over seeds; at a negative lag accuracy moves first, at a positive topology"
 
 
@@ -40,15 +41,49 @@ class Line:
 
 def correlate(context: Context, line: Line) -> statistics.PooledCcf:
     """Cross-correlation of test accuracy and a statistic over seeds, lags in checkpoints."""
-    accuracy = figures.wide(context.table("metrics"), "test_accuracy", line.run_ids)
-    table = context.table("persistence")
-    own = figures.wide(table[table["cloud"] == line.cloud], line.column, line.run_ids)
+    accuracy = context.values("metrics", "test_accuracy", line.run_ids)
+    own = context.values("persistence", line.column, line.run_ids, line.cloud)
     n = len(context.sweep.config.train.checkpoint_steps)
     return statistics.pooled_ccf(
         [accuracy[run_id].to_numpy() for run_id in line.run_ids],
         [own[run_id].to_numpy() for run_id in line.run_ids],
         max_lag=min(max(FEWEST_LAGS, round(LAG_SHARE * (n - 1))), n - 2),
     )
+
+
+def by_level(context: Context, cloud: str) -> list[Line]:
+    """A line of H0 total for each share of permuted labels."""
+    return [
+        Line(
+            label=labels.in_words("label_permutation", level),
+            run_ids=list(context.runs(label_permutation=level)["run_id"]),
+            column="h0_total",
+            cloud=cloud,
+        )
+        for level in LEVELS
+    ]
+
+
+def by_cloud(context: Context, column: str) -> list[Line]:
+    """A line of a statistic for each of the MLP's clouds, with true labels."""
+    run_ids = list(context.runs(label_permutation=0.0)["run_id"])
+    return [
+        Line(label=curves.cloud_in_words(cloud), run_ids=run_ids, column=column, cloud=cloud)
+        for cloud in ("embedding", "hidden1", "hidden2", "hidden3")
+    ]
+
+
+def transformer(context: Context, one: Artefact) -> Output:
+    """A panel for each cloud."""
+    names = ("embedding", "layer1", "layer2")
+    chosen = {f"H0 total, {curves.cloud_in_words(c)}": by_level(context, c) for c in names}
+    return figure(context, chosen, one.heading(context))
+
+
+def mlp(context: Context, one: Artefact) -> Output:
+    """A panel for each statistic."""
+    chosen = {labels.COLUMNS[column]: by_cloud(context, column) for column in curves.STATISTICS}
+    return figure(context, chosen, one.heading(context))
 
 
 def figure(context: Context, chosen: Mapping[str, Sequence[Line]], title: str) -> Output:
@@ -61,41 +96,29 @@ def figure(context: Context, chosen: Mapping[str, Sequence[Line]], title: str) -
     every = context.sweep.config.train.checkpoint_every
     rows = []
     with panels.style():
-        n_columns = min(len(chosen), 3 if len(chosen) != 4 else 2)
-        n_rows = -(-len(chosen) // n_columns)
-        drawn = Figure(figsize=(figures.PAGE, 2.0 * n_rows + 0.5))
-        drawn.suptitle(f"{context.title(title)}\n{CONVENTION}", fontsize=8)
-        axes_list = [drawn.add_subplot(n_rows, n_columns, i + 1) for i in range(len(chosen))]
+        drawn, axes_list = curves.sheet(len(chosen), f"{title}\n{CONVENTION}", 2.0, 0.5)
         legend: dict[str, Artist] = {}
         for (name, lines), axes in zip(chosen.items(), axes_list, strict=True):
-            colours = panels.colours(len(lines))
-            for i, line in enumerate(lines):
+            for i, (line, stroke) in enumerate(zip(lines, curves.strokes(len(lines)), strict=True)):
                 found = correlate(context, line)
-                dash = panels.DASHES[i % len(panels.DASHES)]
-                _draw(axes, found, every, colours[i], dash, band=i == 0)
-                legend[line.label] = Line2D(
-                    [], [], color=colours[i], linestyle=dash, label=line.label
-                )
+                _draw(axes, found, every, stroke, band=i == 0)
+                legend[line.label] = curves.handle(line.label, stroke)
                 rows.append({"panel": name, **_row(line, found, every)})
             axes.set_title(name)
             axes.axvline(0, color="0.75", linewidth=0.6, zorder=0)
             axes.set_xlabel("lag in steps (− accuracy first)")
-        for axes in axes_list[::n_columns]:
-            axes.set_ylabel("correlation of changes")
+            place = axes.get_subplotspec()
+            if place is not None and place.is_first_col():
+                axes.set_ylabel("correlation of changes")
         band = Patch(color="0.88", label="95 % of surrogates, first line (pointwise)")
         panels.legend_below(drawn, [*legend.values(), band])
     return Output(figure=drawn, numbers=pd.DataFrame(rows))
 
 
 def _draw(
-    axes: Axes,
-    found: statistics.PooledCcf,
-    every: int,
-    colour: str,
-    dash: panels.Dash,
-    *,
-    band: bool,
+    axes: Axes, found: statistics.PooledCcf, every: int, stroke: curves.Stroke, *, band: bool
 ) -> None:
+    colour, dash = stroke
     lags = found.lags * every
     if band:
         axes.fill_between(lags, *found.band, color="0.88", linewidth=0, zorder=0)
@@ -119,13 +142,8 @@ def _row(line: Line, found: statistics.PooledCcf, every: int) -> dict[str, objec
         "peak_of_mean_steps": peak.lag * every,
         "correlation_there": peak.value,
         "outside_band": outside,
-        "mean_peak_lag_steps": _mean(found.peak_lags) * every,
+        "mean_peak_lag_steps": pd.Series(found.peak_lags).mean() * every,
         "interval_low_steps": found.peak_interval.low * every,
         "interval_high_steps": found.peak_interval.high * every,
         "peak_lags_steps": " ".join(f"{lag * every:g}" for lag in found.peak_lags),
     }
-
-
-def _mean(values: np.ndarray) -> float:
-    finite = values[np.isfinite(values)]
-    return float(finite.mean()) if finite.size else np.nan

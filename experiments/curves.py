@@ -1,6 +1,8 @@
 """Panels of curves: a quantity against step, mean ± SD over seeds, a line for each setting."""
 
 import dataclasses
+import itertools
+import re
 from collections.abc import Mapping, Sequence
 from typing import Any
 
@@ -13,7 +15,8 @@ from experiments.artefact import Context, Output
 from grokjax.report import figures, panels
 from grokjax.settings import labels
 
-MOST_COLUMNS = 3
+Stroke = tuple[str, panels.Dash]
+"""Colour and dashes of a line."""
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -34,10 +37,7 @@ class Panel:
 
     def values(self, context: Context, runs: pd.DataFrame) -> pd.DataFrame:
         """A row a step, a column a run."""
-        table: pd.DataFrame = context.table(self.table)
-        if self.cloud:
-            table = table[table["cloud"] == self.cloud]
-        return figures.wide(table, self.column, list(runs["run_id"]))
+        return context.values(self.table, self.column, list(runs["run_id"]), self.cloud)
 
 
 ACCURACY = Panel(table="metrics", column="test_accuracy", title="test accuracy (thin: train)")
@@ -47,32 +47,29 @@ LID = Panel(
 )
 
 
-def persistence_panel(column: str, cloud: str) -> Panel:
-    """A panel of a statistic of a cloud's diagrams."""
-    return Panel(
-        table="persistence",
-        column=column,
-        cloud=cloud,
-        title=f"{labels.COLUMNS[column]}, {cloud_in_words(cloud)}",
-    )
-
-
 def cloud_in_words(cloud: str) -> str:
     """A cloud's name as a title has it: ``layer 1``, ``hidden layer 3``."""
-    if cloud.startswith("hidden"):
-        return f"hidden layer {cloud.removeprefix('hidden')}"
-    if cloud.startswith("layer"):
-        return f"layer {cloud.removeprefix('layer')}"
-    return cloud
+    return re.sub(r"(\d+)", r" \1", cloud.replace("hidden", "hidden layer"))
+
+
+def beside_accuracy(
+    clouds: Sequence[str], columns: Sequence[str], *more: Panel
+) -> tuple[Panel, ...]:
+    """Panels of accuracy, of more, and of each of these statistics of each cloud's diagrams."""
+    shown = []
+    for cloud, column in itertools.product(clouds, columns):
+        title = f"{labels.COLUMNS[column]}, {cloud_in_words(cloud)}"
+        shown.append(Panel(table="persistence", column=column, cloud=cloud, title=title))
+    return ACCURACY, *more, *shown
+
+
+STATISTICS = ("h0_max", "h0_total", "h1_max", "h1_total")
+# What the study shows of its transformers.
+TRANSFORMER = beside_accuracy(["embedding"], ["h1_max", "h1_total"], LID)
 
 
 def figure(
-    context: Context,
-    runs: pd.DataFrame,
-    chosen: Sequence[Panel],
-    by: str,
-    title: str,
-    columns: int = MOST_COLUMNS,
+    context: Context, runs: pd.DataFrame, chosen: Sequence[Panel], by: str, title: str
 ) -> Output:
     """Panels on a common axis of steps, a line for each value of the column ``by``.
 
@@ -81,37 +78,42 @@ def figure(
         (NaN for one run) and number of runs.
     """
     groups = {value: list(own["run_id"]) for value, own in runs.groupby(by)}
-    colours = panels.colours(len(groups))
-    columns = min(columns, len(chosen))
-    n_rows = -(-len(chosen) // columns)
+    lines = strokes(len(groups))
     numbers = []
     with panels.style():
-        drawn = Figure(figsize=(figures.PAGE, 1.75 * n_rows + 0.45))
-        drawn.suptitle(f"{context.title(title)}\n{_seeds(groups)}", fontsize=8)
-        axes_list = [drawn.add_subplot(n_rows, columns, i + 1) for i in range(len(chosen))]
+        drawn, axes_list = sheet(len(chosen), f"{title}\n{_seeds(groups)}", 1.75, 0.45)
         for panel, axes in zip(chosen, axes_list, strict=True):
             values = panel.values(context, runs)
-            for i, (value, run_ids) in enumerate(groups.items()):
+            for (value, run_ids), stroke in zip(groups.items(), lines, strict=True):
                 own = values[[run_id for run_id in run_ids if run_id in values]]
-                dash = panels.DASHES[i % len(panels.DASHES)]
-                panels.draw_mean(axes, own, colours[i], dash)
+                panels.draw_mean(axes, own, *stroke)
                 if panel is ACCURACY:
                     train = TRAIN_ACCURACY.values(context, runs)[list(own)].mean(axis=1)
-                    axes.plot(train.index, train, color=colours[i], linewidth=0.5, alpha=0.7)
-                numbers.append(_summary(own, panel.title, by, value))
+                    axes.plot(train.index, train, color=stroke[0], linewidth=0.5, alpha=0.7)
+                numbers.append(summary(own, {"panel": panel.title, by: value}))
             _dress(axes, panel)
-        handles = [
-            Line2D(
-                [],
-                [],
-                color=colours[i],
-                linestyle=panels.DASHES[i % len(panels.DASHES)],
-                label=labels.in_words(by, value),
-            )
-            for i, value in enumerate(groups)
-        ]
-        panels.legend_below(drawn, handles)
+        words = [labels.in_words(by, value) for value in groups]
+        panels.legend_below(drawn, [*map(handle, words, lines)])
     return Output(figure=drawn, numbers=pd.concat(numbers, ignore_index=True))
+
+
+def sheet(count: int, title: str, height: float, margin: float) -> tuple[Figure, list[Axes]]:
+    """A figure as wide as the page with so many panels, each row and all else so many inches."""
+    columns = 2 if count == 4 else min(count, 3)
+    n_rows = -(-count // columns)
+    drawn = Figure(figsize=(figures.PAGE, height * n_rows + margin))
+    drawn.suptitle(title, fontsize=8)
+    return drawn, [drawn.add_subplot(n_rows, columns, i + 1) for i in range(count)]
+
+
+def strokes(count: int) -> list[Stroke]:
+    """Those of so many lines."""
+    return list(zip(panels.colours(count), itertools.cycle(panels.DASHES), strict=False))
+
+
+def handle(label: str, stroke: Stroke) -> Line2D:
+    """A line's entry in the legend."""
+    return Line2D([], [], color=stroke[0], linestyle=stroke[1], label=label)
 
 
 def _seeds(groups: Mapping[Any, list[str]]) -> str:
@@ -130,25 +132,14 @@ def _dress(axes: Axes, panel: Panel) -> None:
         axes.set_ylim(-0.03, 1.03)
 
 
-def _summary(values: pd.DataFrame, panel: str, by: str, value: object) -> pd.DataFrame:
+def summary(values: pd.DataFrame, what: Mapping[str, object]) -> pd.DataFrame:
+    """Mean, sample SD and number of runs at each step, behind columns that say of what."""
     return pd.DataFrame(
         {
-            "panel": panel,
-            by: value,
+            **what,
             "step": values.index,
             "mean": values.mean(axis=1).to_numpy(),
             "sd": values.std(axis=1, ddof=1).to_numpy(),
             "n_runs": values.notna().sum(axis=1).to_numpy(),
         }
     )
-
-
-def typical(runs: pd.DataFrame) -> str:
-    """The run that a figure of one run shows: the first seed's."""
-    return str(runs.sort_values("seed")["run_id"].iloc[0])
-
-
-def marked_steps(context: Context, shares: Sequence[float]) -> list[int]:
-    """The checkpoints nearest to these shares of the training."""
-    steps = context.sweep.config.train.checkpoint_steps
-    return [min(steps, key=lambda step: abs(step - share * steps[-1])) for share in shares]

@@ -1,36 +1,6 @@
-"""Figure 8: the transformer at p = 149: accuracy, local dimension, H1 max and H1 total.
+"""The command of the artefact of this name; see `experiments.registry`."""
 
-Claim:    as Figure 3 at p = 197; the study states no numbers.
-Command:  python -m experiments.figure8 --workdir=work/paper [--scale=small]
-Device:   the sweep transformer_grid (its flagfile says how long); the figure takes a second.
-Expected: the same shapes.
-"""
-
-from experiments import curves
-from experiments.artefact import Artefact, Context, Output, main
-
-PANELS = (
-    curves.ACCURACY,
-    curves.LID,
-    curves.persistence_panel("h1_max", "embedding"),
-    curves.persistence_panel("h1_total", "embedding"),
-)
-
-
-def make(context: Context) -> Output:
-    """A line for each train fraction."""
-    prime = context.prime(149)
-    title = f"Figure 8: transformer, p = {prime}"
-    runs = context.runs(prime=prime)
-    return curves.figure(context, runs, PANELS, "train_fraction", title, columns=2)
-
-
-ARTEFACT = Artefact(
-    name="figure8",
-    training="transformer_grid",
-    caption="Transformer, p = 149: accuracy, local dimension, H1 max and total",
-    make=make,
-)
+from experiments import registry
 
 if __name__ == "__main__":
-    main("figure8")
+    registry.main(__spec__.name)

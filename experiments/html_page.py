@@ -1,4 +1,4 @@
-"""HTML pages that need nothing else: text, tables and figures inside one file."""
+"""HTML pages that need nothing else: text, tables and figures in one file. Tables as Markdown."""
 
 import base64
 import html
@@ -51,16 +51,18 @@ def number(value: Any) -> str:
 
 def table(
     frame: pd.DataFrame,
-    headings: Mapping[str, str],
+    headings: Mapping[str, str] | None = None,
     kinds: Callable[[Mapping[str, Any], str], str] = lambda row, column: "",
 ) -> str:
     """Columns of a frame as a table that scrolls.
 
     Args:
         frame: the rows.
-        headings: column → what stands above it; only these columns are shown.
+        headings: column → what stands above it; only these columns are shown. Default: all, under
+            their own names.
         kinds: (row, column) → CSS class of a cell.
     """
+    headings = headings or {str(name): str(name) for name in frame}
     textual = {name: not pd.api.types.is_numeric_dtype(frame[name]) for name in headings}
     head = "".join(
         f'<th class="{"text" if textual[name] else ""}">{html.escape(text)}</th>'
@@ -78,6 +80,15 @@ def table(
         f'<div class="scroll"><table><thead><tr>{head}</tr></thead>'
         f"<tbody>{''.join(rows)}</tbody></table></div>"
     )
+
+
+def markdown(frame: pd.DataFrame) -> str:
+    """A frame as a Markdown table, its numbers as `number` writes them."""
+    lines = ["| " + " | ".join(frame.columns) + " |", "|" + "---|" * len(frame.columns)]
+    for row in frame.itertuples(index=False):
+        cells = [cell if isinstance(cell, str) else number(cell) for cell in row]
+        lines.append("| " + " | ".join(cells) + " |")
+    return "\n".join(lines)
 
 
 def figure(path: pathlib.Path, caption: str) -> str:

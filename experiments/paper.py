@@ -8,59 +8,22 @@ Expected: 16 artefacts and comparison.html with its CSV below the work directory
           names at small scale). Stopped, the same command goes on; complete, it does nothing.
 """
 
-import importlib
 import json
 import pathlib
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
+from typing import Any
 
 import pandas as pd
 
-import grokjax
 from experiments import artefact, bold_cells, comparison, contrasts, html_page, sweeps
-from experiments.artefact import Artefact, Context
+from experiments.artefact import Output
+from experiments.registry import ARTEFACTS
 from experiments.sweeps import TRAININGS
-from grokjax.store import results
-
-NAMES = (*(f"figure{i}" for i in range(1, 15)), "table1", "table2")
-
-_HEADINGS = {
-    "source": "source",
-    "what": "what",
-    "paper_low": "paper from",
-    "paper_high": "to",
-    "ours_mean": "ours",
-    "ours_sd": "± SD",
-    "n": "n",
-    "verdict": "verdict",
-    "difference": "ours − paper's middle",
-    "outside": "outside the interval by",
-    "note": "note",
-}
 
 
-def artefacts() -> list[Artefact]:
-    """All of them, figures first."""
-    return [importlib.import_module(f"experiments.{name}").ARTEFACT for name in NAMES]
-
-
-def write_comparison(root: pathlib.Path, scale: str) -> bool:
-    """Writes the page and its CSV; returns whether there was anything to do."""
-    name = "comparison" if scale == "paper" else "comparison-small"
-    digest = artefact.inputs([training.workdir(root, scale) for training in TRAININGS.values()])
-    stamp = artefact.stamp_path(root, name)
-    if artefact.fresh(stamp, digest):
-        print(f"{name}: nothing to do", flush=True)
-        return False
+def compare(root: pathlib.Path, scale: str) -> Output:
+    """The comparison and its page."""
     frame = comparison.compare(root, scale)
-    results.write_text(root / f"{name}.csv", frame.to_csv(index=False))
-    results.write_text(root / f"{name}.html", page(root, scale, frame))
-    artefact.write_stamp(stamp, digest, [f"{name}.csv", f"{name}.html"])
-    print(f"{name}: {root / name}.html, {root / name}.csv", flush=True)
-    return True
-
-
-def page(root: pathlib.Path, scale: str, frame: pd.DataFrame) -> str:
-    """The comparison page."""
     small = scale == "small"
     title = "Topological Signatures of Grokking: the study's numbers beside ours"
     body = []
@@ -79,49 +42,30 @@ def page(root: pathlib.Path, scale: str, frame: pd.DataFrame) -> str:
     body += [
         html_page.paragraph(rule),
         "<h2>Verdicts</h2>",
-        html_page.table(
-            comparison.counts(frame), {"source": "source", "verdict": "verdict", "rows": "rows"}
-        ),
+        html_page.table(comparison.counts(frame)),
         "<h2>Every number</h2>",
-        html_page.table(frame, _HEADINGS, _kind),
+        html_page.table(frame, comparison.HEADINGS, _kind),
         "<h2>Sweeps</h2>",
-        html_page.table(provenance(root, scale), _PROVENANCE),
+        html_page.table(provenance(root, scale)),
         *changes(root, scale),
     ]
-    for table in ("table1", "table2"):
-        path = root / f"{table}{'-small' if small else ''}.csv"
-        if path.exists():
-            body += bold_cells.sections(pd.read_csv(path), table, scale)
-    body.append("<h2>Figures</h2>")
-    for one in artefacts():
-        path = root / f"{artefact.stem(one, scale)}.svg"
-        if path.exists():
-            caption = one.caption + (" (small scale)" if small else "")
-            body.append(html_page.figure(path, f"{one.name}: {caption}"))
-    return html_page.document(title, body)
+    drawn = []
+    for one in ARTEFACTS.values():
+        stem = root / sweeps.at_scale(one.name, scale)
+        numbers, figure = stem.with_suffix(".csv"), stem.with_suffix(".svg")
+        if one.kind == "table" and numbers.exists():
+            body += bold_cells.sections(pd.read_csv(numbers), one.label, scale)
+        elif figure.exists():
+            caption = one.headline + (" (small scale)" if small else "")
+            drawn.append(html_page.figure(figure, caption))
+    page = html_page.document(title, [*body, "<h2>Figures</h2>", *drawn])
+    return Output(numbers=frame, page=page)
 
 
-_CLASSES = {
-    comparison.AGREE: "agree",
-    comparison.SAME: "agree",
-    comparison.DIFFER: "differ",
-    comparison.OTHER: "differ",
-}
-
-
-def _kind(row: object, column: str) -> str:
-    assert isinstance(row, dict)
-    return _CLASSES.get(row["verdict"], "none") if column == "verdict" else ""
-
-
-_PROVENANCE = {
-    "sweep": "sweep",
-    "runs": "runs",
-    "steps": "steps",
-    "commit": "commit",
-    "devices": "devices",
-    "versions": "versions",
-}
+def _kind(row: Mapping[str, Any], column: str) -> str:
+    same = row["verdict"] in (comparison.AGREE, comparison.SAME)
+    other = row["verdict"] in (comparison.DIFFER, comparison.OTHER)
+    return "" if column != "verdict" else "agree" if same else "differ" if other else "none"
 
 
 def provenance(root: pathlib.Path, scale: str) -> pd.DataFrame:
@@ -130,7 +74,7 @@ def provenance(root: pathlib.Path, scale: str) -> pd.DataFrame:
     for name, training in TRAININGS.items():
         path = training.workdir(root, scale) / "sweep.json"
         if not path.exists():
-            rows.append(dict.fromkeys(_PROVENANCE, "") | {"sweep": name, "runs": "not run"})
+            rows.append({"sweep": name, "runs": "not run"})
             continue
         record = json.loads(path.read_text(encoding="utf-8"))
         start = record["starts"][-1]
@@ -144,18 +88,14 @@ def provenance(root: pathlib.Path, scale: str) -> pd.DataFrame:
                 "versions": f"Python {start['python']}, jax {start['packages']['jax']}",
             }
         )
-    return pd.DataFrame(rows)
+    columns = ["sweep", "runs", "steps", "commit", "devices", "versions"]
+    return pd.DataFrame(rows, columns=columns).fillna("")
 
 
 def changes(root: pathlib.Path, scale: str) -> list[str]:
     """Sections on before and after, and on when runs generalise, for every complete sweep."""
     before_after, when = [], []
-    for name, training in TRAININGS.items():
-        if sweeps.missing(training.workdir(root, scale)):
-            continue
-        context = Context(
-            sweep=grokjax.load(training.workdir(root, scale)), training=training, scale=scale
-        )
+    for name, context in artefact.contexts(root, scale).items():
         heading = f"<h3>{name}</h3>"
         frame = contrasts.contrasts(context)
         before_after += [heading, html_page.table(frame, contrasts.CONTRAST_HEADINGS)]
@@ -176,13 +116,12 @@ def main(argv: Sequence[str] | None = None) -> None:
     arguments = artefact.parser(__doc__).parse_args(argv)
     root, scale = arguments.workdir, arguments.scale
     busy = False
-    for training in TRAININGS.values():
-        extra = artefact.extra_flags(training.name, arguments.mnist_dir)
-        busy |= sweeps.ensure(training, root, scale, extra)
-        for one in artefacts():
-            if one.training == training.name:
+    for name in TRAININGS:
+        busy |= artefact.ensure(name, arguments)
+        for one in ARTEFACTS.values():
+            if one.training == name:
                 busy |= artefact.make(one, root, scale)
-    busy |= write_comparison(root, scale)
+    busy |= artefact.write("comparison", root, scale, TRAININGS, lambda: compare(root, scale))
     if not busy:
         print("everything is there and up to date: nothing was done", flush=True)
 

@@ -22,6 +22,7 @@ import pandas as pd
 from scipy import stats
 
 import grokjax
+from experiments import html_page
 
 FLAGS = (
     *("--flagfile=experiments/quick.flags", "--label_permutations=0", "--diagnostics=none"),
@@ -87,12 +88,7 @@ def main() -> None:
     combinations = [(precision, "float32") for precision in options.precisions]
     combinations.insert(1, ("float32", "float64"))
     runs = {name_of(*c): train(options.workdir, *c, flags) for c in combinations}
-    result = table(runs)
-    print("| " + " | ".join(result.columns) + " |")
-    print("|" + "---|" * len(result.columns))
-    for row in result.itertuples(index=False):
-        cells = ("–" if pd.isna(v) else f"{v:,.0f}" if not isinstance(v, str) else v for v in row)
-        print("| " + " | ".join(cells) + " |")
+    print(html_page.markdown(table(runs)))
 
 
 if __name__ == "__main__":

@@ -15,49 +15,22 @@ import numpy as np
 import pandas as pd
 
 import grokjax
-from experiments import claims, curves
+from experiments import contrasts, curves, html_page
 from experiments.artefact import Context
 from experiments.sweeps import TRAININGS
 from grokjax import statistics
 from grokjax.report import figures
 
-PANELS = (
-    curves.ACCURACY,
-    curves.LID,
-    curves.persistence_panel("h1_max", "embedding"),
-    curves.persistence_panel("h1_total", "embedding"),
-)
-THRESHOLDS = (0.5, 0.8, 0.9, 0.95, 0.99)
-
 
 def numbers(context: Context, runs: pd.DataFrame) -> pd.DataFrame:
     """Means before and after generalisation: a row a cloud and quantity, over the runs."""
-    rows = []
-    tables = {"persistence": ("h0_max", "h0_total", "h1_max", "h1_second", "h1_total")}
-    tables["dimension"] = ("lid_mean",)
-    for name, columns in tables.items():
-        table = context.table(name)
-        for cloud in dict.fromkeys(table["cloud"]):
-            for column in columns:
-                before, after = claims.windows(runs, table, column, cloud)
-                rows.append(
-                    {
-                        "cloud": cloud,
-                        "quantity": column,
-                        "before": float(np.nanmean(before)),
-                        "after": float(np.nanmean(after)),
-                    }
-                )
-    return pd.DataFrame(rows)
-
-
-def markdown(frame: pd.DataFrame) -> str:
-    """A frame as a Markdown table, numbers in three significant digits."""
-    lines = ["| " + " | ".join(frame.columns) + " |", "|" + "---|" * len(frame.columns)]
-    for row in frame.itertuples(index=False):
-        cells = [f"{cell:.3g}" if isinstance(cell, float) else str(cell) for cell in row]
-        lines.append("| " + " | ".join(cells) + " |")
-    return "\n".join(lines)
+    columns = ("h0_max", "h0_total", "h1_max", "h1_second", "h1_total")
+    quantities = {"persistence": columns, "dimension": ("lid_mean",)}
+    rows = [
+        (cloud, column, np.nanmean(before), np.nanmean(after))
+        for cloud, column, before, after in contrasts.changes(context, runs, quantities)
+    ]
+    return pd.DataFrame(rows, columns=["cloud", "quantity", "before", "after"])
 
 
 def main(argv: Sequence[str] | None = None) -> None:
@@ -71,7 +44,7 @@ def main(argv: Sequence[str] | None = None) -> None:
     runs = context.runs()
     primes = ", ".join(str(p) for p in sorted(set(runs["prime"])))
     title = f"As Figure 3: {runs['model'].iloc[0]}, p = {primes}"
-    output = curves.figure(context, runs, PANELS, "train_fraction", title, columns=2)
+    output = curves.figure(context, runs, curves.TRANSFORMER, "train_fraction", title)
     arguments.out.mkdir(parents=True, exist_ok=True)
     assert output.figure is not None
     figures.save(output.figure, arguments.out / "figure3-style.svg")
@@ -79,12 +52,12 @@ def main(argv: Sequence[str] | None = None) -> None:
     for run in runs.itertuples(index=False):
         own = metrics[metrics["run_id"] == run.run_id]
         found = statistics.threshold_sensitivity(
-            own["step"].to_numpy(), own["test_accuracy"].to_numpy(), THRESHOLDS
+            own["step"].to_numpy(), own["test_accuracy"].to_numpy(), contrasts.THRESHOLDS
         )
         at = ", ".join(f"{level:g}: {step}" for level, step in found.items())
         print(f"{run.run_id}: memorised {run.memorisation_step}, generalised "
               f"{run.generalisation_step}; first step at test accuracy {at}")  # fmt: skip
-    print(f"\n{markdown(numbers(context, runs))}")
+    print(f"\n{html_page.markdown(numbers(context, runs))}")
 
 
 if __name__ == "__main__":

@@ -12,25 +12,23 @@ import sys
 from collections.abc import Mapping, Sequence
 
 import grokjax
-from grokjax.measuring import analyst
+from grokjax.measuring import views
 from grokjax.measuring.loading import Sweep
-from grokjax.store.workdir import WorkdirError
+from grokjax.store.errors import WorkdirError
 
 FOLDER = pathlib.Path(__file__).parent
 SCALES = ("paper", "small")
 
-_SMALL_NETWORKS = (
-    "--weight_decays=1.0",
-    "--d_model=96",
-    "--d_ff=128",
-    "--mlp_width=256",
-    "--batch_size=128",
-    "--checkpoint_every=60",
-    "--lid_points=800",
-    "--lid_neighbors=20",
+_SMALL = (
+    "--weight_decays=1.0 --d_model=96 --d_ff=128 --mlp_width=256 --batch_size=128 "
+    "--checkpoint_every=60 --lid_points=800 --lid_neighbors=20"
 )
-_SMALL_TRANSFORMER = (*_SMALL_NETWORKS, "--steps=2400")
-_SMALL_MLP = (*_SMALL_NETWORKS, "--steps=3600")
+_SMALL_TRANSFORMER, _SMALL_MLP = f"{_SMALL} --steps=2400", f"{_SMALL} --steps=3600"
+
+
+def at_scale(name: str, scale: str) -> str:
+    """The name of a file or folder of results at a scale."""
+    return name if scale == "paper" else f"{name}-{scale}"
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -45,57 +43,54 @@ class Training:
     """
 
     name: str
-    small: tuple[str, ...]
+    small: str
     primes: Mapping[int, int] = dataclasses.field(default_factory=dict)
     fractions: Mapping[float, float] = dataclasses.field(default_factory=dict)
 
     def workdir(self, root: pathlib.Path, scale: str) -> pathlib.Path:
         """Where its results lie."""
-        return root / (self.name if scale == "paper" else f"{self.name}-small")
+        return root / at_scale(self.name, scale)
 
     def flags(self, root: pathlib.Path, scale: str, extra: Sequence[str] = ()) -> list[str]:
         """What ``python -m grokjax.sweep`` is called with."""
-        small = self.small if scale == "small" else ()
+        small = self.small.split() if scale == "small" else ()
         flagfile = FOLDER / f"{self.name}.flags"
         return [f"--flagfile={flagfile}", *small, *extra, f"--workdir={self.workdir(root, scale)}"]
 
 
 _PRIMES = {113: 29, 149: 31, 197: 37}
 _FRACTIONS = {0.2: 0.4, 0.25: 0.45, 0.3: 0.5}
-_SMALL_GRID = ("--primes=29,31,37", "--train_fractions=0.4,0.45,0.5", "--seeds=46:48")
-_SMALL_ABLATION = ("--primes=31", "--train_fractions=0.5", "--seeds=46:49")
+_SMALL_GRID = "--primes=29,31,37 --train_fractions=0.4,0.45,0.5 --seeds=46:48"
+_SMALL_ABLATION = "--primes=31 --train_fractions=0.5 --seeds=46:49"
 
 TRAININGS = {
     training.name: training
     for training in (
         Training(
             name="transformer_grid",
-            small=(*_SMALL_TRANSFORMER, *_SMALL_GRID),
+            small=f"{_SMALL_TRANSFORMER} {_SMALL_GRID}",
             primes=_PRIMES,
             fractions=_FRACTIONS,
         ),
         Training(
             name="mlp_grid",
-            small=(*_SMALL_MLP, *_SMALL_GRID, "--train_fractions=0.45,0.5,0.55"),
+            small=f"{_SMALL_MLP} {_SMALL_GRID} --train_fractions=0.45,0.5,0.55",
             primes=_PRIMES,
             fractions={0.2: 0.45, 0.25: 0.5, 0.3: 0.55},
         ),
         Training(
             name="transformer_permutation",
-            small=(*_SMALL_TRANSFORMER, *_SMALL_ABLATION),
+            small=f"{_SMALL_TRANSFORMER} {_SMALL_ABLATION}",
             primes={197: 31},
             fractions={0.3: 0.5},
         ),
         Training(
             name="mlp_permutation",
-            small=(*_SMALL_MLP, *_SMALL_ABLATION),
+            small=f"{_SMALL_MLP} {_SMALL_ABLATION}",
             primes={197: 31},
             fractions={0.2: 0.5},
         ),
-        Training(
-            name="mnist",
-            small=("--steps=8000", "--checkpoint_every=200", "--seeds=46:48"),
-        ),
+        Training(name="mnist", small="--steps=8000 --checkpoint_every=200 --seeds=46:48"),
     )
 }
 
@@ -117,7 +112,7 @@ def missing(folder: pathlib.Path) -> str:
         return f"{unfinished} runs not finished"
     steps, runs = sweep.config.train.checkpoint_steps, sweep.config.runs
     expected = {(run.run_id, step) for run in runs for step in steps}
-    tables = analyst.tables_of(sweep.config.options)
+    tables = views.tables_of(sweep.config.options)
     for name in ("metrics", *(table for own in tables.values() for table in own)):
         if name not in ("metrics", *sweep.tables()):
             return f"no table of {name}"

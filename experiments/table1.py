@@ -1,28 +1,6 @@
-"""Table 1: Spearman's ρ of test accuracy and four statistics, transformer, three clouds.
+"""The command of the artefact of this name; see `experiments.registry`."""
 
-Claim:    the study's table, experiments/reference/table1.csv; bold cells have "p < 0.05".
-Command:  python -m experiments.table1 --workdir=work/paper [--scale=small]
-Device:   the sweep transformer_permutation (its flagfile says how long); the 60 cells and their
-          surrogates take about a minute.
-Expected: ρ near the table's. Of the bold cells fewer survive surrogates and correction; the page
-          says which, with every seed's value.
-"""
-
-from experiments import bold_cells
-from experiments.artefact import Artefact, Context, Output, main
-
-
-def make(context: Context) -> Output:
-    """Every cell with its tests, and the page of bold cells."""
-    return bold_cells.make(context, "table1")
-
-
-ARTEFACT = Artefact(
-    name="table1",
-    training="transformer_permutation",
-    caption="Spearman's ρ of accuracy and persistence, transformer",
-    make=make,
-)
+from experiments import registry
 
 if __name__ == "__main__":
-    main("table1")
+    registry.main(__spec__.name)

@@ -174,6 +174,9 @@ def main(values: flags.FlagValues) -> int:
         values.distributed, values.coordinator, values.num_processes, values.process_id
     )
     config = ours.sweep_config_from(values)
+    asked = [name for name in values if values[name].present]
+    options = views.fitting(config.options, config.grid, asked, print)
+    config = dataclasses.replace(config, options=options)
     views.validate(config.options, config.grid)
     mapped.check_precision(config.train.precision)
     folder = pathlib.Path(values.workdir or f"work/{config.name}")

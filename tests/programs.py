@@ -31,3 +31,13 @@ def assert_same_tables(ours, theirs):
     assert ours.keys() == theirs.keys()
     for name, frame in theirs.items():
         pd.testing.assert_frame_equal(ours[name], frame, check_exact=True, obj=name)
+
+
+def assert_alike(ours, theirs):
+    """Asserts the same runs, rows and statuses, and numbers to float tolerance."""
+    assert ours.keys() == theirs.keys()
+    pd.testing.assert_frame_equal(ours["runs"], theirs["runs"], check_exact=True)
+    for name, frame in theirs.items():
+        keys = [column for column in ("run_id", "step", "cloud") if column in frame]
+        pd.testing.assert_frame_equal(ours[name][keys], frame[keys], check_exact=True)
+        pd.testing.assert_frame_equal(ours[name], frame, rtol=1e-3, atol=1e-4)

@@ -8,4 +8,4 @@ from grokjax.report import drawing
 drawing.write = lambda *_: pathlib.Path("none")
 
 if __name__ == "__main__":
-    cli.run(sweep.main)
+    cli.run(sweep.main, sweep.define)

@@ -90,15 +90,19 @@ def _metrics(runs, step, every, born, nan):
     ]
 
 
+def points(run):
+    return run.task.n_elements or run.task.n_outputs
+
+
 def _persistence(runs, step, born, nan):
     return [
         {
             "run_id": run.run_id,
             "step": step,
             "cloud": "embedding",
-            "n_points": run.task.n_elements,
+            "n_points": points(run),
             "h0_max": 1.4 + nan[i],
-            "h0_total": 1.3 * run.task.n_elements - born[i] + nan[i],
+            "h0_total": 1.3 * points(run) - born[i] + nan[i],
             "h0_entropy": 3.0 + nan[i],
             "h1_max": 0.08 + 0.15 * born[i] + 0.001 * run.seed + nan[i],
             "h1_second": 0.07 + 0.05 * born[i] + nan[i],

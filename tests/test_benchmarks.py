@@ -6,6 +6,7 @@ import jax
 import jax.numpy as jnp
 
 from experiments.benchmarks import floor, page
+from grokjax.training import work
 
 
 def test_products_are_counted_through_loops_and_calls():
@@ -17,14 +18,14 @@ def test_products_are_counted_through_loops_and_calls():
         return jax.lax.scan(body, x, None, length=5)
 
     traced = jax.make_jaxpr(loop)(jnp.ones((3, 7)), jnp.ones((7, 7)))
-    assert floor.products(traced.jaxpr) == {(3, 7, 7): 5, (4, 4, 4): 2 * 5}
+    assert work.products(traced.jaxpr) == {(3, 7, 7): 5, (4, 4, 4): 2 * 5}
 
 
 def test_the_textbooks_products_are_those_one_would_count():
     counted = floor.step_products("mlp", 113)
     weights = 256 * 512 + 2 * 512 * 512 + 512 * 113
-    assert floor.flops(counted["textbook"]) == 3 * 2 * 512 * weights
-    assert floor.flops(counted["grokjax"]) < floor.flops(counted["textbook"])
+    assert work.flops_of(counted["textbook"]) == 3 * 2 * 512 * weights
+    assert work.flops_of(counted["grokjax"]) < work.flops_of(counted["textbook"])
 
 
 def test_the_page_shows_every_number_beside_what_is_asked(tmp_path):

@@ -1,17 +1,13 @@
-"""Normalisation, selection and names of clouds."""
+"""Normalisation of clouds, and points chosen to cover one."""
 
 import numpy as np
 import pytest
 from scipy.spatial.distance import pdist, squareform
 
-from grokjax import clouds, tasks
+from grokjax import clouds
 from grokjax.diagnostics import persistence
-from grokjax.settings.fields import InvalidSettingError, ModelConfig
-from tests.helpers import SMALL, make_runs
 
 POINTS = np.random.default_rng(0).normal(3, 2, (40, 6))
-TRANSFORMER = ModelConfig(model="transformer", **SMALL)
-MLP = ModelConfig(model="mlp", **SMALL)
 
 
 def test_unit_rows_are_centred_first_and_have_length_one():
@@ -61,37 +57,3 @@ def test_farthest_points_are_greedy():
     for i in range(1, 10):
         gap = distances[:, chosen[:i]].min(1)
         assert gap[chosen[i]] == pytest.approx(gap.max())
-
-
-def test_names_by_model():
-    assert clouds.names_for(TRANSFORMER) == ("embedding", "layer1", "layer2")
-    assert clouds.names_for(MLP) == ("embedding", "hidden1", "hidden2", "hidden3")
-    assert clouds.choose(["hidden", "embedding"], TRANSFORMER) == ("layer1", "layer2", "embedding")
-    assert clouds.choose(["all"], MLP) == clouds.names_for(MLP)
-    assert clouds.choose(["layer1", "hidden3"], MLP) == ("hidden3",)
-    clouds.validate(["layer1", "hidden3", "layer2_both"], [TRANSFORMER, MLP])
-    with pytest.raises(InvalidSettingError, match="--clouds=layer9: there is no cloud 'layer9'"):
-        clouds.validate(["layer9"], [TRANSFORMER])
-    with pytest.raises(InvalidSettingError, match="hidden1"):
-        clouds.validate(["hidden1"], [TRANSFORMER])
-
-
-def test_pairs_of_a_cloud_are_test_pairs_always_the_same():
-    (run,) = make_runs()
-    task = tasks.make_task(run)
-    pairs = clouds.test_pairs(run, task)
-    assert np.array_equal(pairs, clouds.test_pairs(run, task))
-    assert not task.train_mask.ravel()[pairs].any()
-    assert len(set(pairs.tolist())) == len(pairs) == 23**2 - run.n_train
-
-
-def test_hidden_clouds_have_the_second_tokens_or_both_tokens_states():
-    states = {"layer1": np.random.default_rng(1).normal(size=(2, 50, 4)).astype(np.float32)}
-    second = clouds.take("layer1", states, 20, "random", "none")
-    np.testing.assert_allclose(
-        second, states["layer1"][1, :20] - states["layer1"][1, :20].mean(0), atol=1e-6
-    )
-    both = clouds.take("layer1_both", states, 20, "random", "none")
-    expected = states["layer1"][:, :10].reshape(20, 4)
-    np.testing.assert_allclose(both, expected - expected.mean(0), atol=1e-6)
-    assert clouds.take("layer1", states, 20, "farthest", "unit").shape == (20, 4)

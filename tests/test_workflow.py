@@ -16,9 +16,8 @@ import pytest
 import grokjax
 from grokjax import analyze, cli, sweep
 from grokjax.report import drawing
-from grokjax.running import pipeline
-from grokjax.training import stopping
-from grokjax.store.workdir import ANALYSIS_LOCK, owning
+from grokjax.store.locks import ANALYSIS_LOCK, owning
+from grokjax.training import stopping, trainer
 from tests.programs import assert_same_tables, call, tables
 
 FLAGS = """
@@ -39,7 +38,7 @@ def finished(tmp_path_factory):
 
 @pytest.fixture
 def _no_report(monkeypatch):
-    monkeypatch.setattr(reporting, "write", lambda *_: "none")
+    monkeypatch.setattr(drawing, "write", lambda *_: "none")
 
 
 def test_a_sweep_fills_every_table_without_gaps(finished):
@@ -58,7 +57,7 @@ def test_a_sweep_fills_every_table_without_gaps(finished):
 
 def test_sweep_json_says_how_to_repeat_it(finished):
     record = json.loads((finished / "sweep.json").read_text())
-    assert record["config"]["axes"]["prime"] == [11, 13]
+    assert record["config"]["axes"]["operation"]["add"]["prime"] == [11, 13]
     assert record["flags"]["steps"] == 40
     start = record["starts"][0]
     assert {"commit", "packages", "devices", "python", "command"} <= start.keys()
@@ -215,7 +214,7 @@ def test_ctrl_c_stops_at_a_checkpoint_and_the_command_resumes(finished, tmp_path
                 break
         rest = process.stdout.read()
     assert process.returncode == cli.EXIT_STOPPED, rest
-    assert "the same command goes on" in rest
+    assert "the same command resumes" in rest
     assert call(sweep.main, *grid) == 0
     assert_same_tables(tables(workdir), tables(finished))
 
@@ -233,82 +232,12 @@ def test_a_diverging_run_is_recorded_and_reported(tmp_path):
     assert np.isfinite(sane).all()
 
 
-# --------------------------------------------------------------------------- bad input
-
-
-@pytest.mark.parametrize(
-    ("argument", "words"),
-    [
-        ("--primes=1", "--primes=1: 1 cannot be used; each must be an odd prime"),
-        ("--primes=abc", "--primes=abc: 'abc' is not an integer"),
-        ("--train_fractions=1.2", "--train_fractions=1.2"),
-        ("--train_fractions=0", "--train_fractions=0"),
-        ("--seeds=5:5", "--seeds=5:5: the range '5:5' is empty"),
-        ("--models=rnn", "--models=rnn: rnn cannot be used; each must be one of transformer, mlp"),
-        ("--steps=1001", "--steps=1001: must be a multiple of --checkpoint_every=10"),
-        ("--steps=many", "--steps=many"),
-        ("--clouds=layer7", "--clouds=layer7: there is no cloud 'layer7'"),
-        ("--diagnostics=dimension", "--lid_neighbors=64: the cloud 'embedding' of run"),
-        ("--diagnostics=magic", "--diagnostics=magic: each must be one of"),
-        ("--ph_engine=ripser", "--ph_engine=ripser: must be one of redzed, giotto"),
-        ("--ph_verify=2", "--ph_verify=2"),
-        ("--loss_precision=tf32", "--loss_precision=tf32: must be one of float32, float64"),
-        ("--runs_per_batch=0", "--runs_per_batch=0"),
-        ("--prime=11", "primes"),
-        ("stray", "'stray' is not a flag"),
-        ("--flagfile=/does/not/exist.flags", "/does/not/exist.flags"),
-    ],
-)
-def test_bad_input_exits_with_2_says_why_and_writes_nothing(argument, words, tmp_path, capsys):
-    workdir = tmp_path / "w"
-    assert call(sweep.main, *GRID, argument, f"--workdir={workdir}") == cli.EXIT_USAGE
-    assert words in capsys.readouterr().err
-    assert list(tmp_path.iterdir()) == []
-
-
-def test_a_directory_of_another_grid_is_refused_untouched(finished, capsys):
-    before = sorted((p, p.stat().st_mtime_ns) for p in finished.rglob("*") if p.is_file())
-    assert call(sweep.main, *GRID, "--seeds=1,3", f"--workdir={finished}") == cli.EXIT_USAGE
-    error = capsys.readouterr().err
-    assert "holds another sweep, with --seeds=1,2 where this one has 1,3" in error
-    assert before == sorted((p, p.stat().st_mtime_ns) for p in finished.rglob("*") if p.is_file())
-
-
-def test_a_directory_of_something_else_is_refused(tmp_path, capsys):
-    (tmp_path / "thesis.tex").write_text("x")
-    assert call(sweep.main, *GRID, f"--workdir={tmp_path}") == cli.EXIT_USAGE
-    assert "holds no sweep" in capsys.readouterr().err
-    assert [p.name for p in tmp_path.iterdir()] == ["thesis.tex"]
-
-
-@pytest.mark.parametrize("place", ["/proc/w", "{tmp}/file/w"])
-def test_a_place_that_cannot_be_written_is_refused(place, tmp_path, capsys):
-    (tmp_path / "file").write_text("x")
-    place = place.format(tmp=tmp_path)
-    assert call(sweep.main, *GRID, f"--workdir={place}") == cli.EXIT_USAGE
-    assert f"--workdir={place}: cannot be written" in capsys.readouterr().err
-    assert [p.name for p in tmp_path.iterdir()] == ["file"]
-
-
-def test_two_sweeps_at_once_are_refused(finished, capsys):
-    with owning(pathlib.Path(finished)):
-        assert call(sweep.main, *GRID, f"--workdir={finished}") == cli.EXIT_USAGE
-    assert f"is in use by process {os.getpid()}" in capsys.readouterr().err
-
-
-def test_analyze_and_report_need_a_sweep(tmp_path, capsys):
-    assert call(analyze.main, f"--workdir={tmp_path}") == cli.EXIT_USAGE
-    assert "holds no sweep" in capsys.readouterr().err
-    assert call(analyze.main) == cli.EXIT_USAGE
-    assert "--workdir" in capsys.readouterr().err
-
-
 # --------------------------------------------------------------------------- what goes wrong
 
 
 @pytest.mark.usefixtures("_no_report")
 def test_a_batch_that_fails_takes_no_other_down(tmp_path, monkeypatch, capsys):
-    right = pipeline.BatchTrainer._train_to
+    right = trainer.BatchTrainer._train_to
 
     def wrong(self, target, step, state):
         if self.number == 1 and target == 20:
@@ -318,7 +247,7 @@ def test_a_batch_that_fails_takes_no_other_down(tmp_path, monkeypatch, capsys):
     workdir = tmp_path / "w"
     arguments = [*GRID, "--runs_per_batch=2", f"--workdir={workdir}"]
     with monkeypatch.context() as patch:
-        patch.setattr(pipeline.BatchTrainer, "_train_to", wrong)
+        patch.setattr(trainer.BatchTrainer, "_train_to", wrong)
         assert call(sweep.main, *arguments) == cli.EXIT_FAILED
     output = capsys.readouterr()
     assert "batch 1 failed, 2 runs: RuntimeError('the device is gone')" in output.out

@@ -13,15 +13,12 @@ transformer (or MLP) after a few hundred steps. Persistence of its hidden layers
 has no structure yet.
 """
 
-import argparse
 import os
 import statistics
 import time
-from pathlib import Path
 from typing import Any
 
-from experiments.benchmarks import batches
-from experiments.benchmarks.environment import append, environment
+from experiments.benchmarks import batches, environment
 from grokjax import diagnostics
 from grokjax.diagnostics import Options
 from grokjax.measuring import views
@@ -65,11 +62,9 @@ def measure(kind: str, prime: int, repeats: int) -> dict[str, Any]:
 
 def main() -> None:
     """Measure, print the shares, and append a JSON line where asked."""
-    parser = argparse.ArgumentParser(description=__doc__.partition("\n")[0])
+    parser = environment.parser(__doc__, repeats=7)
     parser.add_argument("--models", nargs="+", default=["transformer", "mlp"])
     parser.add_argument("--prime", type=int, default=113)
-    parser.add_argument("--repeats", type=int, default=7)
-    parser.add_argument("--output", type=Path, help="file to append one JSON line to")
     options = parser.parse_args()
 
     results = []
@@ -86,7 +81,7 @@ def main() -> None:
             f"{REQUIRED_SHARE:.0%})",
             flush=True,
         )
-    append(options.output, {"benchmark": "checkpoint", "results": results, **environment(PACKAGES)})
+    environment.append(options.output, PACKAGES, benchmark="checkpoint", results=results)
 
 
 if __name__ == "__main__":

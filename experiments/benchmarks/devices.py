@@ -15,17 +15,14 @@ what they reach of twice one core is shown too. All take turns, so that a busy m
 alike.
 """
 
-import argparse
 import contextlib
 import os
 import socket
 import statistics
 from collections.abc import Sequence
-from pathlib import Path
 from typing import Any
 
-from experiments.benchmarks import batches
-from experiments.benchmarks.environment import append, environment
+from experiments.benchmarks import batches, environment
 from experiments.benchmarks.turns import Contestants, Worker, median_ratio, quartiles_of_ratio
 
 PACKAGES = ("jax", "jaxlib", "flax", "optax", "numpy")
@@ -145,18 +142,16 @@ def show(result: dict[str, Any]) -> None:
 
 def main() -> None:
     """Measure, print the table, and append a JSON line where asked."""
-    parser = argparse.ArgumentParser(description=__doc__.partition("\n")[0])
+    parser = environment.parser(__doc__, repeats=15)
     parser.add_argument("--models", nargs="+", default=["transformer", "mlp"])
     parser.add_argument("--prime", type=int, default=113)
     parser.add_argument("--runs", type=int, default=4, help="runs a device")
-    parser.add_argument("--repeats", type=int, default=15)
-    parser.add_argument("--output", type=Path, help="file to append one JSON line to")
     options = parser.parse_args()
     results = []
     for kind in options.models:
         results.append(measure(kind, options.prime, options.runs, options.repeats))
         show(results[-1])
-    append(options.output, {"benchmark": "devices", "results": results, **environment(PACKAGES)})
+    environment.append(options.output, PACKAGES, benchmark="devices", results=results)
 
 
 if __name__ == "__main__":

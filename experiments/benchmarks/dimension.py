@@ -17,13 +17,11 @@ directions, float32 unit rows. "duplicates" is the same with a tenth of its rows
 scikit-dimension's own answer is unreliable there above 25 dimensions and is not compared.
 """
 
-import argparse
 import statistics
 import time
 import warnings
 from collections.abc import Callable
 from functools import partial
-from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -31,7 +29,7 @@ import skdim
 from numpy.typing import NDArray
 from threadpoolctl import threadpool_limits
 
-from experiments.benchmarks.environment import append, environment
+from experiments.benchmarks import environment
 from grokjax.diagnostics import dimension
 
 POINTS, DIMENSIONS, NEIGHBORS = 2000, 128, 64
@@ -113,9 +111,7 @@ def measure(cloud: Cloud, repeats: int, compare: bool) -> dict[str, Any]:
 
 def main() -> None:
     """Measure, print the ratios, and append a JSON line where asked."""
-    parser = argparse.ArgumentParser(description=__doc__.partition("\n")[0])
-    parser.add_argument("--repeats", type=int, default=3)
-    parser.add_argument("--output", type=Path, help="file to append one JSON line to")
+    parser = environment.parser(__doc__, repeats=3)
     options = parser.parse_args()
 
     results = {}
@@ -134,7 +130,7 @@ def main() -> None:
             f"(required: {REQUIRED_RATIO})",
             flush=True,
         )
-    append(options.output, {"benchmark": "dimension", "results": results, **environment(PACKAGES)})
+    environment.append(options.output, PACKAGES, benchmark="dimension", results=results)
 
 
 if __name__ == "__main__":

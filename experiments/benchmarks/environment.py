@@ -1,10 +1,11 @@
 """What goes with a benchmark's numbers: machine, versions, commit; and where they are kept."""
 
+import argparse
 import json
 import os
 import platform
 import subprocess
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from datetime import UTC, datetime
 from importlib.metadata import version
 from pathlib import Path
@@ -39,8 +40,17 @@ def _accelerators() -> list[str]:
     return [device.device_kind for device in jax.devices() if device.platform != "cpu"]
 
 
-def append(output: Path | None, record: Mapping[str, Any]) -> None:
-    """Appends a record to a file as one JSON line, if there is a file."""
+def parser(doc: str | None, repeats: int | None = None) -> argparse.ArgumentParser:
+    """The flags that all benchmarks have; ``repeats``: default of the flag of those that repeat."""
+    parsed = argparse.ArgumentParser(description=(doc or "").partition("\n")[0])
+    if repeats is not None:
+        parsed.add_argument("--repeats", type=int, default=repeats)
+    parsed.add_argument("--output", type=Path, help="file to append one JSON line to")
+    return parsed
+
+
+def append(output: Path | None, packages: Sequence[str], **record: Any) -> None:
+    """Appends a record and its `environment` to a file as one JSON line, if there is a file."""
     if output is not None:
         with output.open("a") as file:
-            file.write(json.dumps(record) + "\n")
+            file.write(json.dumps(record | environment(packages)) + "\n")

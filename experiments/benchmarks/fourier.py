@@ -14,18 +14,16 @@ the times. ``--step_ms`` puts a step's time measured elsewhere, as on an acceler
 logits with six key frequencies and noise. Both include the forward pass over all p² pairs.
 """
 
-import argparse
 import statistics
 import time
 from collections.abc import Callable, Mapping
-from pathlib import Path
 from typing import Any, NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
 
+from experiments.benchmarks import environment
 from experiments.benchmarks.batches import Batch
-from experiments.benchmarks.environment import append, environment
 from grokjax.diagnostics import Options, fourier
 from grokjax.measuring import views
 from grokjax.settings.config import TrainConfig
@@ -139,11 +137,9 @@ def measure(prime: int, repeats: int, step_ms: float | None) -> dict[str, Any]:
 
 def main() -> None:
     """Measure, print the shares, and append a JSON line where asked."""
-    parser = argparse.ArgumentParser(description=__doc__.partition("\n")[0])
+    parser = environment.parser(__doc__, repeats=5)
     parser.add_argument("--primes", type=int, nargs="+", default=[REQUIRED_PRIME, 197])
     parser.add_argument("--step_ms", type=float, help="time of a training step measured elsewhere")
-    parser.add_argument("--repeats", type=int, default=5)
-    parser.add_argument("--output", type=Path, help="file to append one JSON line to")
     options = parser.parse_args()
 
     results = []
@@ -164,7 +160,7 @@ def main() -> None:
                 + (required if prime == REQUIRED_PRIME else ""),
                 flush=True,
             )
-    append(options.output, {"benchmark": "fourier", "results": results, **environment(PACKAGES)})
+    environment.append(options.output, PACKAGES, benchmark="fourier", results=results)
 
 
 if __name__ == "__main__":

@@ -15,25 +15,18 @@ six frequencies, as measured on a trained transformer, and the rest in noise; "c
 one frequency. All have 128 dimensions and centred unit rows.
 """
 
-import argparse
-import json
-import os
-import platform
 import statistics
-import subprocess
 import time
 import warnings
 from collections.abc import Callable
-from datetime import UTC, datetime
 from functools import partial
-from importlib.metadata import version
-from pathlib import Path
 from typing import NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
 from ripser import ripser
 
+from experiments.benchmarks import environment
 from grokjax.diagnostics import persistence
 
 DIMENSIONS = 128
@@ -123,29 +116,10 @@ def measure(cloud: str, points: NDArray[np.float64], repeats: int) -> Result:
     return Result(cloud, len(points), medians, ratios)
 
 
-def environment() -> dict[str, object]:
-    """Machine, versions and commit, to go with the numbers."""
-    cpu = platform.processor()
-    cpuinfo = Path("/proc/cpuinfo")
-    if cpuinfo.exists():
-        names = [line for line in cpuinfo.read_text().splitlines() if line.startswith("model name")]
-        cpu = names[0].partition(":")[2].strip() if names else cpu
-    commit = subprocess.run(["git", "rev-parse", "HEAD"], capture_output=True, text=True)
-    return {
-        "device": f"{cpu}, {os.cpu_count()} cores",
-        "python": platform.python_version(),
-        "versions": {package: version(package) for package in PACKAGES},
-        "commit": commit.stdout.strip() or None,
-        "time": datetime.now(UTC).isoformat(timespec="seconds"),
-    }
-
-
 def main() -> None:
     """Measure, print the ratios, and append a JSON line where asked."""
-    parser = argparse.ArgumentParser(description=__doc__.partition("\n")[0])
+    parser = environment.parser(__doc__, repeats=7)
     parser.add_argument("--sizes", type=int, nargs="+", default=[113, REQUIRED_SIZE])
-    parser.add_argument("--repeats", type=int, default=7)
-    parser.add_argument("--output", type=Path, help="file to append one JSON line to")
     options = parser.parse_args()
 
     results = []
@@ -166,11 +140,8 @@ def main() -> None:
                 f"{verdict}: {result.cloud} cloud of {REQUIRED_SIZE} points, {ratio:.0f} times "
                 f"faster than ripser.py on one core (required: {REQUIRED_RATIO})"
             )
-    if options.output:
-        rows = [result._asdict() for result in results]
-        record = {"benchmark": "persistence", "results": rows, **environment()}
-        with options.output.open("a") as file:
-            file.write(json.dumps(record) + "\n")
+    rows = [result._asdict() for result in results]
+    environment.append(options.output, PACKAGES, benchmark="persistence", results=rows)
 
 
 if __name__ == "__main__":

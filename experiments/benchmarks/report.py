@@ -9,14 +9,13 @@ The work directory is made up: curves of a grid of two models, written through t
 With ``--checkpoints`` of one model and twice the seeds, and a small embedding at every checkpoint.
 """
 
-import argparse
 import pathlib
 import shutil
 import statistics
 import tempfile
 import time
 
-from experiments.benchmarks.environment import append, environment
+from experiments.benchmarks import environment
 from grokjax.report import drawing
 from tests import synthetic
 
@@ -56,9 +55,8 @@ def first_view(page: pathlib.Path, n_times: int = 3) -> tuple[float, float]:
 
 def main() -> None:
     """Makes the directory, builds the report, prints time and size."""
-    parser = argparse.ArgumentParser(description=__doc__.partition("\n")[0])
+    parser = environment.parser(__doc__)
     parser.add_argument("--checkpoints", action="store_true")
-    parser.add_argument("--output", type=pathlib.Path)
     arguments = parser.parse_args()
     models = ("transformer",) if arguments.checkpoints else ("transformer", "mlp")
     seeds = range(46, 46 + 10 // len(models))
@@ -90,15 +88,16 @@ def main() -> None:
     met = seconds < MOST_SECONDS and size < MOST_BYTES
     met = met and (seen is None or seen < MOST_SECONDS_TO_SEE)
     print(f"the claim {'holds' if met else 'DOES NOT HOLD'} here")
-    record = {
-        "benchmark": "report",
-        "seconds": seconds,
-        "bytes": size,
-        "first_view": seen,
-        "first_view_processor": used,
-        "met": met,
-    }
-    append(arguments.output, record | environment(("matplotlib", "plotly", "pandas")))
+    environment.append(
+        arguments.output,
+        ("matplotlib", "plotly", "pandas"),
+        benchmark="report",
+        seconds=seconds,
+        bytes=size,
+        first_view=seen,
+        first_view_processor=used,
+        met=met,
+    )
 
 
 if __name__ == "__main__":

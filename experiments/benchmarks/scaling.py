@@ -9,13 +9,10 @@ it is full.
 The batches are of the study's size, warm, and take turns, so that a busy machine slows them alike.
 """
 
-import argparse
 import statistics
-from pathlib import Path
 from typing import Any
 
-from experiments.benchmarks import batches
-from experiments.benchmarks.environment import append, environment
+from experiments.benchmarks import batches, environment
 from experiments.benchmarks.turns import Worker, median_ratio, take_turns
 
 PACKAGES = ("jax", "jaxlib", "flax", "optax", "numpy")
@@ -42,13 +39,11 @@ def measure(
 
 def main() -> None:
     """Measure, print the costs, and append a JSON line where asked."""
-    parser = argparse.ArgumentParser(description=__doc__.partition("\n")[0])
+    parser = environment.parser(__doc__, repeats=5)
     parser.add_argument("--models", nargs="+", default=["transformer", "mlp"])
     parser.add_argument("--prime", type=int, default=113)
     parser.add_argument("--runs", type=int, nargs="+", default=[1, SMALL, 15, LARGE])
     parser.add_argument("--steps", type=int, help="steps a turn; default: 25, on a GPU 500")
-    parser.add_argument("--repeats", type=int, default=5)
-    parser.add_argument("--output", type=Path, help="file to append one JSON line to")
     options = parser.parse_args()
 
     results = []
@@ -65,7 +60,7 @@ def main() -> None:
                 f"do (at most {MOST})",
                 flush=True,
             )
-    append(options.output, {"benchmark": "scaling", "results": results, **environment(PACKAGES)})
+    environment.append(options.output, PACKAGES, benchmark="scaling", results=results)
 
 
 if __name__ == "__main__":

@@ -11,9 +11,7 @@ Two starts of the same sweep, each a process of its own in a fresh work director
 compilation cache that is empty before the first.
 """
 
-import argparse
 import collections
-import json
 import multiprocessing
 import tempfile
 import time
@@ -21,7 +19,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-from experiments.benchmarks.environment import append, environment
+from experiments.benchmarks import environment
 
 PACKAGES = ("jax", "jaxlib", "flax", "optax", "orbax-checkpoint", "numpy", "pandas")
 REQUIRED_SHARE, MOST_SECONDS = 0.85, 10.0
@@ -138,14 +136,12 @@ def show(result: dict[str, Any]) -> None:
 
 def main() -> None:
     """Measure, print the shares, and append a JSON line where asked."""
-    parser = argparse.ArgumentParser(description=__doc__.partition("\n")[0])
-    parser.add_argument("--output", type=Path, help="file to append one JSON line to")
+    parser = environment.parser(__doc__)
     options, flags = parser.parse_known_args()
     results = measure(flags)
     for result in results:
         show(result)
-    record = {"benchmark": "sweep", "flags": flags, "results": results}
-    append(options.output, json.loads(json.dumps(record)) | environment(PACKAGES))
+    environment.append(options.output, PACKAGES, benchmark="sweep", flags=flags, results=results)
 
 
 if __name__ == "__main__":

@@ -17,17 +17,14 @@ PyTorch's network is made of its own encoder layers; its compiler needs a C++ co
 is left out, with the reason, where it does not work.
 """
 
-import argparse
 import os
 import statistics
 from collections.abc import Sequence
-from pathlib import Path
 from typing import Any
 
 import numpy as np
 
-from experiments.benchmarks import batches, floor
-from experiments.benchmarks.environment import append, environment
+from experiments.benchmarks import batches, environment, floor
 from experiments.benchmarks.turns import Worker, median_ratio, take_turns
 
 PACKAGES = ("jax", "jaxlib", "flax", "optax", "torch", "numpy")
@@ -107,13 +104,11 @@ def show(result: dict[str, Any]) -> None:
 
 def main() -> None:
     """Measure, print the ratios and the floor, and append a JSON line where asked."""
-    parser = argparse.ArgumentParser(description=__doc__.partition("\n")[0])
+    parser = environment.parser(__doc__, repeats=5)
     parser.add_argument("--models", nargs="+", default=["transformer", "mlp"])
     parser.add_argument("--primes", type=int, nargs="+", default=[113])
     parser.add_argument("--runs", type=int, nargs="+", default=[1, 5, 15, 45])
     parser.add_argument("--steps", type=int, help="steps a turn; default: 25, on a GPU 500")
-    parser.add_argument("--repeats", type=int, default=5)
-    parser.add_argument("--output", type=Path, help="file to append one JSON line to")
     options = parser.parse_args()
     # Two processes share a GPU here; neither may take all of its memory.
     os.environ.setdefault("XLA_PYTHON_CLIENT_PREALLOCATE", "false")
@@ -130,7 +125,7 @@ def main() -> None:
                 result["milliseconds_per_run_step"][batches.name_of(n)] for n in options.runs
             )
             print(floor.describe(result["floor"], best / 1e3), flush=True)
-    append(options.output, {"benchmark": "train", "results": results, **environment(PACKAGES)})
+    environment.append(options.output, PACKAGES, benchmark="train", results=results)
 
 
 if __name__ == "__main__":

@@ -2,7 +2,7 @@
 
 import dataclasses
 import functools
-from collections.abc import Sequence
+from collections.abc import Callable, Collection, Sequence
 from typing import Any
 
 import numpy as np
@@ -15,7 +15,7 @@ from grokjax.measuring import layers
 from grokjax.models import network
 from grokjax.settings import flags
 from grokjax.settings.config import TrainConfig
-from grokjax.settings.fields import check
+from grokjax.settings.fields import InvalidSettingError, check
 from grokjax.settings.grid import Run
 from grokjax.tasks.task import Data, make_data
 from grokjax.training.step import Program
@@ -47,6 +47,34 @@ def measures(name: str, run: Run) -> bool:
 # --------------------------------------------------------------------------- what cannot be
 
 
+def fitting(
+    options: Options, runs: Sequence[Run], asked: Collection[str], say: Callable[[str], None]
+) -> Options:
+    """The options with defaults that no run of the grid, or not each, can meet left out.
+
+    Args:
+        options: what is measured.
+        runs: the grid.
+        asked: options that were given a value, and stay as they are.
+        say: told what was left out.
+    """
+    if "clouds" not in asked and not any(layers.choose(options.clouds, run) for run in runs):
+        say(f"--clouds=hidden: no network here has {', '.join(options.clouds)}")
+        options = dataclasses.replace(options, clouds=("hidden",))
+    kept = tuple(name for name in options.diagnostics if name != "dimension")
+    if kept != options.diagnostics and not {"diagnostics", "lid_neighbors"} & set(asked):
+        try:
+            validate(options, runs)
+        except InvalidSettingError as error:
+            if error.flag != "lid_neighbors":
+                raise
+            say(
+                f"--diagnostics={','.join(kept) or 'none'}: clouds here are too small for dimension"
+            )
+            options = dataclasses.replace(options, diagnostics=kept)
+    return options
+
+
 def validate(options: Options, runs: Sequence[Run]) -> None:
     """Raises ``InvalidSettingError`` for options that some run of the grid cannot meet."""
     known, text = diagnostics.names(), ",".join(options.diagnostics)
@@ -65,13 +93,15 @@ def validate(options: Options, runs: Sequence[Run]) -> None:
     for field, values in allowed.items():
         value = getattr(options, field)
         check(value in values, field, value, f"must be one of {', '.join(values)}")
-    for field in ("cloud_points", "ph_threads", "lid_points", "lid_neighbors"):
+    # TwoNN needs three neighbours.
+    least = {"cloud_points": 1, "ph_threads": 1, "lid_points": 1, "lid_neighbors": 3}
+    for field, lowest in least.items():
         value = getattr(options, field)
-        whole = isinstance(value, int) and value >= 1
-        check(whole, field, value, "must be an integer of at least 1")
+        whole = isinstance(value, int) and value >= lowest
+        check(whole, field, value, f"must be an integer of at least {lowest}")
     check(0 <= options.ph_verify <= 1, "ph_verify", options.ph_verify, "must lie in 0 … 1")
     if "dimension" in options.diagnostics:
-        for run in runs:
+        for run in {(run.model, run.task): run for run in runs}.values():
             _validate_neighbours(options, run)
 
 

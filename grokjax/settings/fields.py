@@ -118,14 +118,15 @@ class Field:
         """
         values: list[Any] = []
         for item in (part.strip() for part in text.split(",")):
-            if self.kind is int and ":" in item:
-                values.extend(self._range(text, item))
-            else:
-                values.append(self._value(text, item))
-        for value in values:
-            allowed = value in self.words.values() or self.accepts(value)
-            message = f"{self.text(value)} cannot be used; each must be {self.allowed}"
-            check(allowed, self.flag, text, message)
+            is_range = self.kind is int and ":" in item
+            for value in self._range(text, item) if is_range else [self._value(text, item)]:
+                # What a word stands for is not to be had by its number.
+                allowed = item in self.words or self.accepts(value)
+                message = (
+                    f"{value if is_range else item} cannot be used; each must be {self.allowed}"
+                )
+                check(allowed, self.flag, text, message)
+                values.append(value)
         if len(values) != len(set(values)):
             some = next(v for v in values if values.count(v) > 1) if len(values) < 999 else "one"
             message = f"{some} is given more than once; values must differ"

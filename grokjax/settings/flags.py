@@ -198,7 +198,8 @@ def _network_for(tasks: Sequence[str], default: str, say: Say) -> str:
     for name in registry.names("model"):
         if kinds <= set(registry.find(KINDS[0], name).learns):  # type: ignore[attr-defined]
             if name != default:
-                say(f"--models={name}: {default} learns no {', '.join(sorted(kinds))}")
+                lacking = kinds - set(registry.find(KINDS[0], default).learns)  # type: ignore[attr-defined]
+                say(f"--models={name}: {default} learns no {', '.join(sorted(lacking))}")
             return name
     return default
 
@@ -207,6 +208,7 @@ def _say_unused(axes: Mapping[str, Any], given: Mapping[str, str], say: Say) -> 
     used = {name for parts in axes.values() for own in parts.values() for name in own}
     for flag, own in axis_flags().items():
         if flag in given and not used & {field.name for field in own}:
+            own[0].parse(given[flag])  # a typing error is one here too
             say(f"--{flag}={given[flag]}: no part of this grid has it")
 
 

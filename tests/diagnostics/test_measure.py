@@ -5,33 +5,32 @@ import pytest
 
 from grokjax import diagnostics
 from grokjax.diagnostics import Options, RunView
+from tests.helpers import make_runs
 
-P = 13
 
-
-def make_view(finite=True, seed=0):
+def make_view(finite=True, seed=0, operation="add"):
+    (run,) = make_runs(operation=[operation], prime=[13])
+    n = run.task.n_elements
     rng = np.random.default_rng(seed)
     bad = 1.0 if finite else np.nan
 
     def draw(*shape):
         return (rng.normal(size=shape) * bad).astype(np.float32)
 
-    a, b = np.divmod(np.arange(P * P), P)
     return RunView(
         run_id=f"run{seed}",
         step=100,
-        prime=P,
-        operation="add",
+        structure=run.task.structure,
         cloud_names=("embedding", "layer1"),
-        cloud=lambda name: draw(P if name == "embedding" else 20, 6),
+        cloud=lambda name: draw(n if name == "embedding" else 20, 6),
         last_states=lambda n: draw(n, 6),
         last_states_name="layer1_both",
-        embedding=draw(P, 6),
-        head_rows=lambda: {name: draw(P, 2, 3) for name in ("query", "key", "value")},
-        neurons=lambda: draw(P * P, 8),
-        logits=lambda: draw(P * P, P),
-        labels=((a + b) % P).astype(np.int32),
-        train_mask=rng.random(P * P) < 0.5,
+        embedding=draw(n, 6),
+        head_rows=lambda: {name: draw(n, 2, 3) for name in ("query", "key", "value")},
+        neurons=lambda: draw(n * n, 8),
+        logits=lambda: draw(n * n, n),
+        labels=run.task.truth,
+        train_mask=(rng.random(n * n) < 0.5) & (run.task.truth >= 0),
     )
 
 
@@ -47,9 +46,11 @@ def test_the_diagnostics_are_found_by_name():
 
 @pytest.mark.parametrize("name", ["dimension", "fourier", "persistence"])
 @pytest.mark.parametrize("finite", [True, False])
-def test_every_diagnostic_fills_its_tables(name, finite):
+@pytest.mark.parametrize("operation", ["add", "divide", "d5"])
+def test_every_diagnostic_fills_its_tables(name, finite, operation):
     module = diagnostics.get(name)
-    rows = module.measure([make_view(finite), make_view(finite, seed=1)], OPTIONS)
+    views = [make_view(finite, seed, operation) for seed in (0, 1)]
+    rows = module.measure(views, OPTIONS)
     assert rows.keys() == module.TABLES.keys()
     main = next(iter(module.TABLES))
     for table, spec in module.TABLES.items():
@@ -71,7 +72,38 @@ def test_spectra_hold_the_embedding_and_every_head():
         *(f"{n}{h}" for n in ("query", "key", "value") for h in (0, 1)),
     }
     frequencies = [row["frequency"] for row in rows if row["matrix"] == "key1"]
-    assert frequencies == list(range(P // 2 + 1))
+    assert frequencies == list(range(13 // 2 + 1))
+
+
+def test_spectra_of_a_group_are_by_irrep():
+    rows = diagnostics.get("fourier").measure([make_view(operation="s3")], OPTIONS)["spectra"]
+    embedding = [row for row in rows if row["matrix"] == "embedding"]
+    assert {(row["irrep"], row["degree"]) for row in embedding} == {
+        ("(3)", 1), ("(1,1,1)", 1), ("(2,1)", 2)
+    }  # fmt: skip
+    rows = np.asarray(make_view(operation="s3").embedding, float)
+    assert sum(row["power"] for row in embedding) == pytest.approx((rows**2).sum())
+
+
+@pytest.mark.parametrize(
+    ("operation", "asks"), [("subtract", True), ("divide", True), ("quadratic", False)]
+)
+def test_what_asks_for_no_product_has_spectra_and_no_restricted_loss(operation, asks):
+    rows = diagnostics.get("fourier").measure([make_view(operation=operation)], OPTIONS)
+    (row,) = rows["fourier"]
+    assert np.isfinite(row["concentration"]) and rows["spectra"]
+    assert np.isfinite(row["restricted_loss"]) == np.isfinite(row["excluded_loss"]) == asks
+    assert bool(rows["key_frequencies"]) == asks
+
+
+def test_what_has_no_structure_is_left_out():
+    for operation in ("average", "max"):
+        view = make_view(operation=operation)
+        assert view.structure is None
+        rows = diagnostics.get("fourier").measure([view], OPTIONS)
+        assert rows == {"fourier": [], "spectra": [], "key_frequencies": []}
+    assert diagnostics.needs_structure("fourier")
+    assert not diagnostics.needs_structure("persistence")
 
 
 def test_a_mismatch_names_the_cloud(monkeypatch):

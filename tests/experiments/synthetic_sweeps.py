@@ -16,8 +16,7 @@ AXES = {
                                 **ABLATION},
     "mlp_permutation": {"model": ("mlp",), "label_permutation": (0.0, 0.1, 0.2, 0.5, 1.0),
                         **ABLATION},
-    "mnist": {"model": ("digits_mlp",), "operation": ("digits",), "prime": (10,),
-              "train_fraction": (1000 / 1797,), "init_scale": (1.0, 2.0, 4.0, 8.0)},
+    "mnist": {"model": ("mlp",), "operation": ("digits",), "init_scale": (1.0, 2.0, 4.0, 8.0)},
 }  # fmt: skip
 CLOUDS = {
     "transformer_grid": ("embedding", "layer2"),
@@ -38,7 +37,7 @@ def make(root, name):
     one["h0_max"] += noise[:, 0] - one["h1_max"]
     one["h0_total"] += noise[:, 1]
     frames = [one.assign(cloud=cloud) for cloud in CLOUDS[name]]
-    # Parts are merged already; the table is written as a sweep would.
+    # Parts are in the table already; the table is written as a sweep would.
     settings = results.Results(folder, []).settings("persistence")
     results.write_parquet(path, pd.concat(frames, ignore_index=True), settings)
     if name == "transformer_grid":

@@ -1,5 +1,7 @@
 """Every artefact, from complete work directories to files; what is made again and what is not."""
 
+import runpy
+import shutil
 import subprocess
 import sys
 
@@ -7,7 +9,8 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from experiments import artefact, claims, contrasts, correlations, paper, sweeps
+import grokjax
+from experiments import artefact, claims, contrasts, correlations, paper, registry, sweeps
 from experiments.comparison import NO_CLAIM, SAME
 from grokjax.report import figures
 from tests.experiments import synthetic_sweeps
@@ -38,7 +41,7 @@ def made(tmp_path_factory):
 
 
 def test_all_sixteen_and_the_page_are_there_and_say_small(made):
-    for name in paper.NAMES:
+    for name in registry.ARTEFACTS:
         assert (made / f"{name}-small.csv").stat().st_size > 0
     for i in range(1, 15):
         assert "SMALL SCALE" in (made / f"figure{i}-small.svg").read_text()
@@ -64,10 +67,23 @@ def test_a_second_call_does_nothing_and_says_so(made, capsys, monkeypatch):
 
 def test_what_is_lost_is_made_again(made, capsys):
     (made / "figure3-small.svg").unlink()
-    artefact.main("figure3", [f"--workdir={made}", "--scale=small"])
+    registry.main("experiments.figure3", [f"--workdir={made}", "--scale=small"])
     assert (made / "figure3-small.svg").exists()
-    artefact.main("figure3", [f"--workdir={made}", "--scale=small"])
+    registry.main("experiments.figure3", [f"--workdir={made}", "--scale=small"])
     assert "figure3-small: nothing to do" in capsys.readouterr().out
+
+
+@pytest.mark.parametrize("source", ["diagnostics/persistence.py", "analysis.py"])
+def test_a_change_of_grokjax_makes_an_artefact_stale(made, monkeypatch, tmp_path, source):
+    one = registry.ARTEFACTS["figure3"]
+    folder = sweeps.TRAININGS[one.training].workdir(made, "small")
+    copy = shutil.copytree(grokjax.__path__[0], tmp_path / "grokjax")
+    monkeypatch.setattr(grokjax, "__path__", [str(copy)])
+    stamp = made / ".figure3-small.json"
+    assert artefact.fresh(stamp, artefact.inputs([folder]))
+    with open(copy / source, "a") as file:
+        file.write("# changed\n")
+    assert not artefact.fresh(stamp, artefact.inputs([folder]))
 
 
 def test_the_comparison_has_every_row_and_directions_only(made):
@@ -130,19 +146,50 @@ def test_a_missing_row_is_noticed(tmp_path):
     assert sweeps.missing(folder) == "1 rows of persistence"
 
 
-def test_every_command_says_what_it_claims():
-    for one in paper.artefacts():
-        text = sys.modules[one.make.__module__].__doc__
-        assert [text.count(f"{word}:") for word in ("Claim", "Command", "Device", "Expected")] == [
-            1
-        ] * 4
-        assert f"python -m experiments.{one.name} --workdir=" in text
+def test_all_sixteen_are_in_the_order_of_the_study():
+    numbered = [f"figure{i}" for i in range(1, 15)]
+    assert list(registry.ARTEFACTS) == [*numbered, "table1", "table2"]
+    assert {one.training for one in registry.ARTEFACTS.values()} == set(sweeps.TRAININGS)
     flagfiles = {path.stem for path in sweeps.FOLDER.glob("*.flags")} - {"quick"}
     assert flagfiles == set(sweeps.TRAININGS)
 
 
+@pytest.mark.parametrize("name", registry.ARTEFACTS)
+def test_every_name_is_a_command_that_says_what_it_claims(name, monkeypatch, capsys):
+    monkeypatch.setattr(sys, "argv", [name, "--help"])
+    with pytest.raises(SystemExit) as caught:
+        runpy.run_module(f"experiments.{name}", run_name="__main__")
+    assert caught.value.code == 0
+    text = capsys.readouterr().out
+    assert [text.count(f"\n{word}:") for word in ("Claim", "Command", "Device", "Expected")] == [
+        1
+    ] * 4
+    one = registry.ARTEFACTS[name]
+    assert f"\n{one.label}: " in text
+    assert f"python -m experiments.{name} --workdir=" in text
+    assert f"the sweep {one.training} " in text
+
+
+def test_modules_of_commands_hold_nothing_of_their_own():
+    found = [
+        path for kind in ("figure", "table") for path in sweeps.FOLDER.glob(f"{kind}[0-9]*.py")
+    ]
+    assert {path.stem for path in found} == set(registry.ARTEFACTS)
+    assert len({path.read_text() for path in found}) == 1
+
+
+def test_numbers_to_expect_are_those_of_the_study():
+    text = registry.describe(registry.ARTEFACTS["figure4"])
+    assert "0.29 to 0.35: h1_max (mlp, p = 197, α = all, embedding, generalised)" in text
+    assert "20: h1_total (mlp, p = 197, α = all, embedding, memorisation)" in text
+    assert "(mlp, p = 149" not in text
+    every = "".join(map(registry.describe, registry.ARTEFACTS.values()))
+    for claim in claims.reference().to_dict("records"):
+        assert every.count(claims.in_words(claim)) == 1
+
+
 def test_before_and_after_say_what_so_many_seeds_could_have_seen(made):
-    one = artefact.context(paper.artefacts()[2], made, "small")
+    one = artefact.load("transformer_grid", made, "small")
     frame = contrasts.contrasts(one)
     assert len(frame) == 9 * (2 * 2 + 1)  # settings; clouds and quantities
     row = frame.query("cloud == 'embedding' and quantity == 'H1 max'").iloc[0]
@@ -161,7 +208,7 @@ def test_before_and_after_say_what_so_many_seeds_could_have_seen(made):
 
 
 def test_steps_by_threshold(made):
-    one = artefact.context(paper.artefacts()[2], made, "small")
+    one = artefact.load("transformer_grid", made, "small")
     frame = contrasts.generalisation_steps(one)
     runs = one.runs(prime=29, train_fraction=0.4)
     assert frame["n"].tolist() == [2] * 9

@@ -1,44 +1,99 @@
-"""The fast networks against textbook ones, their initialisation, and the padding."""
+"""The fast networks against textbook ones, whatever their flags, with padding and without."""
 
-import math
+import itertools
+import random
 
 import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from grokjax import models
-from grokjax.settings.grid import ModelConfig
-from grokjax.models import Model
+from grokjax.models import network
+from grokjax.models.network import Model, Sizes
+from grokjax.settings import registry
+from grokjax.settings.registry import KINDS
 from tests import reference
-from tests.helpers import SMALL
 
-P = 23
-CONFIGS = [
-    ModelConfig(model="transformer", **SMALL),
-    ModelConfig(model="transformer", **SMALL | {"n_layers": 1}),
-    ModelConfig(model="transformer", **SMALL | {"n_layers": 3, "n_heads": 1}),
-    ModelConfig(model="mlp", **SMALL),
-    ModelConfig(model="mlp", **SMALL | {"mlp_depth": 1}),
-]
-IDS = ["transformer", "one block", "three blocks, one head", "mlp", "one hidden layer"]
+REAL, PADDED = Sizes(13, 11), Sizes(19, 17)
+CHOICES = {
+    "transformer": {
+        "layer_norm": ("pre", "none", "post"),
+        "activation": ("gelu", "relu", "quadratic"),
+        "attention_rate": (1.0, 0.4, 0.0),
+        "biases": (True, False),
+        "d_ff": (24, 0),
+        "n_layers": (2, 1),
+        "n_heads": (2, 1),
+        "equals_token": (False, True),
+        "causal": (False, True),
+        "separate_embeddings": (False, True),
+    },
+    "mlp": {
+        "mlp_inputs": ("concatenate", "sum", "one_hot"),
+        "activation": ("gelu", "relu", "quadratic"),
+        "mlp_depth": (3, 1),
+        "biases": (True, False),
+        "separate_embeddings": (False, True),
+    },
+}
+SMALL = {"transformer": {"d_model": 16}, "mlp": {"d_model": 12, "mlp_width": 20}}
+
+
+def all_pairs(choices):
+    """Rows of values in which every pair of values of two settings occurs; the defaults first."""
+    source = random.Random(0)
+
+    def pairs(row):
+        return set(itertools.combinations(row.items(), 2))
+
+    columns = itertools.combinations(choices, 2)
+    missing = {((a, x), (b, y)) for a, b in columns for x in choices[a] for y in choices[b]}
+    rows = [{name: values[0] for name, values in choices.items()}]
+    while missing := missing - pairs(rows[-1]):
+        drawn = [{n: source.choice(v) for n, v in choices.items()} for _ in range(200)]
+        rows.append(max(drawn, key=lambda row: len(pairs(row) & missing)))
+    return rows
+
+
+ROWS = [(name, row, PADDED) for name, choices in CHOICES.items() for row in all_pairs(choices)]
+# The study's without padding, and depths beyond those above.
+ROWS += [(name, {}, REAL) for name in CHOICES]
+ROWS += [("transformer", {"n_layers": 3, "n_heads": 4}, PADDED), ("mlp", {"mlp_depth": 2}, PADDED)]
+IDS = [f"{name}-{'-'.join(map(str, row.values()))}" for name, row, _ in ROWS]
+
+
+def config_of(name, **values):
+    return registry.find(KINDS[0], name)(name=name, **SMALL[name] | values)
+
+
+def drawn(config, sizes, real):
+    """A network and parameters of moderate size, those of padding large."""
+    model = Model(config=config, sizes=sizes)
+    source = np.random.default_rng(0)
+    params = jax.tree.map(
+        lambda leaf: source.normal(size=leaf.shape, scale=0.4).astype(np.float32), model.template()
+    )
+
+    def poison(leaf, axis, which):
+        np.moveaxis(leaf, axis, 0)[getattr(real, which) :] = 1e4
+        return leaf
+
+    return model, network.map_vocabulary(config, poison, params)
+
+
+def cut(config, params, real=REAL):
+    return network.row(config, jax.tree.map(lambda leaf: np.asarray(leaf)[None], params), 0, real)
+
+
+def assert_close(ours, theirs, what, tolerance=2e-5):
+    size = np.abs(theirs).max() + 1e-6
+    np.testing.assert_allclose(ours, theirs, rtol=0, atol=tolerance * size, err_msg=what)
 
 
 @pytest.fixture(scope="module")
-def pairs():
-    rng = np.random.default_rng(0)
-    return tuple(jnp.asarray(rng.integers(0, P, 64), jnp.int32) for _ in range(2))
-
-
-def make(config, n_tokens=P, prime=P, seed=0, scale=1.0):
-    model = Model(config=config, n_tokens=n_tokens)
-    return model, model.init(jax.random.key(seed), prime, scale)
-
-
-def textbook(config):
-    """(parameters, a, b) → logits, states."""
-    network = reference.NETWORKS[config.model]
-    return jax.jit(lambda params, a, b: network(params, config, a, b))
+def inputs():
+    source = np.random.default_rng(0)
+    return jnp.asarray(source.integers(0, REAL.elements, (40, 2)), jnp.int32)
 
 
 @pytest.fixture(autouse=True)
@@ -47,96 +102,48 @@ def _exact_products():
         yield
 
 
-@pytest.mark.parametrize("config", CONFIGS, ids=IDS)
-def test_logits_and_states_equal_the_textbook_network(config, pairs):
-    model, params = make(config)
-    logits, states = textbook(config)(params, *pairs)
-    np.testing.assert_allclose(jax.jit(model.logits)(params, *pairs), logits, atol=2e-5)
-    found = jax.jit(model.states)(params, *pairs)
-    np.testing.assert_allclose(found["logits"], logits, atol=2e-5)
-    for name, state in zip(model.state_names, states, strict=True):
-        by_token = state[None] if config.model == "mlp" else jnp.moveaxis(state, 1, 0)
-        np.testing.assert_allclose(found[name], by_token, atol=2e-5)
+# --------------------------------------------------------------------------- against textbooks
 
 
-@pytest.mark.parametrize("config", CONFIGS, ids=IDS)
-def test_gradients_equal_the_textbook_network(config, pairs):
-    model, params = make(config)
-    weights = jax.random.normal(jax.random.key(1), (64, P))
-    network = textbook(config)
-    ours = jax.jit(jax.grad(lambda p: (model.logits(p, *pairs) * weights).mean()))(params)
-    theirs = jax.jit(jax.grad(lambda p: (network(p, *pairs)[0] * weights).mean()))(params)
-    for path, leaf in jax.tree_util.tree_leaves_with_path(theirs):
-        found = ours
-        for key in path:
-            found = found[key.key]
-        np.testing.assert_allclose(found, leaf, atol=1e-6, rtol=1e-4, err_msg=str(path))
+@pytest.mark.parametrize(("name", "row", "sizes"), ROWS, ids=IDS)
+def test_logits_states_and_gradients_equal_the_textbook_network(name, row, sizes, inputs):
+    config = config_of(name, **row)
+    model, params = drawn(config, sizes, REAL)
+    weights = np.zeros((len(inputs), sizes.outputs), np.float32)
+    weights[:, : REAL.outputs] = np.random.default_rng(1).normal(size=(len(inputs), REAL.outputs))
 
+    @jax.jit
+    def ours(params):
+        def value(params):
+            logits = model.logits(params, inputs)
+            return (logits * weights).mean(), logits
 
-@pytest.mark.parametrize("activation", sorted(models.ACTIVATIONS))
-def test_activations(activation):
-    x = jnp.linspace(-4, 4, 101)
-    theirs = {
-        "gelu": lambda x: jax.nn.gelu(x, approximate=False),
-        "gelu_tanh": lambda x: jax.nn.gelu(x, approximate=True),
-        "relu": lambda x: jnp.maximum(x, 0),
-        "silu": lambda x: x / (1 + jnp.exp(-x)),
-    }[activation]
-    np.testing.assert_allclose(models.ACTIVATIONS[activation](x), theirs(x), atol=1e-6)
+        gradient, logits = jax.grad(value, has_aux=True)(params)
+        return logits, gradient, model.states(params, inputs)
 
+    @jax.jit
+    def theirs(params):
+        def value(params):
+            logits, *others = reference.NETWORKS[name](params, config, inputs)
+            total = (logits * weights[:, : REAL.outputs]).sum()
+            return total / weights.size, (logits, *others)
 
-@pytest.mark.parametrize("kind", ["transformer", "mlp"])
-def test_initialisation_has_pytorchs_distributions(kind):
-    config = ModelConfig(model=kind)
-    _, params = make(config, 197, 197)
-    flat = {
-        ".".join(key.key for key in path): np.asarray(leaf)
-        for path, leaf in jax.tree_util.tree_leaves_with_path(params)
-    }
-    for name, leaf in flat.items():
-        if name.endswith("embedding"):
-            assert abs(leaf.std() - 1) < 0.1
-        elif "norm" in name:
-            assert np.all(leaf == (1 if name.endswith("scale") else 0))
-        elif name.endswith(("qkv.bias", "out.bias")):
-            assert np.all(leaf == 0)
-        else:
-            kernel = flat[name.replace("bias", "kernel")]
-            fan_in = kernel.shape[0]
-            bound = 1 / math.sqrt(fan_in)
-            if name.endswith("qkv.kernel"):
-                bound = math.sqrt(6 / (4 * 128))
-            assert np.abs(leaf).max() <= bound
-            assert np.abs(leaf).max() > 0.9 * bound
-            assert abs(leaf.std() / (bound / math.sqrt(3)) - 1) < 0.15
+        gradient, (logits, states, neurons) = jax.grad(value, has_aux=True)(params)
+        return logits, gradient, states, neurons
 
-
-@pytest.mark.parametrize("kind", ["transformer", "mlp"])
-def test_padding_changes_no_initial_value(kind):
-    config = ModelConfig(model=kind, **SMALL)
-    _, alone = make(config, P, P)
-    _, padded = make(config, 47, P)
-    cut = models.row(jax.tree.map(lambda leaf: leaf[None], padded), 0, P)
-    assert jax.tree.all(jax.tree.map(lambda a, b: bool(jnp.array_equal(a, b)), alone, cut))
-    assert np.all(np.asarray(models.embedding(padded))[P:] == 0)
-
-
-def test_init_scale_multiplies_every_parameter():
-    config = ModelConfig(model="transformer", **SMALL)
-    _, one = make(config)
-    _, eight = make(config, scale=8.0)
-    equal = jax.tree.map(lambda a, b: bool(jnp.array_equal(8 * a, b)), one, eight)
-    assert jax.tree.all(equal)
-
-
-def test_head_rows_are_what_the_first_block_uses():
-    config = ModelConfig(model="transformer", **SMALL)
-    model, params = make(config)
-    rows = model.head_rows(params)
-    block = params["blocks"]["0"]
-    for name, position, third in (("query", 1, 0), ("key", 0, 1), ("value", 0, 2)):
-        x = params["embed"]["embedding"] + params["position"]["embedding"][position][None]
-        qkv = reference.linear(block["qkv"], reference.layer_norm(block["norm1"], x))
-        expected = jnp.split(qkv, 3, axis=-1)[third].reshape(P, 4, 8)
-        np.testing.assert_allclose(rows[name], expected, atol=1e-5)
-    assert make(ModelConfig(model="mlp", **SMALL))[0].head_rows({}) == {}
+    logits, gradient, found = ours(params)
+    expected, slope, states, neurons = theirs(cut(config, params))
+    assert_close(logits[:, : REAL.outputs], expected, "logits")
+    assert_close(found.pop("logits")[:, : REAL.outputs], expected, "logits beside states")
+    assert_close(found.pop("neurons"), neurons, "neurons")
+    assert found.keys() == set(config.state_names)
+    for layer, state in zip(config.state_names, states, strict=True):
+        assert_close(found[layer], state, layer)
+    own = dict(jax.tree_util.tree_leaves_with_path(cut(config, gradient)))
+    other = dict(jax.tree_util.tree_leaves_with_path(slope))
+    assert own.keys() == other.keys()
+    for path, leaf in own.items():
+        assert_close(leaf, other[path], str(path), 1e-4)
+    # Padding has no gradient.
+    total = sum(np.abs(leaf).sum() for leaf in jax.tree.leaves(gradient))
+    np.testing.assert_allclose(total, sum(np.abs(leaf).sum() for leaf in own.values()), rtol=1e-6)

@@ -9,17 +9,17 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
+from grokjax.train import Program
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
 import grokjax
 from grokjax import analyze, models, sweep, tasks, train
+from grokjax.models import Model
 from grokjax.settings import grid
+from grokjax.settings.fields import InvalidSettingError, ModelConfig, RunSpec
 from grokjax.tasks import datasets
 from grokjax.tasks.datasets import DatasetError, read_idx
-from grokjax.settings.fields import InvalidSettingError, ModelConfig, RunSpec
-from grokjax.models import Model
-from grokjax.train import Program
 from tests.programs import call
 
 SHAPE = (5, 2, 3)

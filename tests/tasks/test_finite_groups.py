@@ -6,8 +6,8 @@ import math
 import numpy as np
 import pytest
 
-from grokjax import finite_groups
 from grokjax.diagnostics import fourier
+from grokjax.tasks import finite_groups
 
 ORDERS = {
     "s3": 6,

@@ -25,7 +25,7 @@ def trained(tmp_path_factory):
     """A sweep that nothing has measured."""
     workdir = tmp_path_factory.mktemp("trained") / "w"
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(reporting, "write", lambda *_: "none")
+        patch.setattr(drawing, "write", lambda *_: "none")
         assert call(sweep.main, *GRID, "--diagnostics=none", f"--workdir={workdir}") == 0
     return workdir
 

@@ -5,8 +5,9 @@ import signal
 import threading
 import time
 
+from grokjax.running.signals import listening
 from grokjax.training import stopping
-from grokjax.training.stopping import StopRequest, listening
+from grokjax.training.stopping import StopRequest
 
 
 class Clock:

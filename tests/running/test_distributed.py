@@ -16,8 +16,7 @@ from grokjax.report import drawing
 from grokjax.running import distributed
 from grokjax.store.checkpoints import Reader
 from grokjax.settings.fields import InvalidSettingError
-from tests.programs import call, tables
-from tests.test_devices import assert_alike
+from tests.programs import assert_alike, call, tables
 
 FLAGS = """
 --models=mlp --d_model=16 --mlp_width=16 --mlp_depth=1 --batch_size=32 --primes=11
@@ -85,7 +84,7 @@ def one(tmp_path_factory):
     """The same sweep by one process."""
     workdir = tmp_path_factory.mktemp("one") / "w"
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(reporting, "write", lambda *_: "none")
+        patch.setattr(drawing, "write", lambda *_: "none")
         assert call(sweep.main, *GRID, f"--workdir={workdir}") == 0
     return workdir
 
@@ -115,7 +114,7 @@ def test_two_processes_go_on_to_the_tables_of_one(stopped, one, tmp_path):
 def test_one_process_goes_on_with_the_parts_of_two(stopped, one, tmp_path, monkeypatch, capsys):
     workdir = tmp_path / "w"
     shutil.copytree(stopped[0], workdir)
-    monkeypatch.setattr(reporting, "write", lambda *_: "none")
+    monkeypatch.setattr(drawing, "write", lambda *_: "none")
     assert call(sweep.main, *GRID, f"--workdir={workdir}") == 0
     assert "5 runs of 2 parts joined" in capsys.readouterr().out
     assert_alike(tables(workdir), tables(one))

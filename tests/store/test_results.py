@@ -1,4 +1,4 @@
-"""Tables: parts, merging, atomic writes, settings."""
+"""Tables: parts, compacting, atomic writes, settings."""
 
 import itertools
 
@@ -26,7 +26,7 @@ def test_rows_come_back_once_in_the_grids_order(tmp_path):
     tables = Results(tmp_path, RUNS)
     tables.append("t", TABLE, rows(["a", "b"], [100]))
     tables.append("t", TABLE, rows(["c", "b"], [0], ("y", "x")))
-    tables.merge("t", TABLE)
+    tables.compact("t", TABLE)
     tables.append("t", TABLE, rows(["a"], [0]))
     frame = tables.read("t", TABLE)
     assert frame[["run_id", "step", "cloud"]].values.tolist() == [
@@ -34,32 +34,32 @@ def test_rows_come_back_once_in_the_grids_order(tmp_path):
         ["a", 0, "x"], ["a", 100, "x"],
         ["c", 0, "x"], ["c", 0, "y"],
     ]  # fmt: skip
-    tables.merge("t", TABLE)
+    tables.compact("t", TABLE)
     pd.testing.assert_frame_equal(pd.read_parquet(tables.path("t")), frame)
 
 
-def test_a_part_that_outlived_its_merging_counts_once(tmp_path):
+def test_a_part_that_outlived_its_compacting_counts_once(tmp_path):
     tables = Results(tmp_path, RUNS)
     tables.append("t", TABLE, rows(["a"], [0]))
     (part,) = tables._parts("t")
     content = part.read_bytes()
-    tables.merge("t", TABLE)
+    tables.compact("t", TABLE)
     assert tables._parts("t") == []
     part.write_bytes(content)  # as if the process had been killed before removing it
     assert len(tables.read("t", TABLE)) == 1
-    tables.merge("t", TABLE)
+    tables.compact("t", TABLE)
     assert len(pd.read_parquet(tables.path("t"))) == 1
 
 
 @settings(max_examples=25, deadline=None)
 @given(st.lists(st.tuples(st.sampled_from(RUNS), st.integers(0, 3)), max_size=12), st.data())
-def test_any_order_of_appending_and_merging_gives_the_same_table(tmp_path_factory, units, data):
+def test_any_order_of_appending_and_compacting_gives_the_same_table(tmp_path_factory, units, data):
     folder = tmp_path_factory.mktemp("w")
     tables = Results(folder, RUNS)
     for run_id, step in units:
         tables.append("t", TABLE, rows([run_id], [step], ("x", "y"), step * 0.5))
         if data.draw(st.booleans()):
-            tables.merge("t", TABLE)
+            tables.compact("t", TABLE)
     expected = sorted(set(units), key=lambda unit: (RUNS.index(unit[0]), unit[1]))
     found = tables.read("t", TABLE)
     assert found[["run_id", "step"]].values.tolist() == [list(u) for u in expected for _ in "xy"]
@@ -67,26 +67,26 @@ def test_any_order_of_appending_and_merging_gives_the_same_table(tmp_path_factor
 
 def test_an_empty_table_has_its_columns(tmp_path):
     tables = Results(tmp_path, RUNS)
-    tables.merge("t", TABLE, {"k": 1})
+    tables.compact("t", TABLE, {"k": 1})
     frame = pd.read_parquet(tables.path("t"))
     assert list(frame.columns) == ["run_id", "step", "cloud", "value"]
     assert len(frame) == 0
     assert tables.settings("t") == {"k": 1}
 
 
-def test_a_merge_without_news_leaves_the_file_alone(tmp_path):
+def test_compacting_without_news_leaves_the_file_alone(tmp_path):
     tables = Results(tmp_path, RUNS)
     tables.append("t", TABLE, rows(["a"], [0]))
-    tables.merge("t", TABLE)
+    tables.compact("t", TABLE)
     before = tables.path("t").stat()
-    tables.merge("t", TABLE)
+    tables.compact("t", TABLE)
     assert tables.path("t").stat().st_mtime_ns == before.st_mtime_ns
 
 
 def test_a_table_set_aside_is_kept_with_all_its_rows(tmp_path):
     tables = Results(tmp_path, RUNS)
     tables.append("t", TABLE, rows(["a"], [0]))
-    tables.merge("t", TABLE)
+    tables.compact("t", TABLE)
     tables.append("t", TABLE, rows(["b"], [0]))
     kept = tables.set_aside("t", TABLE)
     assert len(pd.read_parquet(kept)) == 2
@@ -109,7 +109,7 @@ def test_a_failed_write_leaves_the_old_file_and_no_litter(tmp_path):
 def test_a_truncated_table_is_named(tmp_path, n_bytes):
     tables = Results(tmp_path, RUNS)
     tables.append("t", TABLE, rows(["a"], [0]))
-    tables.merge("t", TABLE)
+    tables.compact("t", TABLE)
     path = tables.path("t")
     path.write_bytes(path.read_bytes()[:n_bytes])
     with pytest.raises(DamagedTableError, match=r"t\.parquet cannot be read"):
