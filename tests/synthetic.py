@@ -114,7 +114,6 @@ def _persistence(runs, step, born, nan):
             "engine": "redzed",
         }
         for i, run in enumerate(runs)
-        if run.task.n_elements
     ]
 
 
