@@ -97,7 +97,7 @@ MAPPED = {"forward over reverse": ORDERS["forward over reverse"]}
 
 
 @pytest.mark.parametrize("name", PARTS)
-@pytest.mark.parametrize("orders, over", [(ORDERS, lambda f: f), (MAPPED, mapped)],
+@pytest.mark.parametrize("orders, over", [(ORDERS, lambda f: f), (MAPPED, each_mapped)],
                          ids=["alone", "mapped"])  # fmt: skip
 def test_derivatives_of_the_parts_equal_the_textbooks(name, orders, over):
     *parts, arrays = PARTS[name]
