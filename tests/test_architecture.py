@@ -237,3 +237,11 @@ def test_a_wheel_holds_every_file():
     packed = {path for pattern in patterns for path in PACKAGE.glob(pattern)}
     there = {path for path in PACKAGE.rglob("*.*") if path.suffix not in (".py", ".pyc")}
     assert packed == {path for path in there if path.is_file()}
+
+
+def test_the_long_tests_that_come_first_are_there():
+    tree = ast.parse((ROOT / "tests" / "conftest.py").read_text())
+    (names,) = (ast.literal_eval(node.value) for node in tree.body
+                if isinstance(node, ast.Assign) and node.targets[0].id == "LONGEST")  # fmt: skip
+    there = [path.stem for path in (ROOT / "tests").rglob("test_*.py")]
+    assert [there.count(f"test_{name}") for name in names] == [1] * len(names)
