@@ -13,7 +13,8 @@ import pytest
 from grokjax import check, cli, sweep
 from grokjax.report import drawing
 from grokjax.running import audit
-from grokjax.store import results, workdir
+from grokjax.store import results
+from grokjax.store.errors import WorkdirError
 from tests.programs import assert_same_tables, call, tables
 
 GRID = [
@@ -31,7 +32,7 @@ pytestmark = pytest.mark.filterwarnings("ignore::pytest.PytestUnraisableExceptio
 def _no_pages():
     """Sweeps end without their report, which takes longer to draw than these take to train."""
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(reporting, "write", lambda *_: "none")
+        patch.setattr(drawing, "write", lambda *_: "none")
         yield
 
 
@@ -89,7 +90,7 @@ def test_truncated_files_are_found_by_name(kind, share, copy):
         victim, named = copy / "sweep.json", "sweep.json is damaged"
     os.truncate(victim, int(victim.stat().st_size * share))
     if kind == "sweep.json":
-        with pytest.raises(workdir.WorkdirError, match=r"is damaged.*cp .*\.sweep\.json\.copy"):
+        with pytest.raises(WorkdirError, match=r"is damaged.*cp .*\.sweep\.json\.copy"):
             audit.audit(copy)
     else:
         assert named in findings(copy)

@@ -36,7 +36,7 @@ def read_record(workdir: pathlib.Path) -> dict[str, Any]:
     path, copy = workdir / "sweep.json", workdir / _COPY
     try:
         record = json.loads(path.read_text(encoding="utf-8"))
-        _check_record(record)
+        _check_record(workdir, record)
     except FileNotFoundError as error:
         way = f"; its last copy is there: cp {copy} {path}" if copy.exists() else ""
         raise WorkdirError(f"{workdir} holds no sweep: there is no sweep.json{way}") from error
@@ -47,7 +47,7 @@ def read_record(workdir: pathlib.Path) -> dict[str, Any]:
     return record
 
 
-def _check_record(record: dict[str, Any]) -> None:
+def _check_record(workdir: pathlib.Path, record: dict[str, Any]) -> None:
     """Raises WorkdirError or one of ``_UNREADABLE`` unless a sweep wrote this."""
     if record["format"] not in _FORMATS:
         raise ValueError(f"format {record['format']}, expected {_FORMATS[-1]}")
@@ -55,7 +55,7 @@ def _check_record(record: dict[str, Any]) -> None:
         raise TypeError("starts must be a list and flags an object")
     plug_ins = plugins.problem(record.get("plugins", {}))
     if plug_ins:
-        raise WorkdirError(f"the sweep {plug_ins}")
+        raise WorkdirError(f"{workdir} {plug_ins}")
     config = config_of(record)
     batched = [run_id for batch in record["batches"] for run_id in batch]
     if sorted(batched) != sorted(run.run_id for run in config.runs):
