@@ -152,7 +152,7 @@ def _sweep_all(
         except Stopped as stopped:
             print(f"stopped ({stopped}); the same command resumes the other parts")
             return cli.EXIT_STOPPED
-    if not distributed.is_first():
+    if jax.process_index() > 0:  # the first process speaks for all
         return max(codes)
     if config.shard is None and parts[0].shard is not None:
         with (
