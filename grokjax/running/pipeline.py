@@ -7,8 +7,7 @@ import time
 from collections.abc import Iterator, Sequence
 from typing import Protocol
 
-from grokjax.measuring.analyst import Analyst
-from grokjax.measuring.following import Follower, MeasuringListener
+from grokjax.measuring.analyst import Analyst, Follower, MeasuringListener
 from grokjax.settings.config import SweepConfig
 from grokjax.settings.grid import Run
 from grokjax.store import checkpoints
@@ -119,7 +118,6 @@ def _train_and_measure(
     seen: set[tuple[str, int]] = set()
     while trainers:
         follower = Follower(analyst, display)
-        follower.start()
         try:
             for trainer in trainers:
                 metrics = results.read("metrics", METRICS)
