@@ -29,11 +29,9 @@ def existing_workdir(values: flags.FlagValues) -> pathlib.Path:
 
 def define_compilation_flag() -> None:
     """The flag that says where compiled programs are kept."""
-    ours.define(
-        "compilation_cache",
-        "",
-        f"folder of compiled programs, or {compilation.OFF}; default: ~/.cache/grokjax/compilation",
-    )
+    default = "default: ~/.cache/grokjax/compilation"
+    text = f"folder of compiled programs, or {compilation.OFF}; {default}"
+    ours.define("compilation_cache", "", text)
 
 
 def run(

@@ -29,25 +29,17 @@ from grokjax.store.checkpoints import Reader, RunBatch
 from grokjax.store.errors import WorkdirError
 from grokjax.store.results import METRICS, Results
 
+_Moves = list[tuple[pathlib.Path, pathlib.Path]]  # from, to
 
-@dataclasses.dataclass(frozen=True, kw_only=True)
+
 class Source:
-    """A work directory to be merged, and what its sweep.json says."""
+    """A work directory to be merged, and what its sweep.json says; raises ``WorkdirError``."""
 
-    folder: pathlib.Path
-    config: SweepConfig
-    record: dict[str, Any]
-
-    @classmethod
-    def read(cls, folder: pathlib.Path) -> "Source":
-        """Reads one; raises ``WorkdirError``."""
-        told = record.read_record(folder)
-        return cls(folder=folder, config=record.config_of(told), record=told)
-
-    @property
-    def results(self) -> Results:
-        """Its tables."""
-        return Results(self.folder, [run.run_id for run in self.config.runs])
+    def __init__(self, folder: pathlib.Path):
+        self.folder = folder
+        self.record = record.read_record(folder)
+        self.config = record.config_of(self.record)
+        self.results = Results(folder, [run.run_id for run in self.config.runs])
 
     def trained(self) -> list[tuple[str, ...]]:
         """Run ids of each batch that has checkpoints, or rows where no checkpoints were kept.
@@ -87,8 +79,8 @@ def holding(folders: Sequence[pathlib.Path]) -> Iterator[None]:
         for folder in folders:
             # Nobody else writes to a source where we may not, as far as we can tell.
             if not folder.exists() or os.access(folder, os.W_OK):
-                stack.enter_context(locks.owning(folder))
-                stack.enter_context(locks.owning(folder, locks.ANALYSIS_LOCK))
+                for lock in locks.LOCKS:
+                    stack.enter_context(locks.owning(folder, lock))
         yield
 
 
@@ -99,12 +91,11 @@ def merge(target: pathlib.Path, folders: Sequence[pathlib.Path], mixed_code: boo
     together; sources of different commits do only with ``mixed_code``. Checkpoints become hard
     links where the file system allows it, else copies.
     """
-    sources = [Source.read(folder) for folder in folders]
-    own = [Source.read(target)] if (target / "sweep.json").exists() else []
-    if own and own[0].config.shard is not None:
-        raise WorkdirError(
-            f"{target} is shard {own[0].config.shard} itself: name another --workdir"
-        )
+    sources = [Source(folder) for folder in folders]
+    own = [Source(target)] if (target / "sweep.json").exists() else []
+    shard = own[0].config.shard if own else None
+    if shard is not None:
+        raise WorkdirError(f"{target} is shard {shard} itself: name another --workdir")
     every = [*own, *sources]
     _check_configs(every)
     if not mixed_code:
@@ -168,16 +159,13 @@ def _check_code(sources: Sequence[Source]) -> None:
             commits.setdefault(start["commit"] or start["grokjax"], source.folder)
     if len(commits) > 1:
         listed = ", ".join(f"{folder} by {commit}" for commit, folder in commits.items())
-        raise WorkdirError(
-            f"the sources were trained by different code ({listed}); "
-            "--mixed_code joins them all the same"
-        )
+        message = f"the sources were trained by different code ({listed}); --mixed_code joins them"
+        raise WorkdirError(f"{message} all the same")
 
 
 def _missing_shards(sources: Sequence[Source]) -> tuple[str, ...]:
-    there = {str(s.config.shard) for s in sources} | {
-        name for s in sources for name in s.record.get("merged", [])
-    }
+    there = {str(s.config.shard) for s in sources}
+    there |= {name for s in sources for name in s.record.get("merged", [])}
     counts = {name.partition("/")[2] for name in there if "/" in name}
     if not counts or any(s.config.shard is None and "merged" not in s.record for s in sources):
         return ()
@@ -257,9 +245,8 @@ def _join_batches(
     for batch in batches:
         for run_id in batch:
             if seen.setdefault(run_id, batch) != batch:
-                raise WorkdirError(
-                    f"run {run_id} was trained in two different batches; keep one of the sources"
-                )
+                problem = f"run {run_id} was trained in two different batches"
+                raise WorkdirError(f"{problem}; keep one of the sources")
     missing = [run for run in config.runs if run.run_id not in seen]
     most = max((len(batch) for batch in batches), default=1)
     rest = [tuple(run.run_id for run in b) for b in grid.plan_batches(missing, most)]
@@ -294,12 +281,10 @@ def _record(
     }
 
 
-def _place_checkpoints(
-    target: pathlib.Path, source: Source
-) -> list[tuple[pathlib.Path, pathlib.Path]]:
-    """Steps to be linked, (from, to); raises if one that is there already holds other numbers."""
+def _place_checkpoints(target: pathlib.Path, source: Source) -> _Moves:
+    """Steps to be linked; raises if one that is there already holds other numbers."""
     there, here = Reader(source.folder / "checkpoints"), Reader(target / "checkpoints")
-    moves = []
+    moves: _Moves = []
     for name, batch in there.batches().items():
         for item, kind in (("params", "params"), ("opt_state", "optimizer")):
             known = set(here.steps(name, item))
@@ -332,7 +317,7 @@ def _require_equal(there: Reader, here: Reader, batch: RunBatch, step: int, sour
         )
 
 
-def _link(moves: Iterable[tuple[pathlib.Path, pathlib.Path]]) -> None:
+def _link(moves: _Moves) -> None:
     """Links or copies each step, whole or not at all."""
     for origin, place in moves:
         place.parent.mkdir(parents=True, exist_ok=True)
