@@ -2,13 +2,14 @@
 
 import dataclasses
 import functools
+import json
 from collections.abc import Mapping
 from typing import Any
 
 from grokjax.diagnostics import Options
 from grokjax.settings import grid, registry
 from grokjax.settings.fields import check, fields_of
-from grokjax.settings.grid import RUN, Axes, Run, RunSettings
+from grokjax.settings.grid import RUN, Axes, Run, Values
 from grokjax.settings.registry import KINDS
 
 # --precision → JAX's name for how a float32 matrix product is carried out. (Its "bfloat16" means
@@ -83,23 +84,14 @@ _SHARD_ALLOWED = "must be i/N with i from 0 to N - 1, such as 0/4, or none for t
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class SweepConfig:
-    """All that a sweep is.
+    """All that a sweep is."""
 
-    Attributes:
-        axes: values of every setting of every part; see ``grid.Axes``.
-        train: budget.
-        options: what is measured.
-        shard: which part of the grid, if it is one.
-        members: ids of the runs of the shard.
-        unnamed: settings that run ids leave out; see ``grid.Run``.
-    """
-
-    axes: Axes
+    axes: Axes  # values of every setting of every part
     train: TrainConfig
-    options: Options
-    shard: Shard | None = None
-    members: frozenset[str] | None = None
-    unnamed: tuple[str, ...] = ()
+    options: Options  # what is measured
+    shard: Shard | None = None  # which part of the grid, if it is one
+    members: frozenset[str] | None = None  # ids of the runs of the shard
+    unnamed: tuple[str, ...] = ()  # settings that run ids leave out; see ``grid.Run``
 
     @functools.cached_property
     def grid(self) -> tuple[Run, ...]:
@@ -143,37 +135,20 @@ class SweepConfig:
     def _by_flag(self) -> dict[str, dict[str, tuple[str, ...]]]:
         """Flag → part → values, as the command line writes them."""
         found: dict[str, dict[str, tuple[str, ...]]] = {}
-        for column, name, own in self._parts():
-            kind = next((kind for kind in KINDS if kind.column == column), None)
-            part = RunSettings if kind is None else registry.find(kind, name)
-            for field in fields_of(part).values():
-                texts = tuple(field.text(value) for value in own[field.name])
-                found.setdefault(field.flag, {})[name] = texts
+        for column, parts in self.axes.items():
+            for name, own in parts.items():
+                for field in fields_of(grid.part_class(column, name)).values():
+                    texts = tuple(field.text(value) for value in own[field.name])
+                    found.setdefault(field.flag, {})[name] = texts
         return found
-
-    def _parts(self) -> list[tuple[str, str, Mapping[str, tuple[Any, ...]]]]:
-        return [
-            (column, name, own)
-            for column, parts in self.axes.items()
-            for name, own in parts.items()
-        ]
 
     def to_json(self) -> dict[str, Any]:
         """As plain values; ``from_json`` reads them back."""
-        return {
-            "axes": {
-                column: {
-                    name: {key: list(values) for key, values in own.items()}
-                    for name, own in parts.items()
-                }
-                for column, parts in self.axes.items()
-            },
-            "train": dataclasses.asdict(self.train),
-            "options": dataclasses.asdict(self.options),
+        plain = dataclasses.asdict(self) | {
             "shard": None if self.shard is None else str(self.shard),
             "members": None if self.members is None else sorted(self.members),
-            "unnamed": list(self.unnamed),
         }
+        return json.loads(json.dumps(plain))
 
     @classmethod
     def from_json(cls, data: dict[str, Any]) -> "SweepConfig":
@@ -192,9 +167,10 @@ class SweepConfig:
         return cls(
             axes={
                 column: {
-                    str(name): _read_axes(column, str(name), own) for name, own in parts.items()
+                    name: _read_axes(column, name, own)
+                    for name, own in data["axes"][column].items()
                 }
-                for column, parts in _with_kinds(data["axes"]).items()
+                for column in grid.COLUMNS
             },
             train=TrainConfig(**data["train"]),
             options=Options(**options),
@@ -211,14 +187,9 @@ def _check_kinds(options: Mapping[str, Any]) -> None:
             raise TypeError(f"{value!r:.99} is not a {kinds[name].__name__}, as {name} is")
 
 
-def _with_kinds(axes: Mapping[str, Any]) -> dict[str, Any]:
-    return {column: axes[column] for column in (*(kind.column for kind in KINDS), RUN)}
-
-
-def _read_axes(column: str, name: str, own: Mapping[str, Any]) -> dict[str, tuple[Any, ...]]:
+def _read_axes(column: str, name: str, own: Mapping[str, Any]) -> Values:
     """Values of a part's settings; those that the file does not have are at their default."""
-    kind = next((kind for kind in KINDS if kind.column == column), None)
-    fields = fields_of(RunSettings if kind is None else registry.find(kind, name))
+    fields = fields_of(grid.part_class(column, name))
     unknown = sorted(set(own) - set(fields))
     if unknown:
         raise ValueError(f"{name} has no setting {unknown[0]}")
@@ -247,31 +218,21 @@ def _of_version_1(data: dict[str, Any]) -> dict[str, Any]:
     batch_size = train.pop("batch_size")
     loss_precision = train.pop("loss_precision", "float32")
     task = {name: axes[name] for name in ("prime", "train_fraction", "label_permutation")}
-    own = {
-        name: {k: [v] for k, v in shapes[name].items() if k in _fields_named("model", name)}
-        for name in axes["model"]
-    }
+    models = {}
+    for name in axes["model"]:
+        known = fields_of(grid.part_class("model", name))
+        models[name] = {k: [v] for k, v in shapes[name].items() if k in known}
+    every = {"init_scale": axes["init_scale"], "batch_size": [batch_size], "seed": axes["seed"]}
     optimizer, loss = registry.default("optimizer"), registry.default("loss")
     return {
         **{key: data[key] for key in ("options", "shard") if key in data},
         "axes": {
-            "model": own,
+            "model": models,
             "operation": {name: task for name in axes["operation"]},
             "optimizer": {optimizer: {k: axes[k] for k in ("weight_decay", "learning_rate")}},
             "loss": {loss: {"loss_precision": [loss_precision]}},
-            RUN: {
-                RUN: {
-                    "init_scale": axes["init_scale"],
-                    "batch_size": [batch_size],
-                    "seed": axes["seed"],
-                }
-            },
+            RUN: {RUN: every},
         },
         "train": train,
         "unnamed": sorted(_UNNAMED_IN_VERSION_1),
     }
-
-
-def _fields_named(column: str, name: str) -> set[str]:
-    kind = next(kind for kind in KINDS if kind.column == column)
-    return set(fields_of(registry.find(kind, name)))
