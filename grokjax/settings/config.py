@@ -3,12 +3,13 @@
 import dataclasses
 import functools
 import json
+import math
 from collections.abc import Mapping
 from typing import Any
 
 from grokjax.diagnostics import Options
 from grokjax.settings import grid, registry
-from grokjax.settings.fields import check, fields_of
+from grokjax.settings.fields import check, field, fields_of
 from grokjax.settings.grid import RUN, Axes, Run, Values
 from grokjax.settings.registry import KINDS
 
@@ -18,28 +19,26 @@ PRECISIONS = {"float32": "highest", "tf32": "tensorfloat32", "bfloat16": "BF16_B
 _LARGEST_TASK = 2000**2  # examples
 
 
-def _setting(default: Any, text: str) -> Any:
-    return dataclasses.field(default=default, metadata={"help": text})
-
-
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class TrainConfig:
     """Budget and precision, the same for every run."""
 
-    steps: int = _setting(60_000, "training steps of every run")
-    checkpoint_every: int = _setting(500, "steps between checkpoints; must divide --steps")
-    precision: str = _setting("float32", f"of float32 matrix products: {', '.join(PRECISIONS)}")
+    steps: int = field(60_000, help="training steps of every run", between=(1, math.inf))
+    checkpoint_every: int = field(
+        500, help="steps between checkpoints; must divide --steps", between=(1, math.inf)
+    )
+    precision: str = field(
+        "float32",
+        help=f"of float32 matrix products: {', '.join(PRECISIONS)}",
+        choices=tuple(PRECISIONS),
+    )
 
     def __post_init__(self) -> None:
-        """Checks ranges, and that the steps divide into checkpoints."""
-        for name in ("steps", "checkpoint_every"):
-            value = getattr(self, name)
-            whole = isinstance(value, int) and value >= 1
-            check(whole, name, value, "must be an integer of at least 1")
+        """Checks each, and that the steps divide into checkpoints."""
+        for own in fields_of(type(self)).values():
+            own.check(getattr(self, own.name))
         message = f"must be a multiple of --checkpoint_every={self.checkpoint_every}"
         check(self.steps % self.checkpoint_every == 0, "steps", self.steps, message)
-        known = f"must be one of {', '.join(PRECISIONS)}"
-        check(self.precision in PRECISIONS, "precision", self.precision, known)
 
     @property
     def checkpoint_steps(self) -> tuple[int, ...]:
@@ -137,9 +136,9 @@ class SweepConfig:
         found: dict[str, dict[str, tuple[str, ...]]] = {}
         for column, parts in self.axes.items():
             for name, own in parts.items():
-                for field in fields_of(grid.part_class(column, name)).values():
-                    texts = tuple(field.text(value) for value in own[field.name])
-                    found.setdefault(field.flag, {})[name] = texts
+                for setting in fields_of(grid.part_class(column, name)).values():
+                    texts = tuple(setting.text(value) for value in own[setting.name])
+                    found.setdefault(setting.flag, {})[name] = texts
         return found
 
     def to_json(self) -> dict[str, Any]:
@@ -194,15 +193,15 @@ def _read_axes(column: str, name: str, own: Mapping[str, Any]) -> Values:
     if unknown:
         raise ValueError(f"{name} has no setting {unknown[0]}")
     found = {}
-    for field in fields.values():
-        values = own.get(field.name, [field.default])
+    for setting in fields.values():
+        values = own.get(setting.name, [setting.default])
         if not isinstance(values, list) or not values:
-            raise TypeError(f"{values!r:.99} is not a list of values of {field.name}")
-        if field.kind is float:
+            raise TypeError(f"{values!r:.99} is not a list of values of {setting.name}")
+        if setting.kind is float:
             values = [float(v) if type(v) is int else v for v in values]
         for value in values:
-            field.check(value)
-        found[field.name] = tuple(values)
+            setting.check(value)
+        found[setting.name] = tuple(values)
     return found
 
 

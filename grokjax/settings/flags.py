@@ -43,8 +43,8 @@ def define_grid_flags() -> None:
     for flag, own in axis_flags().items():
         usual = " or ".join(",".join(map(each.text, each.grid)) for each in own)
         define(flag, None, f"{own[0].help} (comma list; grid axis; default: {usual})", str)
-    for setting in dataclasses.fields(TrainConfig):
-        define(setting.name, setting.default, setting.metadata["help"])
+    for setting in fields_of(TrainConfig).values():
+        define(setting.name, setting.default, setting.help)
     define(
         "shard",
         None,
@@ -144,7 +144,7 @@ def sweep_config_from(values: flags.FlagValues, say: Say = print) -> SweepConfig
     }
     axes[RUN] = {RUN: grid.run_axes(given)}
     _say_unused(axes, given, say)
-    budget: Any = {own.name: values[own.name].value for own in dataclasses.fields(TrainConfig)}
+    budget: Any = {name: values[name].value for name in fields_of(TrainConfig)}
     train, options = TrainConfig(**budget), options_from(values)
     config = SweepConfig(axes=axes, train=train, options=options)
     config = _with_batch_that_fits(config, "batch_size" in given, say)

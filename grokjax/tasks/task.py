@@ -13,7 +13,7 @@ import abc
 import dataclasses
 import hashlib
 from collections.abc import Mapping
-from typing import Any, ClassVar, NamedTuple, Protocol
+from typing import Any, ClassVar, NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
@@ -37,24 +37,6 @@ class Structure:
     # conjugate of the group's elements.
     asked: NDArray[np.int32] | None
     names: tuple[str, ...] = ()  # of the elements; empty where they are their own numbers
-
-
-class Task(Protocol):
-    """A part that a network can learn."""
-
-    name: str
-    examples: ClassVar[str]  # what an example is: ``pairs`` (of elements), or ``features``
-    inputs: str  # the same, and whose features they are
-    n_elements: int  # those that have a row in the embedding; 0 for features
-    n_outputs: int  # labels are below this
-    n_places: int  # places of examples, as above
-    n_examples: int  # places that are examples
-    n_train: int  # those that train
-    truth: NDArray[np.int32]  # (n_places,) labels, −1 where a place is no example
-    structure: Structure | None  # of the elements; None where there is none
-
-    def train_places(self, random: np.random.Generator) -> Integers:
-        """(n_train,) places of the training examples, ascending."""
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)

@@ -30,12 +30,9 @@ def _inner(equation: Any) -> list[tuple[Any, int]]:
     if "rule" in equation.params:  # of products with transposes of their own
         shapes = [v.aval for v in equation.invars]
         found.append((jax.make_jaxpr(equation.params["rule"].function)(*shapes).jaxpr, 1))
-    for value in equation.params.values():
-        for item in value if isinstance(value, tuple | list) else (value,):
-            if isinstance(item, core.ClosedJaxpr):
-                found.append((item.jaxpr, times))
-            elif isinstance(item, core.Jaxpr):
-                found.append((item, times))
+    for item in jax.tree.leaves(list(equation.params.values())):
+        if isinstance(item, core.Jaxpr | core.ClosedJaxpr):
+            found.append((getattr(item, "jaxpr", item), times))
     return found
 
 
@@ -95,20 +92,15 @@ class Traced:
     """The programs of one run, traced: no number is computed."""
 
     def __init__(self, run: Run, config: TrainConfig, n_steps: int = 1):
-        self.n_steps = n_steps
         program = Program.of([run], config)
-        stacked = step.shapes(data.stack([run]))
-        own = jax.tree.map(lambda s: jax.ShapeDtypeStruct(s.shape[1:], s.dtype), stacked)
-        state = jax.eval_shape(lambda run: step.init(program, run), own)
+        stacked = data.stack([run])
+        own = jax.tree.map(lambda leaf: jax.ShapeDtypeStruct(leaf.shape[1:], leaf.dtype), stacked)
+        state = jax.eval_shape(functools.partial(step.init, program), own)
         first = jax.ShapeDtypeStruct((), jnp.int32)
-
-        def train(state: Any, run: Any, first: Any) -> Any:
-            return step.train_run(program, n_steps, state, run, first)
-
+        train = functools.partial(step.train_run, program, n_steps)
         self.training = jax.make_jaxpr(train)(state, own, first).jaxpr
-        self.evaluation = jax.make_jaxpr(lambda params, run: evaluate_run(program, params, run))(
-            state.params, own
-        ).jaxpr
+        evaluate = functools.partial(evaluate_run, program)
+        self.evaluation = jax.make_jaxpr(evaluate)(state.params, own).jaxpr
 
 
 def costs(runs: Sequence[Run], config: TrainConfig) -> list[int]:
@@ -120,9 +112,8 @@ def costs(runs: Sequence[Run], config: TrainConfig) -> list[int]:
     @functools.cache
     def of(key: Any) -> int:
         traced = Traced(first[key], config)
-        steps = config.steps // traced.n_steps
         n_evaluations = len(config.checkpoint_steps)
-        return steps * flops(traced.training) + n_evaluations * flops(traced.evaluation)
+        return config.steps * flops(traced.training) + n_evaluations * flops(traced.evaluation)
 
     first: dict[Any, Run] = {}
     for run in runs:
