@@ -29,13 +29,10 @@ class Sizes(NamedTuple):
 
 
 class Outputs(NamedTuple):
-    """What a network computes of examples.
-
-    States are (T·B, width), first tokens first, after each layer; the last may be the read-out
-    token's alone, (B, width).
-    """
+    """What a network computes of examples."""
 
     logits: Any  # (B, Q)
+    # After each layer (T·B, width), first tokens first; the last may be the read-out token's alone.
     states: list[Any]
     neurons: Any  # (B, width) activations of the last (feed-forward) layer, at the read-out token
 
@@ -94,12 +91,9 @@ class Model:
         return self.config.apply(self._net(params), inputs, False).logits
 
     def states(self, params: Params, inputs: jax.Array) -> dict[str, jax.Array]:
-        """What the layers hold.
+        """Name of a layer → what it holds, (T, B, width), tokens in their order.
 
-        Returns:
-            Name of a layer → (T, B, width), tokens in their order; ``neurons``: (B, width),
-            post-activation neurons of the last (feed-forward) layer, at the token that is read
-            out; ``logits``: (B, Q).
+        Also ``neurons`` and ``logits``, as in ``Outputs``.
         """
         found = self.config.apply(self._net(params), inputs, True)
         by_token = [s.reshape(-1, inputs.shape[0], s.shape[-1]) for s in found.states]
@@ -163,7 +157,7 @@ def mask_padding(config: Any, params: Params, real: Any) -> Params:
 
     def mask(leaf: jax.Array, axis: int, which: str) -> jax.Array:
         rows = jnp.arange(leaf.shape[axis]) < getattr(real, which)
-        others = [i for i in range(leaf.ndim) if i - leaf.ndim != axis]
+        others = [i for i in range(-leaf.ndim, 0) if i != axis]
         return jnp.where(jnp.expand_dims(rows, others), leaf, 0)
 
     return map_vocabulary(config, mask, params)
@@ -171,9 +165,8 @@ def mask_padding(config: Any, params: Params, real: Any) -> Params:
 
 def stacked(template: Params, n_runs: int) -> Params:
     """Shapes of the parameters of ``n_runs`` runs, given those of one."""
-    return jax.tree.map(
-        lambda leaf: jax.ShapeDtypeStruct((n_runs, *leaf.shape), leaf.dtype), template
-    )
+    shape = jax.ShapeDtypeStruct
+    return jax.tree.map(lambda leaf: shape((n_runs, *leaf.shape), leaf.dtype), template)
 
 
 def row(config: Any, params: Params, index: int, real: Sizes) -> Params:

@@ -135,7 +135,10 @@ def sweep_config_from(values: flags.FlagValues, say: Say = print) -> SweepConfig
     use_sources(values)
     given = {flag: str(values[flag].value) for flag in axis_flags() if values[flag].present}
     chosen = {kind.column: _named(values, kind) for kind in KINDS}
-    chosen["operation"] = [_resolved(name, say) for name in chosen["operation"]]
+    meant = [registry.find(KINDS[1], name).resolve(name) for name in chosen["operation"]]
+    chosen["operation"] = [name for name, _ in meant]
+    for note in filter(None, (note for _, note in meant)):
+        say(note)
     if not values[KINDS[0].flag].present:
         chosen["model"] = [_network_for(chosen["operation"], chosen["model"][0], say)]
     axes: dict[str, Any] = {
@@ -162,13 +165,6 @@ def _named(values: flags.FlagValues, kind: registry.Kind) -> list[str]:
     for name in found:
         registry.find(kind, name)
     return list(found)
-
-
-def _resolved(name: str, say: Say) -> str:
-    meant, note = registry.find(KINDS[1], name).resolve(name)
-    if note:
-        say(note)
-    return meant
 
 
 def _network_for(tasks: Sequence[str], default: str, say: Say) -> str:

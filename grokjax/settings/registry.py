@@ -90,11 +90,7 @@ def default(column: str) -> str:
 
 
 def find(kind: Kind, name: str) -> type[Part]:
-    """The class of the part of that name.
-
-    Raises:
-        InvalidSettingError: naming those there are, if there is none.
-    """
+    """The class of the part of that name; raises ``InvalidSettingError`` naming those there are."""
     found = _load()
     if name in found.parts[kind.column]:
         return found.parts[kind.column][name]

@@ -5,6 +5,7 @@ Several processes may use a folder at once, and any of it may be deleted at any 
 is missing or cannot be read is compiled again.
 """
 
+import contextlib
 import hashlib
 import os
 import pathlib
@@ -81,8 +82,6 @@ def _forget_old(folder: pathlib.Path) -> None:
     """Removes entries older than three months: mostly those of versions no longer in use."""
     oldest = time.time() - _DAYS_KEPT * 86_400
     for path in folder.glob("*-cache"):
-        try:
+        with contextlib.suppress(FileNotFoundError):  # another process was faster
             if path.stat().st_mtime < oldest:
                 path.unlink()
-        except FileNotFoundError:  # another process was faster
-            pass

@@ -23,12 +23,8 @@ from grokjax.training.step import Program, State
 def check_precision(precision: str) -> None:
     """Raises ``InvalidSettingError`` if the device would quietly train at another precision."""
     platform = jax.default_backend()
-    check(
-        precision != "tf32" or platform == "gpu",
-        "precision",
-        precision,
-        f"only a GPU has TF32 products, not a {platform}; float32 and bfloat16 are everywhere",
-    )
+    message = f"only a GPU has TF32 products, not a {platform}; float32 and bfloat16 are everywhere"
+    check(precision != "tf32" or platform == "gpu", "precision", precision, message)
 
 
 def use_every_core() -> None:
@@ -47,10 +43,9 @@ def use_every_core() -> None:
 
 
 def runs_mesh(n_runs: int) -> Mesh:
-    """A mesh with the one axis ``runs``, over the local devices or as many as n_runs keep busy.
+    """A mesh with the one axis ``runs``, over as many local devices as n_runs keep busy.
 
-    Of devices that would have nothing but padding to do none is taken: five runs on four devices
-    are two rounds, for which three do.
+    Five runs on four devices are two rounds, for which three do.
     """
     devices = jax.local_devices()
     rounds = -(-n_runs // len(devices))
@@ -145,11 +140,7 @@ def init(program: Program, mesh: Mesh, runs: RunData) -> State:
 def train_chunk(
     program: Program, mesh: Mesh, n_steps: int, state: State, runs: RunData, first_step: int
 ) -> tuple[State, jax.Array]:
-    """Trains all runs for ``n_steps`` steps from ``first_step``; ``state`` is consumed.
-
-    Returns:
-        The new state, and (R, n_steps) losses of the batches as they were met.
-    """
+    """The state after ``n_steps`` steps, and (R, n_steps) batch losses; ``state`` is consumed."""
     return compiled_chunk(program, mesh, n_steps)(state, runs, jnp.int32(first_step))
 
 

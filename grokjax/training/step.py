@@ -136,7 +136,7 @@ def loss(
     params: Params, program: Program, run: RunData, examples: jax.Array, label: jax.Array
 ) -> jax.Array:
     """Mean loss of a batch; of a full batch over the run's own training set."""
-    losses, _ = example_losses(program, run, params, examples, label)
+    losses = example_losses(program, run, params, examples, label)[0]
     if program.batch_size != FULL:
         return losses.mean()
     real = jnp.arange(losses.shape[0]) < run.n_train

@@ -83,9 +83,8 @@ def peak_bytes(jaxpr: Any) -> int:
 
 
 def _bytes(variable: Any) -> int:
-    shaped = variable.aval
-    size = getattr(shaped, "size", 0)
-    return size * getattr(getattr(shaped, "dtype", None), "itemsize", 8)
+    dtype = getattr(variable.aval, "dtype", None)
+    return getattr(variable.aval, "size", 0) * getattr(dtype, "itemsize", 8)
 
 
 class Traced:
@@ -108,17 +107,13 @@ def costs(runs: Sequence[Run], config: TrainConfig) -> list[int]:
 
     Runs of one program and one size cost the same, and are traced once.
     """
-
-    @functools.cache
-    def of(key: Any) -> int:
-        traced = Traced(first[key], config)
-        n_evaluations = len(config.checkpoint_steps)
-        return config.steps * flops(traced.training) + n_evaluations * flops(traced.evaluation)
-
-    first: dict[Any, Run] = {}
+    found: dict[Any, int] = {}
     for run in runs:
-        first.setdefault(_shape(run), run)
-    return [of(_shape(run)) for run in runs]
+        if _shape(run) not in found:
+            traced = Traced(run, config)
+            evaluations = len(config.checkpoint_steps) * flops(traced.evaluation)
+            found[_shape(run)] = config.steps * flops(traced.training) + evaluations
+    return [found[_shape(run)] for run in runs]
 
 
 def _shape(run: Run) -> Any:

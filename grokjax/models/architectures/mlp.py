@@ -62,13 +62,13 @@ class MLP(Embedded):
         if not hot:
             n_embedded = 2 if self.mlp_inputs == "concatenate" else 1
             widths[0] = sizes.features or n_embedded * self.d_model
+        hidden = layers.listed(
+            layers.linear(n, m, rngs, init, bias=self.biases) for n, m in itertools.pairwise(widths)
+        )
         return layers.Layers(
             embed=embed,
             embed_second=second,
-            hidden=layers.listed(
-                layers.linear(n, m, rngs, init, bias=self.biases)
-                for n, m in itertools.pairwise(widths)
-            ),
+            hidden=hidden,
             unembed=layers.linear(self.mlp_width, sizes.outputs, rngs, init, bias=self.biases),
         )
 

@@ -80,9 +80,8 @@ class Transformer(Embedded):
 
     def _block(self, rngs: Any) -> Any:
         width, hidden = self.d_model, self.d_ff
-        linear = functools.partial(
-            layers.linear, rngs=rngs, init=self.initialisation, bias=self.biases
-        )
+        common = {"rngs": rngs, "init": self.initialisation, "bias": self.biases}
+        linear = functools.partial(layers.linear, **common)
         norms, feeds = self.layer_norm != "none", hidden > 0
         bound = math.sqrt(6 / (4 * width))
         # In this order, because each layer draws from the stream of keys.
