@@ -215,8 +215,8 @@ class Part:
 
     def static(self) -> Self:
         """The same with every traced setting at its default: what one program has in common."""
-        fields = fields_of(type(self))
-        return dataclasses.replace(self, **{name: fields[name].default for name in self.traced()})
+        changes = {name: fields_of(type(self))[name].default for name in self.traced()}
+        return dataclasses.replace(self, **changes) if changes else self
 
     def bound(self, traced: Mapping[str, Any]) -> Self:
         """The same with values of a program (JAX arrays) in its traced settings, unchecked."""

@@ -165,14 +165,12 @@ def expand(axes: Axes, unnamed: tuple[str, ...] = ()) -> tuple[Run, ...]:
         InvalidSettingError: for settings that cannot be together, or too many runs.
     """
     _check_number(axes)
-    choices: list[list[Any]] = [
-        [
-            part_class(column, name)(name=name, **dict(zip(own, point, strict=True)))
-            for name, own in axes[column].items()
-            for point in itertools.product(*own.values())
-        ]
-        for column in COLUMNS
-    ]
+    choices: list[list[Any]] = []
+    for column in COLUMNS:
+        choices.append([])
+        for name, own in axes[column].items():
+            part, points = part_class(column, name), itertools.product(*own.values())
+            choices[-1] += [part(name=name, **dict(zip(own, p, strict=True))) for p in points]
     runs = tuple(Run(m, t, o, loss, s, unnamed) for m, t, o, loss, s in itertools.product(*choices))
     for model, task in dict.fromkeys((run.model, run.task) for run in runs):
         message = f"cannot learn --operations={task.name}, whose examples are {task.examples}"
