@@ -204,7 +204,12 @@ def make_data(run: Run) -> Data:
     """
     task = run.task
     train = task.train_places(_generator("split", _told(run)))
-    labels = _permuted(run, task.truth, train)
+    labels = task.truth.copy()
+    n_permuted = round(task.values.get("label_permutation", 0.0) * len(train))
+    if n_permuted:
+        rng = _generator("labels", _told(run, *_NOT_OF_THE_SPLIT))
+        chosen = rng.choice(train, n_permuted, replace=False)
+        labels[chosen] = labels[rng.permutation(chosen)]
     train_mask = np.zeros(task.n_places, bool)
     train_mask[train] = True
     test_mask = ~train_mask & (task.truth >= 0)
@@ -214,14 +219,3 @@ def make_data(run: Run) -> Data:
         given_away = train_mask[transpose] & (labels[transpose] == task.truth)
         novel_mask = test_mask & ~given_away
     return Data(labels, task.truth, train_mask, test_mask, novel_mask, train)
-
-
-def _permuted(run: Run, truth: NDArray[np.int32], train: Integers) -> NDArray[np.int32]:
-    """The labels a run is told: some of its training labels permuted among themselves."""
-    labels = truth.copy()
-    n_permuted = round(run.task.values.get("label_permutation", 0.0) * len(train))
-    if n_permuted:
-        rng = _generator("labels", _told(run, *_NOT_OF_THE_SPLIT))
-        chosen = rng.choice(train, n_permuted, replace=False)
-        labels[chosen] = labels[rng.permutation(chosen)]
-    return labels
