@@ -7,7 +7,7 @@ orthogonalising them gives.
 import dataclasses
 from typing import Any
 
-from grokjax.settings.fields import Part, field
+from grokjax.settings.fields import BELOW_1, Part, field
 from grokjax.settings.lazy import lazy
 from grokjax.training.optimizers.adam import Moments
 
@@ -18,27 +18,16 @@ optax, optax_contrib = lazy("optax"), lazy("optax.contrib")
 class Muon(Moments):
     """Updates of orthogonalised momentum for hidden matrices, AdamW for everything else."""
 
-    momentum: float = field(
-        0.95, help="of sgd and muon: decay of the sum of gradients",
-        allowed="a number from 0, below 1", accepts=lambda v: 0 <= v < 1,
-    )  # fmt: skip
+    momentum: float = field(0.95, help="of sgd and muon: decay of the sum of gradients", **BELOW_1)
 
     def transformation(self, n_steps: int, hidden: Any) -> Any:
-        """See ``shared.Optimizer``."""
-        # Optax's own choice for the rest is AdamW with Nesterov momentum.
+        """See the package."""
+        rate, decay = self.rate(n_steps), self.weight_decay
         on_hidden = optax_contrib.muon(
-            self.rate(n_steps),
-            beta=self.momentum,
-            eps=self.epsilon,
-            weight_decay=self.weight_decay,
+            rate, beta=self.momentum, eps=self.epsilon, weight_decay=decay
         )
-        on_the_rest = optax.adamw(
-            self.rate(n_steps),
-            b1=self.beta1,
-            b2=self.beta2,
-            eps=self.epsilon,
-            weight_decay=self.weight_decay,
-        )
+        # Optax's own choice for the rest is AdamW with Nesterov momentum.
+        on_the_rest = optax.adamw(rate, **self.moments, weight_decay=decay)
         return self.chain(optax.partition({True: on_hidden, False: on_the_rest}, hidden))
 
 
