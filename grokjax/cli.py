@@ -49,6 +49,9 @@ def run(
             ours.load_plugins(flags.FLAGS.read_flags_from_files(list(argv)))
             ours.define_plugins_flag()
             define()
+            if any(argument.lstrip("-") in ("help", "helpshort", "h") for argument in argv[1:]):
+                print(sys.modules[main.__module__].__doc__, ours.help_text(), sep="\n")
+                sys.exit(EXIT_OK)
             return list(flags.FLAGS(argv, known_only=False))
         except (InvalidSettingError, flags.Error) as error:
             _refuse(error)

@@ -31,8 +31,8 @@ def define() -> None:
     ours.define_workdir_flag("work directory; default: work/<hash of what is trained>")
     ours.define("max_seconds", None, "stop as by SIGTERM after so many seconds", float)
     ours.define("grace_seconds", 30.0, "time to reach a checkpoint when asked to stop")
-    text = f"changes since the last start, of {', '.join(record.allowed_changes())}"
-    ours.define("allow", "", text)
+    text = "changes since the last start: a flag of the grid that gains values, steps, precision, "
+    ours.define("allow", "", text + "code, packages (comma list)")
     text = "join the other processes of this job: auto (where a launcher started several), yes, no"
     ours.define("distributed", "auto", text)
     ours.define("coordinator", None, "host:port of process 0, where no launcher tells it")

@@ -2,6 +2,7 @@
 
 import dataclasses
 import os
+import textwrap
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
@@ -18,11 +19,30 @@ from grokjax.settings.registry import KINDS
 Say = Callable[[str], None]
 
 
-def define(name: str, default: Any, text: str, kind: type | None = None) -> None:
+_groups: dict[str, list[str]] = {}  # what ``--help`` shows together
+
+
+def define(
+    name: str, default: Any, text: str, kind: type | None = None, group: str = "running"
+) -> None:
     """A flag of the kind of its default, unless another command in this process has it already."""
+    _groups.setdefault(group, []).append(name)
     makers: Any = {bool: flags.DEFINE_boolean, int: flags.DEFINE_integer, float: flags.DEFINE_float}
     if name not in flags.FLAGS:
         makers.get(kind or type(default), flags.DEFINE_string)(name, default, text)
+
+
+def help_text() -> str:
+    """Every flag that was defined, in groups, with its default."""
+    lines = []
+    for group, own in sorted(_groups.items(), key=lambda item: item[0] == "running"):
+        lines += ["", f"{group}:"]
+        for name in dict.fromkeys(own):
+            default = flags.FLAGS[name].default
+            usual = "" if default in (None, "", False) else f" (default: {default})"
+            text = f"--{name}: {flags.FLAGS[name].help}{usual}"
+            lines += textwrap.wrap(text, 96, initial_indent="  ", subsequent_indent="      ")
+    return "\n".join(lines)
 
 
 def define_workdir_flag(text: str) -> None:
@@ -38,13 +58,14 @@ def define_plugins_flag() -> None:
 def define_grid_flags() -> None:
     """Flags of what is trained."""
     for kind in KINDS:
-        names = ", ".join(registry.names(kind.column))
-        define(kind.flag, None, f"{kind.noun}: {names} (comma list; grid axis)", str)
+        names = ", ".join([*registry.names(kind.column), *registry.forms(kind.column)])
+        define(kind.flag, None, f"{kind.noun}: {names} (comma list)", str, "grid")
     for flag, own in axis_flags().items():
         usual = " or ".join(",".join(map(each.text, each.grid)) for each in own)
-        define(flag, None, f"{own[0].help} (comma list; grid axis; default: {usual})", str)
+        group = "grid" if own[0].symbol else "parts (each a comma list, an axis of the grid)"
+        define(flag, None, f"{own[0].help} (default: {usual})", str, group)
     for setting in fields_of(TrainConfig).values():
-        define(setting.name, setting.default, setting.help)
+        define(setting.name, setting.default, setting.help, group="budget")
     define(
         "shard",
         None,
@@ -80,7 +101,7 @@ def define_option_flags() -> None:
             default = ",".join(default)
         if setting.name == "ph_threads":
             default = len(os.sched_getaffinity(0))
-        define(setting.name, default, setting.metadata["help"])
+        define(setting.name, default, setting.metadata["help"], group="measuring")
 
 
 def load_plugins(argv: Sequence[str]) -> None:

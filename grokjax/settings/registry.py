@@ -84,6 +84,11 @@ def names(column: str) -> tuple[str, ...]:
     return (default, *(name for name in found.parts[column] if name != default))
 
 
+def forms(column: str) -> list[str]:
+    """How names of the families of a kind are formed."""
+    return [family.forms for family in _load().families[column]]
+
+
 def default(column: str) -> str:
     """The part of a kind that a sweep takes which names none."""
     return _load().default[column]
