@@ -219,6 +219,25 @@ def test_training_again_must_come_out_the_same(copy, capsys):
     assert "trained again, it comes out otherwise" in capsys.readouterr().err
 
 
+@pytest.mark.parametrize("steps", [("0", "10", "20", "30", "40"), ("40",), ("10",)])
+def test_another_configuration_is_never_damage(steps, copy, capsys):
+    """A whole checkpoint of another configuration stops any command, and stays where it is."""
+    for kind in ("params", "optimizer"):
+        for path in steps_folder(copy, kind).glob("*/meta/metadata"):
+            if path.parents[1].name in steps:
+                meta = json.loads(path.read_text())
+                path.write_text(json.dumps(meta | {"config_hash": "0123456789abcdef"}))
+    (copy / "results/fourier.parquet").unlink()
+    before = {path for path in copy.glob("checkpoints/*/params/**/*") if path.is_file()}
+    longer = [*GRID, "--steps=50", "--allow=steps"]
+    for main, *flags in [(sweep.main, *longer), (check.main,), (check.main, "--repair")]:
+        assert call(main, *flags, f"--workdir={copy}") == cli.EXIT_USAGE
+        assert "is whole, but of another configuration (" in capsys.readouterr().err
+    assert all(path.exists() for path in before)
+    assert not list(copy.rglob("damaged"))
+    assert set(tables(copy)["runs"]["status"]) <= {"done", "running"}
+
+
 def test_the_audit_names_duplicates_gaps_and_strays(copy):
     path = copy / "results/persistence.parquet"
     frame = pd.read_parquet(path)

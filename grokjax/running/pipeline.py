@@ -12,7 +12,7 @@ from grokjax.settings.config import SweepConfig
 from grokjax.settings.grid import Run
 from grokjax.store import checkpoints
 from grokjax.store import runs as runs_table
-from grokjax.store.errors import storage_errors, storage_problem
+from grokjax.store.errors import OtherConfigurationError, storage_errors, storage_problem
 from grokjax.store.results import METRICS, Results
 from grokjax.training.stopping import StopRequest
 from grokjax.training.trainer import BatchTrainer, TrainingListener
@@ -75,8 +75,9 @@ def sweep(
 ) -> list[str]:
     """Trains and measures everything that is not there yet; returns what failed, as sentences.
 
-    Raises ``Stopped`` if asked to stop, ``EngineMismatch`` if the engines disagree, and
-    ``StorageError`` if the disk takes no more. The same call resumes where this one ended.
+    Raises ``Stopped`` if asked to stop, ``EngineMismatch`` if the engines disagree,
+    ``OtherConfigurationError`` if a batch's checkpoints are of another, and ``StorageError`` if
+    the disk takes no more. The same call resumes where this one ended.
     """
     results = Results(workdir, [run.run_id for run in config.runs])
     analyst = Analyst(workdir, config)
@@ -123,7 +124,7 @@ def _train_and_measure(
                 try:
                     trainer.run(measured)
                 except Exception as error:
-                    if storage_problem(error):
+                    if storage_problem(error) or isinstance(error, OtherConfigurationError):
                         raise
                     # Other batches do not depend on this one; what it committed stays.
                     n_runs = len(trainer.batch.run_ids)

@@ -251,7 +251,8 @@ class Reader:
 
     def _read(self, batch: RunBatch, item: str, step: int, template: Any) -> Any:
         meta = self.meta(batch.name, item, step)
-        if batch.config_hash and meta["config_hash"] != batch.config_hash:
+        hashes = {meta["config_hash"], batch.config_hash} - {""}
+        if len(hashes) > 1:
             raise OtherConfigurationError(
                 f"checkpoint {item} of batch {batch.name} at step {step} is whole, but of another "
                 f"configuration ({meta['config_hash'][:12]}, wanted {batch.config_hash[:12]})"

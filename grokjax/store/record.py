@@ -41,8 +41,11 @@ def read_record(workdir: pathlib.Path) -> dict[str, Any]:
         way = f"; its last copy is there: cp {copy} {path}" if copy.exists() else ""
         raise WorkdirError(f"{workdir} holds no sweep: there is no sweep.json{way}") from error
     except _UNREADABLE as error:
+        problem = f"is damaged ({error!r})"
+        if isinstance(error, InvalidSettingError):
+            problem = f"asks for what this version does not have, or is damaged ({error})"
         raise WorkdirError(
-            f"{path} is damaged ({error!r}); its last copy may be whole: cp {copy} {path}"
+            f"{path} {problem}; its last copy may be whole: cp {copy} {path}"
         ) from error
     return record
 
