@@ -81,22 +81,15 @@ def run(
     try:
         app.run(call, argv=argv, flags_parser=parse)
     except SystemExit as end:
-        if argv is None and end.code == EXIT_FAILED:
-            _leave_threads_behind()
+        # After a write that failed Orbax's threads wait ten minutes and more for a signal that
+        # nobody gives. Whatever was being written beside it has been waited for.
+        others = set(threading.enumerate()) - {threading.current_thread()}
+        held = any(not thread.daemon for thread in others)
+        if held and argv is None and end.code == EXIT_FAILED:
+            sys.stdout.flush()
+            sys.stderr.flush()
+            os._exit(EXIT_FAILED)
         raise
-
-
-def _leave_threads_behind() -> None:
-    """Ends this process if threads would keep it from ending by itself.
-
-    After a write that failed Orbax's threads wait ten minutes and more for a signal that nobody
-    gives. Whatever was being written beside it has been waited for.
-    """
-    others = set(threading.enumerate()) - {threading.current_thread()}
-    if any(not thread.daemon for thread in others):
-        sys.stdout.flush()
-        sys.stderr.flush()
-        os._exit(EXIT_FAILED)
 
 
 def _tell_unraisable(unraisable: Any) -> None:

@@ -49,10 +49,7 @@ def own_params(stacked: network.Params, index: int, run: Run) -> network.Params:
 
 
 class Analyst:
-    """Measures a work directory's checkpoints, as they come or all at once.
-
-    ``options`` say what to measure and how; by default, as the sweep has it.
-    """
+    """Measures a work directory's checkpoints, as ``options``, or those of its sweep, say."""
 
     def __init__(self, workdir: pathlib.Path, config: SweepConfig, options: Options | None = None):
         self._runs = {run.run_id: run for run in config.runs}

@@ -134,9 +134,10 @@ def _check_configs(sources: Sequence[Source]) -> None:
     for other in sources[1:]:
         found = dataclasses.replace(other.config, shard=None).trained()
         for flag in wanted.keys() | found.keys():
-            # How values are listed does not matter; which there are does.
             ours, theirs = wanted.get(flag), found.get(flag)
-            if _unordered(ours) != _unordered(theirs):
+            # How values are listed does not matter; which there are does.
+            one, another = (sorted(v) if isinstance(v, list) else v for v in (ours, theirs))
+            if one != another:
                 raise WorkdirError(
                     f"{first.folder} has --{flag}={record.text_of(ours)} and {other.folder} "
                     f"--{flag}={record.text_of(theirs)}: they are not parts of one grid"
@@ -145,10 +146,6 @@ def _check_configs(sources: Sequence[Source]) -> None:
     if len(counts) > 1:
         listed = ", ".join(f"{s.folder} is {s.config.shard}" for s in counts.values())
         raise WorkdirError(f"the sources are shards of different splits: {listed}")
-
-
-def _unordered(value: Any) -> Any:
-    return sorted(value) if isinstance(value, list) else value
 
 
 def _check_code(sources: Sequence[Source]) -> None:

@@ -75,11 +75,9 @@ def sweep(
 ) -> list[str]:
     """Trains and measures everything that is not there yet; returns what failed, as sentences.
 
-    Raises:
-        store.errors.OtherConfigurationError: if a batch's checkpoints are of another.
-        stopping.Stopped: if asked to stop; the same call resumes where this one ended.
-        diagnostics.persistence.EngineMismatch: if the engines disagree.
-        store.errors.StorageError: if the disk takes no more; what is committed is safe.
+    Raises ``Stopped`` if asked to stop, ``EngineMismatch`` if the engines disagree,
+    ``OtherConfigurationError`` if a batch's checkpoints are of another, and ``StorageError`` if
+    the disk takes no more. The same call resumes where this one ended.
     """
     results = Results(workdir, [run.run_id for run in config.runs])
     analyst = Analyst(workdir, config)
