@@ -86,8 +86,7 @@ def mlp(params, config, inputs):
     else:
         embed = params["embed"]["embedding"]
         second = params["embed_second"]["embedding"] if "embed_second" in params else embed
-        hot = [jax.nn.one_hot(inputs[:, i], len(embed)) for i in (0, 1)]
-        a, b = hot[0] @ embed, hot[1] @ second
+        a, b = embed[inputs[:, 0]], second[inputs[:, 1]]
         x = jnp.concatenate([a, b], axis=-1) if config.mlp_inputs == "concatenate" else a + b
     activation = ACTIVATIONS[config.activation]
     # One-hot vectors go through a first layer without a bias: a kernel for a and one for b.

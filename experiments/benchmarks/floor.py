@@ -43,7 +43,7 @@ def step_products(kind: str, prime: int) -> dict[str, collections.Counter[Shape]
         return step.loss(params, program, data_of_run, examples, label)
 
     def textbook(params: Any, examples: Any, label: Any) -> Any:
-        logits, _ = reference.NETWORKS[kind](params, run.model, *examples.T)
+        logits = reference.NETWORKS[kind](params, run.model, examples)[0]
         return run.loss.per_example(logits, label, real).mean()
 
     template = program.model.template()

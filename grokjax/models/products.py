@@ -44,26 +44,23 @@ class Multilinear:
     def mapped(self, axes: Sequence[int | None]) -> "Multilinear":
         """The same over axes of the arrays, as ``jax.vmap`` has them; that of the result is 0."""
 
-        def transpose(i: int) -> Any:
-            one, axis = self.transposes[i], axes[i]
-            in_axes = (*axes[:i], 0, *axes[i + 1 :])
-            if one is None or axis is not None:
-                return one and jax.vmap(one, in_axes, axis)
-            return lambda *arrays: jax.vmap(one, in_axes)(*arrays).sum(0)
+        def over(i: int, transpose: Callable[..., jax.Array] | None) -> Any:
+            if transpose is None:
+                return None
+            each = jax.vmap(transpose, (*axes[:i], 0, *axes[i + 1 :]), axes[i] or 0)
+            return each if axes[i] is not None else lambda *arrays: each(*arrays).sum(0)
 
-        transposes = tuple(transpose(i) for i in range(len(axes)))
+        transposes = tuple(over(i, transpose) for i, transpose in enumerate(self.transposes))
         return Multilinear(jax.vmap(self.function, tuple(axes)), transposes)
 
 
 _multilinear = Primitive("multilinear")
 
 
-@_multilinear.def_impl  # type: ignore[untyped-decorator]
 def _apply(*arrays: Any, rule: Multilinear) -> Any:
     return rule.function(*arrays)
 
 
-@_multilinear.def_abstract_eval  # type: ignore[untyped-decorator]
 def _abstract(*arrays: Any, rule: Multilinear) -> Any:
     return jax.make_jaxpr(rule.function)(*arrays).out_avals[0]
 
@@ -82,7 +79,8 @@ def _transpose(cotangent: Any, *arrays: Any, rule: Multilinear) -> list[Any]:
     transpose = rule.transposes[i]
     assert transpose is not None  # what has none has no tangent
     gradients: list[Any] = [None] * len(arrays)
-    gradients[i] = transpose(*arrays[:i], cotangent, *arrays[i + 1 :])
+    if not isinstance(cotangent, ad.Zero):
+        gradients[i] = transpose(*arrays[:i], cotangent, *arrays[i + 1 :])
     return gradients
 
 
@@ -90,6 +88,8 @@ def _batch(arrays: Sequence[Any], axes: Sequence[int | None], *, rule: Multiline
     return rule.mapped(axes)(*arrays), 0
 
 
+_multilinear.def_impl(_apply)
+_multilinear.def_abstract_eval(_abstract)
 ad.primitive_jvps[_multilinear] = _jvp
 ad.primitive_transposes[_multilinear] = _transpose
 batching.primitive_batchers[_multilinear] = _batch
@@ -107,12 +107,12 @@ def _multiply(precision: str | None, x: jax.Array, y: jax.Array) -> jax.Array:
 
 @functools.cache
 def _product_at(precision: str | None) -> Multilinear:
-    def again(x: jax.Array, y: jax.Array) -> jax.Array:
-        return _product_at(precision)(x, y)
-
     return Multilinear(
         functools.partial(_multiply, precision),
-        (lambda g, y: again(g, y.T), lambda x, g: again(x.T, g)),
+        (
+            lambda gradient, y: _product_at(precision)(gradient, y.T),
+            lambda x, gradient: _product_at(precision)(x.T, gradient),
+        ),
     )
 
 

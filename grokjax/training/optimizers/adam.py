@@ -7,7 +7,7 @@ from grokjax.settings.fields import BELOW_1, Part, field
 from grokjax.settings.lazy import lazy
 from grokjax.training.optimizers.shared import Scheduled
 
-jax, optax, optax_muon = lazy("jax"), lazy("optax"), lazy("optax.contrib")
+optax, optax_contrib = lazy("optax"), lazy("optax.contrib")
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -61,21 +61,11 @@ class Muon(Moments):
 
     def transformation(self, n_steps: int, hidden: Any) -> Any:
         """See the package."""
-        dimensions = optax_muon.MuonDimensionNumbers()
-        return self.chain(
-            optax_muon.muon(
-                self.rate(n_steps),
-                beta=self.momentum,
-                eps=self.epsilon,
-                weight_decay=self.weight_decay,
-                adam_b1=self.beta1,
-                adam_b2=self.beta2,
-                adam_weight_decay=self.weight_decay,
-                muon_weight_dimension_numbers=jax.tree.map(
-                    lambda is_hidden: dimensions if is_hidden else None, hidden
-                ),
-            )
-        )
+        rate, decay = self.rate(n_steps), self.weight_decay
+        # Optax's own choice for the rest is AdamW with Nesterov momentum.
+        muon = optax_contrib.muon(rate, beta=self.momentum, eps=self.epsilon, weight_decay=decay)
+        adamw = optax.adamw(rate, **self.moments, weight_decay=decay)
+        return self.chain(optax.partition({True: muon, False: adamw}, hidden))
 
 
 PARTS: dict[str, type[Part]] = {"adamw": AdamW, "adam": Adam, "muon": Muon}

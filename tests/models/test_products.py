@@ -1,0 +1,247 @@
+"""Derivatives in both modes and of second order: the parts, and the loss of whole networks."""
+
+import functools
+import re
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+from jax.flatten_util import ravel_pytree
+
+from grokjax.models import products
+from grokjax.settings.config import PRECISIONS, TrainConfig
+from grokjax.training import data, mapped, step
+from grokjax.training.step import Program
+from tests import reference
+from tests.helpers import make_runs
+
+P = 11
+TINY = {"d_model": 8, "n_heads": 2, "d_ff": 8, "n_layers": 2, "mlp_width": 8, "mlp_depth": 2}
+INDEX = np.array([[3, 3, 0, 4], [1, 2, 2, 2]], np.int32)  # rows met twice, and never
+
+
+def normal(*shapes, seed=0):
+    rng = np.random.default_rng(seed)
+    return tuple(rng.normal(size=shape) for shape in shapes)
+
+
+@pytest.fixture(autouse=True)
+def _float64():
+    with jax.enable_x64(True), jax.default_matmul_precision("highest"):
+        yield
+
+
+# --------------------------------------------------------------------------- the parts
+
+
+def plain_affine(x, kernel, bias):
+    return jnp.einsum("ni,io->no", x, kernel) + bias[None]
+
+
+def plain_rows(tables):
+    return jnp.concatenate([tables[s][INDEX[s]] for s in (0, 1)])
+
+
+def plain_attention(n_heads, q, k, v):
+    n_pairs, width = len(k) // 2, q.shape[1]
+    q, k, v = (x.reshape(-1, n_pairs, n_heads, width // n_heads) for x in (q, k, v))
+    scores = jnp.einsum("nbhd,tbhd->nbht", q, k) / np.sqrt(width // n_heads)
+    mixed = jnp.einsum("nbht,tbhd->nbhd", jax.nn.softmax(scores, axis=-1), v)
+    return mixed.reshape(-1, width)
+
+
+ATTEND = functools.partial(products.attend, 2), functools.partial(plain_attention, 2)
+# Ours, a textbook's, and what to call them with.
+PARTS = {
+    "affine": (products.affine, plain_affine, normal((4, 3), (3, 5), (5,))),
+    "rows": (lambda x: products.take_rows(x, jnp.asarray(INDEX)), plain_rows, normal((2, 5, 3))),
+    "second token asks": (*ATTEND, normal((3, 4), (6, 4), (6, 4))),
+    "both tokens ask": (*ATTEND, normal((6, 4), (6, 4), (6, 4))),
+}
+
+
+def each_mapped(f):
+    """The same with each array in turn mapped over and the rest shared, and mapped along axis 1."""
+
+    def one(i, x):
+        return jax.vmap(lambda c: f((*x[:i], c * x[i], *x[i + 1 :])))(jnp.arange(1.0, 3.0)).sum()
+
+    def axis_1(x):
+        return jax.vmap(f, in_axes=1)(tuple(jnp.stack([leaf, -leaf], 1) for leaf in x)).sum()
+
+    return lambda x: sum(one(i, x) for i in range(len(x))) + axis_1(x)
+
+
+def curvature_of(f):
+    """(x, along) → Hessian times along, forward over reverse."""
+    return lambda x, along: jax.jvp(jax.grad(f), (x,), (along,))[1]
+
+
+def inner(x, y):
+    return sum(jax.tree.leaves(jax.tree.map(lambda a, b: (a * b).sum(), x, y)))
+
+
+# (f, x, along) → derivatives of a scalar function.
+ORDERS = {
+    "reverse": lambda f, x, along: jax.grad(f)(x),
+    "forward": lambda f, x, along: jax.jvp(f, (x,), (along,)),
+    "forward over reverse": lambda f, x, along: curvature_of(f)(x, along),
+    "reverse over forward": lambda f, x, along: jax.grad(lambda x: jax.jvp(f, (x,), (along,))[1])(
+        x
+    ),
+    "reverse over reverse": lambda f, x, along: jax.grad(lambda x: inner(jax.grad(f)(x), along))(x),
+    "third": lambda f, x, along: jax.grad(lambda x: inner(curvature_of(f)(x, along), along))(x),
+}
+MAPPED = {"forward over reverse": ORDERS["forward over reverse"]}
+
+
+@pytest.mark.parametrize("name", PARTS)
+@pytest.mark.parametrize("orders, over", [(ORDERS, lambda f: f), (MAPPED, each_mapped)],
+                         ids=["alone", "mapped"])  # fmt: skip
+def test_derivatives_of_the_parts_equal_the_textbooks(name, orders, over):
+    *parts, arrays = PARTS[name]
+    along = normal(*(array.shape for array in arrays), seed=1)
+
+    def derivatives(part):
+        f = over(lambda x: jnp.tanh(part(*x)).sum() ** 2)
+        return {order: derive(f, arrays, along) for order, derive in orders.items()}
+
+    found, wanted = (jax.jit(functools.partial(derivatives, part))() for part in parts)
+    for order, value in wanted.items():
+        scale = max(np.abs(leaf).max() for leaf in jax.tree.leaves(value))
+        assert scale > 1e-3
+        for a, b in zip(jax.tree.leaves(found[order]), jax.tree.leaves(value), strict=True):
+            np.testing.assert_allclose(a, b, atol=1e-12 * scale, err_msg=order)
+
+
+@pytest.mark.parametrize("over", ["runs", "nothing"])
+def test_each_gradient_is_one_product_in_its_own_orientation(over):
+    lead, arrays = ("6x", normal((6, 4, 3), (6, 3, 5), (6, 5))) if over == "runs" else (
+        "", normal((4, 3), (3, 5), (5,)))  # fmt: skip
+    gradient = jax.grad(lambda x, *rest: (products.affine(x, *rest) ** 2).sum(), argnums=(0, 1, 2))
+    text = jax.jit(jax.vmap(gradient) if lead else gradient).lower(*arrays).as_text()
+    dots = re.findall(r"dot_general.*", text)
+    shapes = {re.search(r"-> tensor<(.*)xf64>", dot)[1] for dot in dots}
+    assert len(dots) == 3 and shapes == {f"{lead}{shape}" for shape in ("4x5", "4x3", "3x5")}
+    assert all(("batching_dims = [0] x [0]" in dot) == bool(lead) for dot in dots)
+    assert text.count("stablehlo.transpose") == 2  # of two factors, of no result
+
+
+def test_no_gradient_of_rows_is_a_scatter():
+    (tables,) = normal((2, 5, 3))
+    index = np.stack([INDEX, INDEX[::-1]])
+
+    def loss(tables):
+        return (jax.vmap(products.take_rows, (None, 0))(tables, index) ** 3).sum()
+
+    def curvature(x):
+        return jax.jvp(jax.grad(loss), (x,), (x,))[1]
+
+    assert "scatter" not in jax.jit(curvature).lower(tables).as_text()
+
+
+def test_the_gradient_of_attention_is_padded_nowhere():
+    part, _, arrays = PARTS["both tokens ask"]
+    gradient = jax.jit(jax.grad(lambda x: part(*x).sum()))
+    assert "stablehlo.pad" not in gradient.lower(arrays).as_text()
+
+
+@pytest.mark.parametrize("order", ["forward", "reverse"])
+def test_bfloat16_rounds_the_factors_of_every_derivative(order):
+    x, y, dx, dy, gradient = (
+        array.astype(np.float32)
+        for array in normal((20, 30), (30, 10), (20, 30), (30, 10), (20, 10))
+    )
+
+    def rounded(x, y):
+        x, y = (z.astype(jnp.bfloat16).astype(np.float64) for z in (x, y))
+        return x @ y
+
+    # The precision is that of where the product is called, wherever derivatives are then taken.
+    if order == "forward":
+        with jax.default_matmul_precision(PRECISIONS["bfloat16"]):
+            _, push = jax.linearize(products.product, x, y)
+        found, wanted = (push(dx, dy),), (rounded(dx, y) + rounded(x, dy),)
+    else:
+        with jax.default_matmul_precision(PRECISIONS["bfloat16"]):
+            _, pull = jax.vjp(products.product, x, y)
+        found, wanted = pull(gradient), (rounded(gradient, y.T), rounded(x.T, gradient))
+    for ours, theirs in zip(found, wanted, strict=True):
+        np.testing.assert_allclose(ours, theirs, atol=2e-5)
+
+
+# --------------------------------------------------------------------------- the whole loss
+
+
+@functools.cache
+def network(kind, **shape):
+    """Loss as a function of one vector of parameters, the textbook's, and such a vector."""
+    sizes = {name: [value] for name, value in (TINY | shape).items()}
+    (run,) = make_runs(model=[kind], prime=[P], batch_size=[16], **sizes)
+    program = Program.of([run], TrainConfig())
+    own = jax.tree.map(lambda leaf: leaf[0], data.stack([run]))
+    rng = np.random.default_rng(0)
+    pairs = jnp.asarray(rng.integers(0, P, (16, 2)), jnp.int32)
+    label = jnp.asarray(rng.integers(0, P, 16), jnp.int32)
+    template = program.model.template()
+    vector, tree = ravel_pytree(jax.tree.map(lambda x: rng.normal(0, 0.5, x.shape), template))
+
+    def loss(vector):
+        return step.loss(tree(vector), program, own, pairs, label)
+
+    def textbook(vector):
+        logits = reference.NETWORKS[kind](tree(vector), run.model, pairs)[0]
+        return -jnp.take_along_axis(jax.nn.log_softmax(logits), label[:, None], axis=1).mean()
+
+    return loss, textbook, vector
+
+
+KINDS = pytest.mark.parametrize("kind", ["transformer", "mlp"])
+
+
+@KINDS
+def test_derivatives_of_the_loss_equal_finite_differences(kind):
+    loss, _, x = network(kind)
+    (along,) = normal(x.shape, seed=1)
+
+    @jax.jit
+    def at(x):
+        return jax.jvp(jax.value_and_grad(loss), (x,), (along,))
+
+    small = 1e-5
+    ((_, gradient), (slope, curvature)), *around = (at(x + c * along) for c in (0, small, -small))
+    differences = [
+        (ahead - behind) / (2 * small)
+        for ahead, behind in zip(around[0][0], around[1][0], strict=True)
+    ]
+    np.testing.assert_allclose(slope, gradient @ along, rtol=1e-12)
+    np.testing.assert_allclose(slope, differences[0], rtol=1e-7)
+    np.testing.assert_allclose(curvature, differences[1], atol=1e-7 * np.abs(curvature).max())
+
+
+@KINDS
+def test_the_hessian_of_the_loss_is_symmetric_and_the_textbooks(kind):
+    loss, textbook, x = network(kind, d_model=4, d_ff=4, mlp_width=4, n_layers=1)
+    hessian = jax.jit(jax.hessian(loss))(x)
+    assert np.abs(hessian).max() > 0.1
+    np.testing.assert_allclose(hessian, hessian.T, atol=1e-13)
+    np.testing.assert_allclose(hessian, jax.jit(jax.hessian(textbook))(x), atol=1e-12)
+
+
+@pytest.mark.parametrize("one_by_one", [True, False])
+def test_curvature_over_runs_and_steps_equals_that_of_each(one_by_one, monkeypatch):
+    loss, _, x = network("transformer", n_layers=1)
+    curvature = curvature_of(loss)
+
+    def power_iteration(run, _):
+        x, along = run
+        return jax.lax.scan(lambda v, _: (curvature(x, v), v), along, length=3)[0]
+
+    runs = jnp.stack([x, 0.5 * x]), jnp.stack(normal(x.shape, x.shape, seed=1))
+    monkeypatch.setattr(mapped, "_one_by_one", lambda mesh: one_by_one)
+    found = jax.jit(mapped._over_runs(mapped.runs_mesh(1), power_iteration))(runs, None)
+    alone = jax.jit(curvature)
+    for ours, x, along in zip(found, *runs, strict=True):
+        wanted = alone(x, alone(x, alone(x, along)))
+        np.testing.assert_allclose(ours, wanted, atol=1e-11 * np.abs(wanted).max())
