@@ -1,4 +1,4 @@
-"""Adam, with decoupled weight decay (the study's optimiser) or with L2 regularisation."""
+"""Adam, with decoupled weight decay (the study's optimiser) or L2 regularisation, and Muon."""
 
 import dataclasses
 from typing import Any
@@ -7,7 +7,7 @@ from grokjax.settings.fields import BELOW_1, Part, field
 from grokjax.settings.lazy import lazy
 from grokjax.training.optimizers.shared import Scheduled
 
-optax = lazy("optax")
+optax, optax_contrib = lazy("optax"), lazy("optax.contrib")
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -49,5 +49,24 @@ class Adam(Moments):
         )
 
 
-PARTS: dict[str, type[Part]] = {"adamw": AdamW, "adam": Adam}
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class Muon(Moments):
+    """Updates of orthogonalised momentum for hidden matrices, AdamW for everything else.
+
+    That of Jordan et al. 2024, as Optax has it. Embeddings and read-out are AdamW's, as its authors
+    advise; their padding would also change what orthogonalising them gives.
+    """
+
+    momentum: float = field(0.95, help="of sgd and muon: decay of the sum of gradients", **BELOW_1)
+
+    def transformation(self, n_steps: int, hidden: Any) -> Any:
+        """See the package."""
+        rate, decay = self.rate(n_steps), self.weight_decay
+        # Optax's own choice for the rest is AdamW with Nesterov momentum.
+        muon = optax_contrib.muon(rate, beta=self.momentum, eps=self.epsilon, weight_decay=decay)
+        adamw = optax.adamw(rate, **self.moments, weight_decay=decay)
+        return self.chain(optax.partition({True: muon, False: adamw}, hidden))
+
+
+PARTS: dict[str, type[Part]] = {"adamw": AdamW, "adam": Adam, "muon": Muon}
 DEFAULT = "adamw"
