@@ -238,25 +238,29 @@ SETTINGS = ()
 NEEDS_STRUCTURE = True
 
 
-class _Lens(NamedTuple):
+class Lens(NamedTuple):
     """The measures of one structure: by frequency for a cycle, by irrep for any other group."""
 
     names: Sequence[str]
     degrees: Any  # (K,) integers
-    power: Callable[[Any], Floats]
+    sizes: Any  # (K,) integers, dimensions of the functions of each; they sum to the elements
+    power: Callable[[Any], Floats]  # of rows in the group's order
     neurons: Callable[[Any], tuple[Any, Any]]  # each neuron's frequency or irrep, and its share
     together: Callable[..., RestrictedExcluded]  # of logits, labels, mask and keys
     one_by_one: Callable[..., RestrictedExcluded]
 
 
-def _lens(structure: Structure) -> _Lens:
+def lens_of(structure: Structure) -> Lens:
+    """The measures that a structure calls for."""
     # A conjugate in a cycle is no sum of places.
     sums = structure.asked is None or np.array_equal(structure.asked, structure.table)
     if structure.kind == "cyclic" and sums:
-        n_frequencies = len(structure.elements) // 2 + 1
-        return _Lens(
-            [str(k) for k in range(n_frequencies)],
-            [1] * n_frequencies,
+        n = len(structure.elements)
+        frequencies = range(n // 2 + 1)
+        return Lens(
+            [str(k) for k in frequencies],
+            [1 for _ in frequencies],
+            [1 if 2 * k % n == 0 else 2 for k in frequencies],
             spectrum,
             neuron_frequencies,
             restricted_and_excluded,
@@ -264,9 +268,10 @@ def _lens(structure: Structure) -> _Lens:
         )
     found, asked = irreps.decompose(structure.table), structure.asked
     asked = structure.table if asked is None else asked  # and then not used
-    return _Lens(
+    return Lens(
         found.names,
         found.dimensions,
+        found.sizes,
         lambda rows: irreps.power(rows, found),
         lambda neurons: irreps.neuron_irreps(neurons, found),
         functools.partial(irreps.restricted_and_excluded, table=asked, irreps=found),
@@ -296,7 +301,7 @@ def measure(views: Sequence[RunView], options: Options) -> Rows:
 
 def _measure_one(view: RunView, structure: Structure, options: Options) -> Rows:
     key = {"run_id": view.run_id, "step": view.step}
-    lens, order = _lens(structure), structure.elements
+    lens, order = lens_of(structure), structure.elements
     pairs: Any = (order[:, None] * len(view.embedding) + structure.second).ravel()
     if np.array_equal(pairs, np.arange(len(view.labels))):
         pairs = slice(None)  # a view instead of a copy

@@ -161,11 +161,14 @@ def test_seeds_and_parts_are_drawn_apart():
 
 # --------------------------------------------------------------------------- which there are
 
-LAYERS = ("norm1.scale norm1.bias qkv.kernel qkv.bias out.kernel out.bias "
-          "norm2.scale norm2.bias up.kernel up.bias down.kernel down.bias").split()  # fmt: skip
-TRANSFORMER = {f"blocks.0.{name}" for name in LAYERS} | {
-    *"embed.embedding position.embedding norm.scale norm.bias unembed.kernel unembed.bias".split()
-}
+TRANSFORMER = {
+    *(f"{name}.embedding" for name in ("embed", "position")),
+    *(f"{name}.{part}" for name in ("norm", "blocks.0.norm1", "blocks.0.norm2")
+      for part in ("scale", "bias")),
+    *(f"{name}.{part}" for name in ("unembed", *(f"blocks.0.{n}" for n in
+                                                 ("qkv", "out", "up", "down")))
+      for part in ("kernel", "bias")),
+}  # fmt: skip
 
 
 def without(*ends):

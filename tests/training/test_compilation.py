@@ -16,21 +16,15 @@ from grokjax.training import compilation
 START = """
 import collections, json, sys
 import jax
-from grokjax import models, tasks, train
 from grokjax.training import compilation
-from grokjax.settings.grid import ModelConfig
-from tests.helpers import SMALL, make_runs
+from tests.helpers import make_runs
+from tests.training.batches import Batch
 
 events = collections.Counter()
 jax.monitoring.register_event_listener(lambda event, **_: events.update([event.split("/")[-1]]))
 problem = compilation.use_cache(sys.argv[1])
-runs = make_runs(model=["mlp"], prime=[11])
-model = models.Model(config=ModelConfig(model="mlp", **SMALL), n_tokens=11)
-program = train.Program(model=model, batch_size=16, precision="float32")
-mesh = train.runs_mesh(1)
-data = train.place(mesh, tasks.stack(runs))
-state = train.init(program, mesh, data)
-_, losses = train.train_chunk(program, mesh, 3, state, data, 0)
+batch = Batch(make_runs(model=["mlp"], prime=[11], batch_size=[16]))
+losses = batch.train(3)
 bits = [loss.hex() for loss in losses[0].tolist()]
 print(json.dumps({"events": events, "losses": bits, "problem": problem}))
 """
@@ -44,7 +38,7 @@ def begin(setting, **environment):
         stdout=subprocess.PIPE,
         stderr=subprocess.PIPE,
         text=True,
-        cwd=pathlib.Path(__file__).parent.parent,
+        cwd=pathlib.Path(__file__).parents[2],
         env={name: value for name, value in os.environ.items() if not name.startswith("JAX_")}
         | environment,
     )

@@ -27,7 +27,7 @@ def many(tmp_path_factory):
     """Folder of sweeps on 8 devices, on 4 (stopped after a checkpoint), and on from there on 2."""
     folder = tmp_path_factory.mktemp("devices")
     done = subprocess.run(
-        [sys.executable, "-m", "tests.on_devices", str(folder), *GRID],
+        [sys.executable, "-m", "tests.training.on_devices", str(folder), *GRID],
         env=os.environ | {"JAX_NUM_CPU_DEVICES": "8"},
         capture_output=True,
         text=True,
@@ -42,7 +42,7 @@ def one(tmp_path_factory):
     """The sweep on this process's one device."""
     workdir = tmp_path_factory.mktemp("one") / "w"
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(reporting, "write", lambda *_: "none")
+        patch.setattr(drawing, "write", lambda *_: "none")
         assert call(sweep.main, *GRID, f"--workdir={workdir}") == 0
     return workdir
 
@@ -71,7 +71,7 @@ def test_a_sweep_begun_on_four_devices_ends_on_two_or_one(many, one, tmp_path, m
     reached = before["step"].max()
     assert reached < 40
     shutil.copytree(folder / "four", tmp_path / "one")
-    monkeypatch.setattr(reporting, "write", lambda *_: "none")
+    monkeypatch.setattr(drawing, "write", lambda *_: "none")
     assert call(sweep.main, *GRID, f"--workdir={tmp_path / 'one'}") == 0
     for ended in (folder / "two", tmp_path / "one"):
         assert_alike(tables(ended), tables(one))
@@ -99,10 +99,10 @@ def test_no_device_has_padding_alone_to_do(many):
 def test_a_sweep_takes_each_core_for_a_device_unless_told_otherwise(told, expected):
     program = """
 import jax
-from grokjax import train
-train.use_every_core()
+from grokjax.training import mapped
+mapped.use_every_core()
 print(len(jax.devices()))
-train.use_every_core()  # in use by now
+mapped.use_every_core()  # in use by now
 """
     environment = {k: v for k, v in os.environ.items() if k != "JAX_NUM_CPU_DEVICES"} | told
     done = subprocess.run(

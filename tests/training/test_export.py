@@ -7,30 +7,36 @@ import jax.numpy as jnp
 import pytest
 from jax import export
 
-from grokjax import tasks, train
-from grokjax.settings.grid import ModelConfig
-from grokjax.models import Model
-from grokjax.train import Program
-from tests.helpers import SMALL, make_runs
+from grokjax.settings.config import TrainConfig
+from grokjax.training import data, mapped
+from grokjax.training.step import Program
+from tests.helpers import make_runs
 
 
-@pytest.fixture(scope="module", params=["transformer", "mlp"])
+EVERYTHING = {
+    "equals_token": [True], "causal": [True], "attention_rate": [0.5], "layer_norm": ["post"],
+    "separate_embeddings": [True], "activation": ["quadratic"], "optimizer": ["muon"],
+    "orthogonal_gradient": [True], "schedule": ["cosine"], "loss": ["stablemax"],
+    "batch_size": [0],
+}  # fmt: skip
+
+
+@pytest.fixture(scope="module", params=["transformer", "mlp", "everything"])
 def lowered(request):
     """StableHLO of the training and of the evaluation program, for both platforms at once."""
-    runs = make_runs(model=[request.param], prime=[13, 23])
-    config = ModelConfig(model=request.param, **SMALL)
-    program = Program(model=Model(config=config, n_tokens=23), batch_size=64, precision="float32")
-    mesh = train.runs_mesh(1)
-    data = jax.eval_shape(lambda: jax.tree.map(jnp.asarray, tasks.stack(runs)))
-    state = jax.eval_shape(lambda data: train.init(program, mesh, data), data)
+    axes = EVERYTHING if request.param == "everything" else {"model": [request.param]}
+    runs = make_runs(prime=[13, 23], **axes)
+    program, mesh = Program.of(runs, TrainConfig()), mapped.runs_mesh(1)
+    stacked = jax.eval_shape(lambda: jax.tree.map(jnp.asarray, data.stack(runs)))
+    state = jax.eval_shape(lambda runs: mapped.init(program, mesh, runs), stacked)
     step = jax.ShapeDtypeStruct((), jnp.int32)
     programs = {
-        "training": (train.compiled_chunk, (program, mesh, 2), (state, data, step)),
-        "evaluation": (train.compiled_evaluation, (program, mesh), (state.params, data)),
+        "training": (mapped.compiled_chunk, (program, mesh, 2), (state, stacked, step)),
+        "evaluation": (mapped.compiled_evaluation, (program, mesh), (state.params, stacked)),
     }
     with pytest.MonkeyPatch.context() as patch:
         # What accelerators run: all runs at once. Not cached, since CPUs get another program.
-        patch.setattr(train, "_one_by_one", lambda mesh: False)
+        patch.setattr(mapped, "_one_by_one", lambda mesh: False)
         return {
             name: export.export(make.__wrapped__(*made_of), platforms=["tpu", "cuda"])(*arguments)
             for name, (make, made_of, arguments) in programs.items()

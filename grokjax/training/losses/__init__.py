@@ -1,5 +1,1 @@
-"""Losses: parts with ``per_example(logits, label, real)``.
-
-It is given (B, Q) logits, (B,) labels and (Q,) which outputs are no padding, and returns (B,)
-float32.
-"""
+"""Losses: parts whose ``per_example`` makes (B,) of (B, Q) logits, labels, and what is real."""

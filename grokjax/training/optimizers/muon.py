@@ -7,39 +7,28 @@ orthogonalising them gives.
 import dataclasses
 from typing import Any
 
-from grokjax.settings.fields import Part, field
+from grokjax.settings.fields import BELOW_1, Part, field
 from grokjax.settings.lazy import lazy
 from grokjax.training.optimizers.adam import Moments
 
-jax, optax_muon = lazy("jax"), lazy("optax.contrib")
+optax, optax_contrib = lazy("optax"), lazy("optax.contrib")
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class Muon(Moments):
     """Updates of orthogonalised momentum for hidden matrices, AdamW for everything else."""
 
-    momentum: float = field(
-        0.95, help="of sgd and muon: decay of the sum of gradients",
-        allowed="a number from 0, below 1", accepts=lambda v: 0 <= v < 1,
-    )  # fmt: skip
+    momentum: float = field(0.95, help="of sgd and muon: decay of the sum of gradients", **BELOW_1)
 
     def transformation(self, n_steps: int, hidden: Any) -> Any:
-        """See ``shared.Optimizer``."""
-        dimensions = optax_muon.MuonDimensionNumbers()
-        return self.chain(
-            optax_muon.muon(
-                self.rate(n_steps),
-                beta=self.momentum,
-                eps=self.epsilon,
-                weight_decay=self.weight_decay,
-                adam_b1=self.beta1,
-                adam_b2=self.beta2,
-                adam_weight_decay=self.weight_decay,
-                muon_weight_dimension_numbers=jax.tree.map(
-                    lambda is_hidden: dimensions if is_hidden else None, hidden
-                ),
-            )
+        """See the package."""
+        rate, decay = self.rate(n_steps), self.weight_decay
+        on_hidden = optax_contrib.muon(
+            rate, beta=self.momentum, eps=self.epsilon, weight_decay=decay
         )
+        # Optax's own choice for the rest is AdamW with Nesterov momentum.
+        on_the_rest = optax.adamw(rate, **self.moments, weight_decay=decay)
+        return self.chain(optax.partition({True: on_hidden, False: on_the_rest}, hidden))
 
 
 PARTS: dict[str, type[Part]] = {"muon": Muon}
