@@ -30,15 +30,12 @@ Shapes: B clouds, N points, D dimensions, K neighbours.
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import TYPE_CHECKING, Any, NamedTuple
+from typing import Any, NamedTuple
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 from grokjax.diagnostics import Options, Rows, RunView, Table
-
-if TYPE_CHECKING:
-    import jax
 
 EMPIRICAL = ("from_one", "from_zero")
 
@@ -54,7 +51,7 @@ class DimensionSummary(NamedTuple):
 
 
 def twonn_pointwise(
-    points: ArrayLike | jax.Array, n_neighbors: int = 64, *, empirical: str = "from_one"
+    points: ArrayLike, n_neighbors: int = 64, *, empirical: str = "from_one"
 ) -> NDArray[np.float64]:
     """TwoNN estimate of the dimension about each point (Facco et al. 2017, scikit-dimension 0.5).
 
@@ -76,7 +73,7 @@ def twonn_pointwise(
 
 
 def twonn_pointwise_batch(
-    clouds: ArrayLike | jax.Array, n_neighbors: int = 64, *, empirical: str = "from_one"
+    clouds: ArrayLike, n_neighbors: int = 64, *, empirical: str = "from_one"
 ) -> NDArray[np.float64]:
     """:func:`twonn_pointwise` of many clouds of one shape, as one compiled program.
 
@@ -101,7 +98,7 @@ def twonn_pointwise_batch(
     return _twonn.in_float64(_twonn.pointwise_batch, array, n_neighbors, empirical == "from_zero")
 
 
-def twonn_global(points: ArrayLike | jax.Array, *, empirical: str = "from_one") -> float:
+def twonn_global(points: ArrayLike, *, empirical: str = "from_one") -> float:
     """One TwoNN estimate for a whole cloud, as scikit-dimension 0.5's ``TwoNN().fit``.
 
     Args:

@@ -6,13 +6,10 @@ Shapes: N residues, F = ⌊N/2⌋ frequencies.
 from __future__ import annotations
 
 import math
-from typing import TYPE_CHECKING, NamedTuple
+from typing import NamedTuple
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
-
-if TYPE_CHECKING:
-    import jax
 
 Floats = NDArray[np.float64]
 
@@ -25,17 +22,14 @@ class Concentration(NamedTuple):
     gini: float  # 0 for equal shares, 1 − 1/F for one frequency
 
 
-def spectrum(rows: ArrayLike | jax.Array) -> Floats:
+def spectrum(rows: ArrayLike) -> Floats:
     """Power of each frequency in rows indexed by residue: an embedding, or heads' q, k, v rows.
 
-    Args:
-        rows: Shape (n, …, d), n at least 3: row x belongs to residue x. Read rows through
-            :func:`discrete_log_order` first where the operation is multiplicative.
-
-    Returns:
-        Shape (…, ⌊n/2⌋ + 1), float64: for an embedding (p, d) one spectrum, for heads (p, h, d)
-        one a head. Entry 0 is the constant, entry k frequency k: the squared coefficients of its
-        waves, summed over the last axis. A spectrum sums to the squared norm of its rows.
+    Rows of shape (n, …, d), n at least 3, row x of residue x, give shape (…, ⌊n/2⌋ + 1), float64:
+    one spectrum of an embedding (p, d), one a head of (p, h, d). Entry 0 is the constant, entry k
+    frequency k: the squared coefficients of its waves, summed over the last axis. A spectrum sums
+    to the squared norm of its rows. Read rows through :func:`discrete_log_order` first where the
+    operation is multiplicative.
 
     Raises:
         ValueError: Fewer than two axes or than 3 residues.
@@ -53,14 +47,9 @@ def spectrum(rows: ArrayLike | jax.Array) -> Floats:
 
 
 def shares(power: ArrayLike) -> Floats:
-    """Share of each frequency in a spectrum's power, the constant left out.
+    """(…, F + 1) spectra → (…, F) shares of the power, float64, the constant left out.
 
-    Args:
-        power: Shape (…, F + 1), as from :func:`spectrum`.
-
-    Returns:
-        Shape (…, F), float64: entry k − 1 is frequency k; sums to 1. NaN where there is no power
-        beside the constant.
+    Entry k − 1 is frequency k. NaN where there is no power beside the constant.
     """
     waves = np.asarray(power, np.float64)[..., 1:]
     with np.errstate(invalid="ignore"):
@@ -69,19 +58,13 @@ def shares(power: ArrayLike) -> Floats:
 
 
 def concentration(power: ArrayLike, n_top: int = 6) -> Concentration:
-    """Three measures of how concentrated one spectrum is.
+    """Three measures of how concentrated one spectrum (F + 1,) is; ``n_top`` is for ``top_share``.
 
     The share of the strongest frequencies; the inverse Simpson index 1 / Σ s² (Hill 1973, order
     2; the participation ratio) of shares s; and the Gini coefficient as a measure of sparsity
     (Hurley and Rickard 2009, arXiv:0811.4706), which Nanda et al. take of norms instead: pass
-    ``np.sqrt(power)`` for theirs.
-
-    Args:
-        power: Shape (F + 1,), as from :func:`spectrum`.
-        n_top: How many frequencies ``top_share`` counts.
-
-    Returns:
-        Three floats, NaN where there is no power beside the constant, or it is not finite.
+    ``np.sqrt(power)`` for theirs. NaN where there is no power beside the constant, or it is not
+    finite.
 
     Raises:
         ValueError: On another shape, or ``n_top`` outside 1 … F.
@@ -101,23 +84,18 @@ def concentration(power: ArrayLike, n_top: int = 6) -> Concentration:
     )
 
 
-def circularity(embedding: ArrayLike | jax.Array, n_components: int = 4) -> float:
+def circularity(embedding: ArrayLike, n_components: int = 4) -> float:
     """Circularity of Zhong et al. (arXiv:2306.17844): do principal components lie on one wave?
 
-    For each of the first principal components (scores of the centred rows), the largest share of
-    its power at one frequency, averaged. 1 for circles of distinct size. Where two frequencies
-    have equal power, components mix them, and the measure falls: it is the paper's, as it stands.
-
-    Args:
-        embedding: Shape (n, d), n at least 3.
-        n_components: How many components; the paper takes 4. Components that do not exist (fewer
-            dimensions, or a singular value of 0 to rounding) are left out of the average.
-
-    Returns:
-        From 0 to 1. NaN where rows are not finite or all the same.
+    For each of the first principal components (scores of the centred rows) of an embedding (n, d),
+    the largest share of its power at one frequency, averaged; the paper takes 4 components. 1 for
+    circles of distinct size. Where two frequencies have equal power, components mix them, and the
+    measure falls: it is the paper's, as it stands. Components that do not exist (fewer dimensions,
+    or a singular value of 0 to rounding) are left out of the average. NaN where rows are not
+    finite or all the same.
 
     Raises:
-        ValueError: On another shape, or no components asked for.
+        ValueError: Fewer than 3 rows, another shape, or no components asked for.
     """
     rows = np.asarray(embedding, np.float64)
     if rows.ndim != 2 or rows.shape[0] < 3:
@@ -149,13 +127,7 @@ def discrete_log_order(p: int) -> NDArray[np.int64]:
     """Nonzero residues as powers of the least primitive root g: entry i is g^i mod p.
 
     The product of entries i and j is entry (i + j) mod (p − 1). The residue 0 has no logarithm and
-    is left out.
-
-    Args:
-        p: An odd prime.
-
-    Returns:
-        Shape (p − 1,), integers; a permutation of 1 … p − 1 starting at 1.
+    is left out: shape (p − 1,), starting at 1.
 
     Raises:
         ValueError: ``p`` is not an odd prime.
