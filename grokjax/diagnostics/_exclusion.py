@@ -1,9 +1,8 @@
 """Restricted and excluded losses of logits, computed: what ``fourier`` and ``irreps`` document.
 
-Inputs are pairs, and what is removed or kept of their logits is a function of the pair's total:
-(a + b) mod n, or the product of two elements of a group. It is one row of numbers for each total.
-So restricted logits are a table (n, q), and all training inputs of one total lose the same row,
-which lets many sets of frequencies or irreps share the exponentials of the logits.
+What is removed or kept of a pair's logits is a function of its total: (a + b) mod n, or the product
+of two elements of a group. So restricted logits are a table (n, q), and all training inputs of one
+total lose the same row: sets of frequencies or irreps can share the exponentials of the logits.
 
 Shapes: N totals, Q outputs, M inputs of one total, S sets of frequencies or irreps, W neurons.
 """
