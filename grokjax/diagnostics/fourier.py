@@ -44,7 +44,7 @@ def spectrum(rows: ArrayLike) -> Floats:
     Rows of shape (n, …, d), n at least 3, row x of residue x, give shape (…, ⌊n/2⌋ + 1), float64:
     one spectrum of an embedding (p, d), one a head of (p, h, d). Entry 0 is the constant, entry k
     frequency k: the squared coefficients of its waves, summed over the last axis. A spectrum sums
-    to the squared norm of its rows. Read rows through :func:`discrete_log_order` first where the
+    to the squared norm of its rows. Read rows in the order of discrete logarithms first where the
     operation is multiplicative.
 
     Raises:
@@ -135,26 +135,6 @@ def _wave_power(table: Floats) -> Floats:
     if n % 2 == 0:
         power[-1] /= 2
     return power
-
-
-def discrete_log_order(p: int) -> NDArray[np.int64]:
-    """Nonzero residues as powers of the least primitive root g: entry i is g^i mod p.
-
-    The product of entries i and j is entry (i + j) mod (p − 1). The residue 0 has no logarithm and
-    is left out: shape (p − 1,), starting at 1.
-
-    Raises:
-        ValueError: ``p`` is not an odd prime.
-    """
-    if p < 3 or any(p % d == 0 for d in range(2, math.isqrt(p) + 1)):
-        raise ValueError(f"discrete logarithms need an odd prime, not {p}")
-    for root in range(2, p):
-        powers = [1]
-        while (power := powers[-1] * root % p) != 1:
-            powers.append(power)
-        if len(powers) == p - 1:
-            break
-    return np.array(powers)
 
 
 class NeuronFrequencies(NamedTuple):
@@ -344,14 +324,11 @@ def lens_of(structure: Structure) -> Lens:
 def measure(views: Sequence[RunView], options: Options) -> Rows:
     """Every Fourier measure of the runs at one checkpoint, elements in their group's order.
 
-    A frequency is one of a cycle of residues, or the number of an irreducible representation of
-    another group, whose name and degree are in the spectra. ``key_frequencies`` is a comma list,
-    empty where there are none; ``explained`` is the mean over neurons of the share of their
-    variance that their frequency explains: it tells structure from the nearly all frequencies that
-    untrained neurons give. ``concentration`` is the share of the embedding's power in its six
-    strongest frequencies. Spectra are those of the embedding and of each head's rows (``query0``
-    …); frequency 0 is the constant. Restricted and excluded measures are NaN for a task that asks
-    for no product of its elements, circularity is for elements that are no cycle.
+    A frequency is one of a cycle, or the number of an irreducible representation of another group,
+    whose name and degree are in the spectra; 0 is the constant. ``explained`` is the mean over
+    neurons of the share of their variance that their frequency explains, ``concentration`` the
+    share of the embedding's power in its six strongest. Restricted and excluded measures are NaN
+    for a task that asks for no product of its elements, circularity for elements on no cycle.
     """
     rows: dict[str, list[dict[str, Any]]] = {name: [] for name in TABLES}
     for view in views:
@@ -373,7 +350,6 @@ def _measure_one(view: RunView, structure: Structure, options: Options) -> Rows:
     explained = share[np.isfinite(share)]
     power = lens.power(view.embedding[order])
     concentrated = concentration(power, n_top=min(6, power.size - 1))
-    one_cycle = len(structure.cycles) == 1
     measures, alone = _NOTHING, None
     if structure.asked is not None:
         asked = (view.logits()[pairs], view.labels[pairs], view.train_mask[pairs])
@@ -389,7 +365,9 @@ def _measure_one(view: RunView, structure: Structure, options: Options) -> Rows:
         "concentration": concentrated.top_share,
         "effective_frequencies": concentrated.effective_frequencies,
         "gini": concentrated.gini,
-        "circularity": circularity(view.embedding[order]) if one_cycle else math.nan,
+        "circularity": circularity(view.embedding[order])
+        if len(structure.cycles) == 1
+        else math.nan,
     }
     spectra = {"embedding": power}
     for name, head_rows in view.head_rows().items():
