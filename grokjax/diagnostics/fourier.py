@@ -25,9 +25,8 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 from grokjax.diagnostics import Options, Rows, RunView, Structure, Table, _exclusion, irreps
+from grokjax.diagnostics._exclusion import Floats
 from grokjax.diagnostics._exclusion import RestrictedExcluded as RestrictedExcluded
-
-Floats = NDArray[np.float64]
 
 
 class Concentration(NamedTuple):
@@ -44,8 +43,7 @@ def spectrum(rows: ArrayLike) -> Floats:
     Rows of shape (n, …, d), n at least 3, row x of residue x, give shape (…, ⌊n/2⌋ + 1), float64:
     one spectrum of an embedding (p, d), one a head of (p, h, d). Entry 0 is the constant, entry k
     frequency k: the squared coefficients of its waves, summed over the last axis. A spectrum sums
-    to the squared norm of its rows. Read rows through :func:`discrete_log_order` first where the
-    operation is multiplicative.
+    to the squared norm of its rows. For products, first read rows by :func:`discrete_log_order`.
 
     Raises:
         ValueError: Fewer than two axes or than 3 residues.
@@ -271,6 +269,7 @@ def _on_waves(sums: Floats, key_sets: _exclusion.KeySets) -> Floats:
 
 
 _MEASURES = dict.fromkeys(RestrictedExcluded._fields, "float64")
+_CONCENTRATION = ("concentration", "effective_frequencies", "gini")
 _NOTHING = RestrictedExcluded(math.nan, math.nan, math.nan, math.nan)
 TABLES = {
     "fourier": Table(
@@ -278,9 +277,7 @@ TABLES = {
             "key_frequencies": "str",
             "explained": "float64",
             **_MEASURES,
-            **dict.fromkeys(
-                ("concentration", "effective_frequencies", "gini", "circularity"), "float64"
-            ),
+            **dict.fromkeys((*_CONCENTRATION, "circularity"), "float64"),
         },
         empty=("explained", "circularity", *_MEASURES),
     ),
@@ -380,9 +377,7 @@ def _measure_one(view: RunView, structure: Structure, options: Options) -> Rows:
         "key_frequencies": ",".join(map(str, keys)),
         "explained": float(explained.mean()) if explained.size else math.nan,
         **measures._asdict(),
-        "concentration": concentrated.top_share,
-        "effective_frequencies": concentrated.effective_frequencies,
-        "gini": concentrated.gini,
+        **dict(zip(_CONCENTRATION, concentrated, strict=True)),
         "circularity": circularity(view.embedding[order]) if one_cycle else math.nan,
     }
     spectra = {"embedding": power}
