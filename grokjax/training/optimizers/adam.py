@@ -32,7 +32,7 @@ class AdamW(Moments):
     """Adam with decoupled weight decay (Loshchilov and Hutter, arXiv 1711.05101)."""
 
     def transformation(self, n_steps: int, hidden: Any) -> Any:
-        """See the package."""
+        """See ``Optimizer``."""
         rate, decay = self.rate(n_steps), self.weight_decay
         return self.chain(optax.adamw(rate, **self.moments, weight_decay=decay))
 
@@ -42,7 +42,7 @@ class Adam(Moments):
     """Adam (Kingma and Ba, arXiv 1412.6980); weight decay is L2 regularisation, in the gradient."""
 
     def transformation(self, n_steps: int, hidden: Any) -> Any:
-        """See the package."""
+        """See ``Optimizer``."""
         return self.chain(
             optax.add_decayed_weights(self.weight_decay),
             optax.adam(self.rate(n_steps), **self.moments),
@@ -60,7 +60,7 @@ class Muon(Moments):
     momentum: float = field(0.95, help="of sgd and muon: decay of the sum of gradients", **BELOW_1)
 
     def transformation(self, n_steps: int, hidden: Any) -> Any:
-        """See the package."""
+        """See ``Optimizer``."""
         rate, decay = self.rate(n_steps), self.weight_decay
         # Optax's own choice for the rest is AdamW with Nesterov momentum.
         muon = optax_contrib.muon(rate, beta=self.momentum, eps=self.epsilon, weight_decay=decay)

@@ -17,7 +17,7 @@ class SGD(Scheduled):
     momentum: float = field(0.9, help="of sgd and muon: decay of the sum of gradients", **BELOW_1)
 
     def transformation(self, n_steps: int, hidden: Any) -> Any:
-        """See the package."""
+        """See ``Optimizer``."""
         return self.chain(
             optax.add_decayed_weights(self.weight_decay),
             optax.sgd(self.rate(n_steps), momentum=self.momentum),
