@@ -59,7 +59,7 @@ def test_values_of_a_comma_list(flag, text, expected):
         ("weight_decays", "inf", "at least 0"),
         ("learning_rates", "0", "above 0"),
         ("label_permutations", "1.01", "between 0 and 1"),
-        ("batch_size", "full,0", "more than once"),
+        ("batch_size", "full,0", "0 cannot be used"),
         ("batch_size", "-1", "an integer of at least 1, or full"),
         ("batch_size", "all", "'all' is not an integer"),
         ("biases", "yes", "'yes' is not true or false"),
