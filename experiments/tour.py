@@ -22,9 +22,11 @@ sweep = grokjax.load(WORKDIR)
 # accuracy of 0.9; runs whose labels were permuted are the control, and should not.
 
 # %%
+from grokjax.settings import labels
+
 runs = sweep.runs
-settings = ["model", "prime", "label_permutation"]
-print(runs.groupby(settings)["generalisation_step"].agg(["size", "count", "median"]))
+by_setting = runs.groupby(labels.settings(runs), sort=False, dropna=False)
+print(by_setting["generalisation_step"].agg(["size", "count", "median"]))
 
 # %%
 from grokjax.report import figures
@@ -67,14 +69,18 @@ print(curve[["step", "train_accuracy", "test_accuracy", "h1_max"]].to_string(ind
 
 # %% [markdown]
 # A network that computes with a wave of frequency k lays residue r at the angle 2πkr/p. Joining
-# residues in the order of the wave that is strongest in the last picture shows whether it did.
+# residues in the order of the wave that is strongest in the last picture shows whether it did. (The
+# task says in which order its elements are a cycle; those of a group that is none are not joined.)
 
 # %%
 from grokjax.report import planes
 
-last_plane, _ = planes.principal_plane(clouds[steps[-1]])
-frequency = planes.strongest_frequency(last_plane) or 1
-figure = figures.birth(curve, clouds, diagrams, frequency=frequency, title=run_id)
+structure = sweep.view(run_id, steps[-1]).structure
+order = planes.reading_order(len(clouds[steps[-1]]), structure)
+ordered = {step: cloud[order] for step, cloud in clouds.items()}
+last_plane, _ = planes.principal_plane(ordered[steps[-1]])
+frequency = planes.circle_frequency(last_plane, structure)
+figure = figures.birth(curve, ordered, diagrams, frequency=frequency, title=run_id)
 figures.save(figure, WORKDIR / "figures" / "tour-birth.svg")
 
 # %% [markdown]

@@ -21,9 +21,7 @@ _MODULES = {"figures": "grokjax.report.figures"} | {
 def load(workdir: "str | os.PathLike[str]", plugins: Sequence[str] = ()) -> "Sweep":
     """Opens a work directory for reading; see ``grokjax.measuring.loading.Sweep``.
 
-    Args:
-        workdir: the directory.
-        plugins: the plug-ins that it was made with, if any, as ``--plugins`` names them.
+    ``plugins`` are those that it was made with, if any, as ``--plugins`` names them.
     """
     # Imported here, so that importing a diagnostic alone costs nothing else.
     from grokjax.measuring.loading import Sweep

@@ -18,12 +18,11 @@ def define() -> None:
     cli.define_compilation_flag()
     ours.define_workdir_flag("work directory of a sweep")
     ours.define("follow", False, "keep measuring while another process trains, until it is done")
-    ours.define(
-        "scheduler",
-        None,
+    text = (
         "measure on a dask.distributed cluster: its scheduler's address, or local for one of "
-        "processes on this machine; default: threads of this process",
+        "processes on this machine; default: threads of this process"
     )
+    ours.define("scheduler", None, text)
 
 
 def main(values: flags.FlagValues) -> int:

@@ -23,12 +23,11 @@ def main(values: flags.FlagValues) -> int:
     folder = cli.existing_workdir(values)
     with contextlib.ExitStack() as stack:
         if values.repair:
-            for lock in (locks.LOCK, locks.ANALYSIS_LOCK):
+            for lock in locks.LOCKS:
                 stack.enter_context(locks.owning(folder, lock))
         found = audit.audit(folder, values.repair)
-    rows = ", ".join(f"{name} {n:,}" for name, n in found.n_rows.items())
     print(f"{folder}: {found.n_runs:,} runs, {found.n_checkpoints:,} run checkpoints read whole")
-    print(f"rows: {rows}")
+    print("rows: " + ", ".join(f"{name} {n:,}" for name, n in found.n_rows.items()))
     for text in found.unfinished:
         print(f"unfinished: {text}")
     for text in found.findings:

@@ -5,41 +5,33 @@ import pathlib
 import sys
 import threading
 from collections.abc import Callable, Sequence
-from typing import Any
+from typing import Any, NoReturn
 
 from absl import app, flags, logging
 
 from grokjax.settings import flags as ours
-from grokjax.settings.fields import InvalidSettingError
+from grokjax.settings.fields import InvalidSettingError, check
 from grokjax.store.errors import CheckpointError, DamagedTableError, StorageError, WorkdirError
 from grokjax.training import compilation
 
 EXIT_OK, EXIT_FAILED, EXIT_USAGE, EXIT_STOPPED = 0, 1, 2, 75
+_MOST_FAILURES_TOLD = 10
 
 
 def existing_workdir(values: flags.FlagValues) -> pathlib.Path:
     """The directory that --workdir names; raises ``InvalidSettingError`` if it holds no sweep."""
-    if not values.workdir:
-        raise InvalidSettingError("workdir", "", "must name the work directory of a sweep")
+    check(bool(values.workdir), "workdir", "", "must name the work directory of a sweep")
     folder = pathlib.Path(values.workdir)
-    if not (folder / "sweep.json").is_file():
-        raise InvalidSettingError("workdir", folder, "holds no sweep (there is no sweep.json)")
+    message = "holds no sweep (there is no sweep.json)"
+    check((folder / "sweep.json").is_file(), "workdir", folder, message)
     return folder
-
-
-def resolved_flags(values: flags.FlagValues, module: str) -> dict[str, Any]:
-    """Every flag of ours that has a value."""
-    own = values.get_flags_for_module(ours.__name__) + values.get_flags_for_module(module)
-    return {flag.name: flag.value for flag in own if flag.value is not None}
 
 
 def define_compilation_flag() -> None:
     """The flag that says where compiled programs are kept."""
-    ours.define(
-        "compilation_cache",
-        "",
-        f"folder of compiled programs, or {compilation.OFF}; default: ~/.cache/grokjax/compilation",
-    )
+    default = "default: ~/.cache/grokjax/compilation"
+    text = f"folder of compiled programs, or {compilation.OFF}; {default}"
+    ours.define("compilation_cache", "", text)
 
 
 def run(
@@ -49,8 +41,7 @@ def run(
 ) -> None:
     """Defines and parses flags, runs ``main`` and exits with what it returns.
 
-    Plug-ins come first, for they bring flags. Bad settings end in exit code 2 and one message that
-    names the flag.
+    Plug-ins come first, for they bring flags. Bad settings end in exit code 2 and one message.
     """
 
     def parse(argv: Sequence[str]) -> list[str]:
@@ -58,14 +49,14 @@ def run(
             ours.load_plugins(flags.FLAGS.read_flags_from_files(list(argv)))
             ours.define_plugins_flag()
             define()
+            if any(argument.lstrip("-") in ("help", "helpshort", "h") for argument in argv[1:]):
+                print(sys.modules[main.__module__].__doc__, ours.help_text(), sep="\n")
+                sys.exit(EXIT_OK)
             return list(flags.FLAGS(argv, known_only=False))
-        except InvalidSettingError as error:
-            _refuse(str(error))
-        except flags.Error as error:
-            _refuse(str(error))
+        except (InvalidSettingError, flags.Error) as error:
+            _refuse(error)
         except (OSError, ValueError, RecursionError) as error:  # a flagfile that is none
             _refuse(f"--flagfile: {error}")
-        raise AssertionError("unreachable")
 
     def call(argv: Sequence[str]) -> int:
         if len(argv) > 1:
@@ -81,43 +72,30 @@ def run(
                 print(problem)
         try:
             return main(flags.FLAGS)
-        except InvalidSettingError as error:
-            _refuse(str(error))
-        except WorkdirError as error:
-            _refuse(str(error))
+        except (InvalidSettingError, WorkdirError) as error:
+            _refuse(error)
         except (CheckpointError, DamagedTableError, StorageError) as error:
-            print(f"grokjax.{_program()}: {error}", file=sys.stderr)
+            _say(error)
             return EXIT_FAILED
-        raise AssertionError("unreachable")
 
     try:
         app.run(call, argv=argv, flags_parser=parse)
     except SystemExit as end:
-        if argv is None and end.code == EXIT_FAILED:
-            _leave_threads_behind()
+        # After a write that failed Orbax's threads wait ten minutes and more for a signal that
+        # nobody gives. Whatever was being written beside it has been waited for.
+        others = set(threading.enumerate()) - {threading.current_thread()}
+        held = any(not thread.daemon for thread in others)
+        if held and argv is None and end.code == EXIT_FAILED:
+            sys.stdout.flush()
+            sys.stderr.flush()
+            os._exit(EXIT_FAILED)
         raise
-
-
-def _leave_threads_behind() -> None:
-    """Ends this process if threads would keep it from ending by itself.
-
-    After a write that failed Orbax's threads wait ten minutes and more for a signal that nobody
-    gives. Whatever was being written beside it has been waited for.
-    """
-    ours = threading.current_thread()
-    if any(not thread.daemon for thread in threading.enumerate() if thread is not ours):
-        sys.stdout.flush()
-        sys.stderr.flush()
-        os._exit(EXIT_FAILED)
 
 
 def _tell_unraisable(unraisable: Any) -> None:
     """As Python does it, but for callbacks that Orbax leaves in a closed loop after an error."""
     if "Event loop is closed" not in str(unraisable.exc_value):
         sys.__unraisablehook__(unraisable)
-
-
-_MOST_FAILURES_TOLD = 10
 
 
 def tell_failures(failures: Sequence[str]) -> int:
@@ -131,10 +109,10 @@ def tell_failures(failures: Sequence[str]) -> int:
     return EXIT_FAILED if failures else EXIT_OK
 
 
-def _program() -> str:
-    return pathlib.Path(sys.argv[0]).stem
+def _say(message: object) -> None:
+    print(f"grokjax.{pathlib.Path(sys.argv[0]).stem}: {message}", file=sys.stderr)
 
 
-def _refuse(message: str) -> None:
-    print(f"grokjax.{_program()}: {message}", file=sys.stderr)
+def _refuse(message: object) -> NoReturn:
+    _say(message)
     sys.exit(EXIT_USAGE)

@@ -35,15 +35,13 @@ def normalize(points: ArrayLike, how: str = "unit") -> NDArray[np.float32]:
     with np.errstate(invalid="ignore", over="ignore"):
         cloud = cloud - cloud.mean(axis=0, keepdims=True)
         norms = np.linalg.norm(cloud, axis=1, keepdims=True)
-        scale: Any
+        scale: Any = np.float64(1)
         if how == "unit":
             scale = norms
         elif how == "rms":
             scale = np.sqrt(np.mean(norms**2))
         elif how == "connectivity":
             scale = _connectivity(cloud)
-        else:
-            scale = np.float64(1)
         return (cloud / np.where(scale == 0, 1, scale)).astype(np.float32)
 
 

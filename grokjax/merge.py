@@ -9,7 +9,9 @@ from absl import flags
 from grokjax import cli
 from grokjax.running import joining
 from grokjax.settings import flags as ours
-from grokjax.settings.fields import InvalidSettingError
+from grokjax.settings.fields import check
+
+_LISTED = 10  # ids that a message names at most
 
 
 def define() -> None:
@@ -24,45 +26,34 @@ def define() -> None:
     ours.define("mixed_code", False, "join sources that different commits trained")
 
 
-_LISTED = 10  # ids that a message names at most
-
-
 def _sources(target: pathlib.Path, named: Sequence[str]) -> list[pathlib.Path]:
     folders = [pathlib.Path(name) for name in named] or joining.find_sources(target)
-    if not folders:
-        raise InvalidSettingError(
-            "sources", "", f"there is no shard-…/sweep.json below {target}; name the directories"
-        )
+    message = f"there is no shard-…/sweep.json below {target}; name the directories"
+    check(bool(folders), "sources", "", message)
     for folder in folders:
-        if not (folder / "sweep.json").is_file():
-            raise InvalidSettingError("sources", folder, "holds no sweep (there is no sweep.json)")
-        if folder.resolve() == target.resolve():
-            raise InvalidSettingError("sources", folder, "is the --workdir to be joined into")
+        message = "holds no sweep (there is no sweep.json)"
+        check((folder / "sweep.json").is_file(), "sources", folder, message)
+        own = folder.resolve() == target.resolve()
+        check(not own, "sources", folder, "is the --workdir to be joined into")
     return folders
 
 
 def _check_target(target: pathlib.Path) -> None:
-    if not (target / "sweep.json").exists() and target.exists():
-        others = [
-            path.name
-            for path in target.iterdir()
-            if not (path.name.startswith("shard-") or path.name.endswith(".lock"))
-        ]
-        if others:
-            raise InvalidSettingError(
-                "workdir", target, f"holds no sweep but {others[0]}; name a new or empty directory"
-            )
+    if target.exists() and not (target / "sweep.json").exists():
+        for name in (path.name for path in target.iterdir()):
+            message = f"holds no sweep but {name}; name a new or empty directory"
+            ours = name.startswith("shard-") or name.endswith(".lock")
+            check(ours, "workdir", target, message)
 
 
-def _listed(run_ids: Sequence[str]) -> str:
+def _tell(what: str, run_ids: Sequence[str]) -> None:
     more = f" and {len(run_ids) - _LISTED} more" if len(run_ids) > _LISTED else ""
-    return ", ".join(run_ids[:_LISTED]) + more
+    print(f"{what}: {', '.join(run_ids[:_LISTED])}{more}", file=sys.stderr)
 
 
 def main(values: flags.FlagValues) -> int:
     """Joins the sources; returns the exit code, 1 if the grid is not complete."""
-    if not values.workdir:
-        raise InvalidSettingError("workdir", "", "must name the work directory to be made")
+    check(bool(values.workdir), "workdir", "", "must name the work directory to be made")
     target = pathlib.Path(values.workdir)
     folders = _sources(target, ours.names(values.sources))
     _check_target(target)
@@ -74,11 +65,9 @@ def main(values: flags.FlagValues) -> int:
         print(f"table {table} lacks some runs: python -m grokjax.analyze fills it")
     if merged.missing:
         shards = f" (shards {', '.join(merged.missing_shards)})" if merged.missing_shards else ""
-        print(f"missing: {len(merged.missing)} runs{shards}: {_listed(merged.missing)}",
-              file=sys.stderr)  # fmt: skip
+        _tell(f"missing: {len(merged.missing)} runs{shards}", merged.missing)
     if merged.unfinished:
-        print(f"not finished: {len(merged.unfinished)} runs: {_listed(merged.unfinished)}",
-              file=sys.stderr)  # fmt: skip
+        _tell(f"not finished: {len(merged.unfinished)} runs", merged.unfinished)
     return cli.EXIT_FAILED if merged.missing or merged.unfinished else cli.EXIT_OK
 
 

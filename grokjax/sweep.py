@@ -16,7 +16,7 @@ from grokjax.running import distributed, joining, pipeline, progress, sharding, 
 from grokjax.running.distributed import SharedStop
 from grokjax.settings import flags as ours
 from grokjax.settings.config import Shard, SweepConfig
-from grokjax.settings.fields import InvalidSettingError, check
+from grokjax.settings.fields import check
 from grokjax.store import errors, locks, record
 from grokjax.training import mapped, work
 from grokjax.training.stopping import Stopped, StopRequest
@@ -31,23 +31,13 @@ def define() -> None:
     ours.define_workdir_flag("work directory; default: work/<hash of what is trained>")
     ours.define("max_seconds", None, "stop as by SIGTERM after so many seconds", float)
     ours.define("grace_seconds", 30.0, "time to reach a checkpoint when asked to stop")
-    text = f"changes since the last start, of {', '.join(record.allowed_changes())}"
-    ours.define("allow", "", text)
-    ours.define(
-        "distributed",
-        "auto",
-        "join the other processes of this job: auto (where a launcher started several), yes, no",
-    )
+    text = "changes since the last start: a flag of the grid that gains values, steps, precision, "
+    ours.define("allow", "", text + "code, packages (comma list)")
+    text = "join the other processes of this job: auto (where a launcher started several), yes, no"
+    ours.define("distributed", "auto", text)
     ours.define("coordinator", None, "host:port of process 0, where no launcher tells it")
     ours.define("num_processes", None, "how many processes there are, likewise", int)
     ours.define("process_id", None, "which of them this is, from 0, likewise", int)
-
-
-def _runs_per_batch(config: SweepConfig, asked: int | None) -> int:
-    if asked is None:
-        return work.runs_that_fit(config.runs, config.train)
-    check(asked >= 1, "runs_per_batch", asked, "must be an integer of at least 1")
-    return asked
 
 
 def _leave(reason: str) -> None:
@@ -61,17 +51,20 @@ def _sweep(
 ) -> int:
     """Runs or resumes a sweep in one work directory; returns the exit code."""
     config = record.adopted(folder, config)
-    runs_per_batch = _runs_per_batch(config, values.runs_per_batch)
+    runs_per_batch = values.runs_per_batch
+    if runs_per_batch is None:
+        runs_per_batch = work.runs_that_fit(config.runs, config.train)
+    check(runs_per_batch >= 1, "runs_per_batch", runs_per_batch, "must be an integer of at least 1")
     allowed = ours.names(values.allow)
     record.check_usable(folder, config, allowed)
-    told = cli.resolved_flags(values, __name__)
+    own = values.get_flags_for_module(ours.__name__) + values.get_flags_for_module(__name__)
+    told = {flag.name: flag.value for flag in own if flag.value is not None}
     if config.shard is not None:
         told |= {"shard": str(config.shard)}
     with contextlib.ExitStack() as stack:
         stack.enter_context(errors.storage_errors(folder))
-        stack.enter_context(locks.owning(folder))
-        if config.options.diagnostics:
-            stack.enter_context(locks.owning(folder, locks.ANALYSIS_LOCK))
+        for lock in locks.LOCKS if config.options.diagnostics else [locks.LOCK]:
+            stack.enter_context(locks.owning(folder, lock))
         batches = record.prepare(folder, config, told, runs_per_batch, allowed)
         print(f"{len(config.runs)} runs in {len(batches)} batch(es), work directory {folder}")
         try:
@@ -86,42 +79,27 @@ def _sweep(
     return cli.tell_failures(failed)
 
 
-def _report(folder: pathlib.Path) -> None:
-    # Here, because nothing of it (plotly, matplotlib) is needed before the first step.
-    from grokjax.report import drawing
-
-    with errors.storage_errors(folder):
-        progress.print_summary(drawing.summary(folder))
-        print(f"report: {drawing.write(folder)}")
-
-
 def _parts(config: SweepConfig, folder: pathlib.Path) -> list[SweepConfig]:
     """The sweep as it is, or as the shards that are there, or one for each process of the job.
 
     How a sweep is cut is decided by its first start. Any number of processes can go on with it.
     """
-    if config.shard is not None and jax.process_count() > 1:
-        raise InvalidSettingError(
-            "shard",
-            config.shard,
-            f"is not cut again among the {jax.process_count()} processes of one job; start each "
-            "shard as one process, or the whole grid (--shard=none) as one job",
-        )
     if config.shard is not None:
+        message = (
+            f"is not cut again among the {jax.process_count()} processes of one job; start each "
+            "shard as one process, or the whole grid (--shard=none) as one job"
+        )
+        check(jax.process_count() == 1, "shard", config.shard, message)
         return [_shard(config, config.shard)]
     if (folder / "sweep.json").exists():
         return [config]
-    counts = {
-        shard.count
-        for found in joining.find_sources(folder)
-        if (shard := record.read_config(found).shard) is not None
-    }
-    if len(counts) > 1:
-        raise InvalidSettingError(
-            "workdir", folder, f"holds shards of different splits, {sorted(counts)}; merge one"
-        )
+    there = joining.find_sources(folder)
+    shards = [record.read_config(found).shard for found in there]
+    counts = {shard.count for shard in shards if shard is not None}
+    message = f"holds shards of different splits, {sorted(counts)}; merge one"
+    check(len(counts) <= 1, "workdir", folder, message)
     count = counts.pop() if counts else min(jax.process_count(), len(config.grid))
-    if count == 1 and not joining.find_sources(folder):
+    if count == 1 and not there:
         return [config]
     return [_shard(config, Shard(index=index, count=count)) for index in range(count)]
 
@@ -129,10 +107,9 @@ def _parts(config: SweepConfig, folder: pathlib.Path) -> list[SweepConfig]:
 def _shard(config: SweepConfig, shard: Shard) -> SweepConfig:
     """The configuration of a part of a grid."""
     costs = work.costs(config.grid, config.train)
-    members = sharding.split(config.grid, costs, shard.count)[shard.index]
-    return dataclasses.replace(
-        config, shard=shard, members=frozenset(run.run_id for run in members)
-    )
+    runs = sharding.split(config.grid, costs, shard.count)[shard.index]
+    members = frozenset(run.run_id for run in runs)
+    return dataclasses.replace(config, shard=shard, members=members)
 
 
 def _sweep_all(
@@ -152,16 +129,20 @@ def _sweep_all(
         except Stopped as stopped:
             print(f"stopped ({stopped}); the same command resumes the other parts")
             return cli.EXIT_STOPPED
-    if not distributed.is_first():
+    if jax.process_index() > 0:  # the first process speaks for all
         return max(codes)
-    if config.shard is None and parts[0].shard is not None:
-        with (
-            errors.storage_errors(folder),
-            joining.holding([folder, *joining.find_sources(folder)]),
-        ):
-            merged = joining.merge(folder, joining.find_sources(folder), mixed_code=True)
-        print(f"{merged.runs} runs of {len(parts)} parts joined: {folder}")
-    _report(folder if config.shard is None else folder / config.shard.folder)
+    # Here, because nothing of it (plotly, matplotlib) is needed before the first step.
+    from grokjax.report import drawing
+
+    reported = folder if config.shard is None else folder / config.shard.folder
+    with errors.storage_errors(reported):
+        if config.shard is None and parts[0].shard is not None:
+            sources = joining.find_sources(folder)
+            with joining.holding([folder, *sources]):
+                merged = joining.merge(folder, sources, mixed_code=True)
+            print(f"{merged.runs} runs of {len(parts)} parts joined: {folder}")
+        progress.print_summary(drawing.summary(reported))
+        print(f"report: {drawing.write(reported)}")
     return max(codes)
 
 
@@ -170,9 +151,8 @@ def main(values: flags.FlagValues) -> int:
     mapped.use_every_core()
     for name in ("max_seconds", "grace_seconds"):
         check((values[name].value or 0) >= 0, name, values[name].value, "must be at least 0")
-    told = distributed.start(
-        values.distributed, values.coordinator, values.num_processes, values.process_id
-    )
+    address = values.coordinator, values.num_processes, values.process_id
+    told = distributed.start(values.distributed, *address)
     config = ours.sweep_config_from(values)
     asked = [name for name in values if values[name].present]
     options = views.fitting(config.options, config.grid, asked, print)
@@ -180,8 +160,8 @@ def main(values: flags.FlagValues) -> int:
     views.validate(config.options, config.grid)
     mapped.check_precision(config.train.precision)
     folder = pathlib.Path(values.workdir or f"work/{config.name}")
+    known = record.allowed_changes()
     for name in ours.names(values.allow):
-        known = record.allowed_changes()
         check(name in known, "allow", name, f"of {', '.join(known)}")
     if told:
         print(told)

@@ -39,7 +39,16 @@ def pytest_addoption(parser):
 
 # Minutes rather than seconds, longest first. They come first, so that no process is left alone with
 # one of them at the end; see launch/test.sh for how files are dealt out.
-LONGEST = ("train", "check", "kills", "workflow", "faults", "models", "distributed", "page")
+LONGEST = (
+    "batches",
+    "check",
+    "kills",
+    "workflow",
+    "faults",
+    "architectures",
+    "distributed",
+    "page",
+)
 
 
 def pytest_collection_modifyitems(items):

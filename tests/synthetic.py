@@ -7,6 +7,7 @@ from grokjax.diagnostics import Options
 from grokjax.measuring import views
 from grokjax.models import network
 from grokjax.models.network import Model
+from grokjax.settings import grid
 from grokjax.store import record
 from grokjax.store import runs as runs_table
 from grokjax.store.checkpoints import RunBatch, Writer
@@ -117,23 +118,37 @@ def _persistence(runs, step, born, nan):
 
 
 def add_checkpoints(folder, config, diverged=()):
-    """Checkpoints at every step: embeddings that turn from noise into a circle."""
-    runs = config.runs
+    """Checkpoints at every step: embeddings that turn from noise into a circle.
+
+    Args:
+        folder: where.
+        config: the sweep.
+        diverged: places in the grid of runs that are NaN from the third checkpoint on.
+    """
+    ended = {config.runs[place].run_id for place in diverged}
+    for batch in grid.plan_batches(config.runs, len(config.runs)):
+        _add_batch(folder, config.train.checkpoint_steps, batch, ended)
+
+
+def _add_batch(folder, steps, runs, ended):
     random = np.random.default_rng(1)
     template = Model(config=runs[0].static.model, sizes=data.sizes(runs)).template()
     zeros = jax.tree.map(
         lambda leaf: np.zeros(leaf.shape, leaf.dtype), network.stacked(template, len(runs))
     )
-    noise = random.normal(size=zeros["embed"]["embedding"].shape)
+    has_embedding = runs[0].task.n_elements > 0
+    shape = zeros["embed"]["embedding"].shape if has_embedding else (len(runs), 1, 2)
+    noise = random.normal(size=shape)
     circle = np.zeros_like(noise)
     for i, run in enumerate(runs):
         angle = 2 * np.pi * 3 * np.arange(run.task.n_elements) / run.task.n_elements
         circle[i, : run.task.n_elements, :2] = 4 * np.stack([np.cos(angle), np.sin(angle)], axis=1)
     batch = RunBatch(run_ids=tuple(run.run_id for run in runs), config_hash="made up")
-    steps = config.train.checkpoint_steps
     with Writer(folder / "checkpoints", batch) as writer:
         for step in steps:
             share = step / steps[-1]
             embedding = ((1 - share) * noise + share * circle).astype(np.float32)
-            embedding[list(diverged)] *= np.nan if step >= steps[2] else 1
-            writer.save(step, zeros | {"embed": {"embedding": embedding}}, [np.zeros(1)])
+            if step >= steps[min(2, len(steps) - 1)]:
+                embedding[[run.run_id in ended for run in runs]] *= np.nan
+            own = {"embed": {"embedding": embedding}} if has_embedding else {}
+            writer.save(step, zeros | own, [np.zeros(1)])

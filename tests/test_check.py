@@ -13,7 +13,8 @@ import pytest
 from grokjax import check, cli, sweep
 from grokjax.report import drawing
 from grokjax.running import audit
-from grokjax.store import results, workdir
+from grokjax.store import results
+from grokjax.store.errors import WorkdirError
 from tests.programs import assert_same_tables, call, tables
 
 GRID = [
@@ -31,7 +32,7 @@ pytestmark = pytest.mark.filterwarnings("ignore::pytest.PytestUnraisableExceptio
 def _no_pages():
     """Sweeps end without their report, which takes longer to draw than these take to train."""
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(reporting, "write", lambda *_: "none")
+        patch.setattr(drawing, "write", lambda *_: "none")
         yield
 
 
@@ -89,7 +90,7 @@ def test_truncated_files_are_found_by_name(kind, share, copy):
         victim, named = copy / "sweep.json", "sweep.json is damaged"
     os.truncate(victim, int(victim.stat().st_size * share))
     if kind == "sweep.json":
-        with pytest.raises(workdir.WorkdirError, match=r"is damaged.*cp .*\.sweep\.json\.copy"):
+        with pytest.raises(WorkdirError, match=r"is damaged.*cp .*\.sweep\.json\.copy"):
             audit.audit(copy)
     else:
         assert named in findings(copy)
@@ -216,6 +217,25 @@ def test_training_again_must_come_out_the_same(copy, capsys):
     shutil.rmtree(folder / "params" / "30")
     assert call(sweep.main, *GRID, f"--workdir={copy}") == cli.EXIT_FAILED
     assert "trained again, it comes out otherwise" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize("steps", [("0", "10", "20", "30", "40"), ("40",), ("10",)])
+def test_another_configuration_is_never_damage(steps, copy, capsys):
+    """A whole checkpoint of another configuration stops any command, and stays where it is."""
+    for kind in ("params", "optimizer"):
+        for path in steps_folder(copy, kind).glob("*/meta/metadata"):
+            if path.parents[1].name in steps:
+                meta = json.loads(path.read_text())
+                path.write_text(json.dumps(meta | {"config_hash": "0123456789abcdef"}))
+    (copy / "results/fourier.parquet").unlink()
+    before = {path for path in copy.glob("checkpoints/*/params/**/*") if path.is_file()}
+    longer = [*GRID, "--steps=50", "--allow=steps"]
+    for main, *flags in [(sweep.main, *longer), (check.main,), (check.main, "--repair")]:
+        assert call(main, *flags, f"--workdir={copy}") == cli.EXIT_USAGE
+        assert "is whole, but of another configuration (" in capsys.readouterr().err
+    assert all(path.exists() for path in before)
+    assert not list(copy.rglob("damaged"))
+    assert set(tables(copy)["runs"]["status"]) <= {"done", "running"}
 
 
 def test_the_audit_names_duplicates_gaps_and_strays(copy):

@@ -11,12 +11,12 @@ import pandas as pd
 import pytest
 
 import grokjax
-from grokjax import analyze, check, cli, sweep, train
+from grokjax import analyze, check, cli, sweep
+from grokjax.diagnostics import persistence
 from grokjax.report import drawing
 from grokjax.running import audit
-from grokjax.store import results
-from grokjax.training import trainer
-from grokjax.diagnostics import persistence
+from grokjax.store import record, results, runs
+from grokjax.training import mapped
 from tests.programs import assert_same_tables, call, tables
 
 GRID = [
@@ -34,7 +34,7 @@ WRITE_REPORT = drawing.write
 def _no_pages():
     """Sweeps end without their report, which takes longer to draw than these take to train."""
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(reporting, "write", lambda *_: "none")
+        patch.setattr(drawing, "write", lambda *_: "none")
         yield
 
 
@@ -67,9 +67,10 @@ def test_a_disk_full_at_a_table(table, finished, tmp_path, monkeypatch, capsys):
 
     workdir = tmp_path / "w"
     with monkeypatch.context() as patch:
-        patch.setattr(results, "write_parquet", write)
-        # Tables are merged at the start, now and then, and at the end.
-        patch.setattr("grokjax.running.pipeline._MERGE_SHARE", 0)
+        for module in (results, runs):
+            patch.setattr(module, "write_parquet", write)
+        # Tables are written at the start, now and then, and at the end.
+        patch.setattr("grokjax.running.pipeline._SHARE", 0)
         assert call(sweep.main, *GRID, f"--workdir={workdir}") == cli.EXIT_FAILED
     error = capsys.readouterr().err
     assert f"{workdir} cannot be written: No space left on device" in error
@@ -82,7 +83,7 @@ def test_a_disk_full_at_a_table(table, finished, tmp_path, monkeypatch, capsys):
 def test_a_disk_full_at_the_report(finished, tmp_path, monkeypatch, capsys):
     workdir = tmp_path / "w"
     with monkeypatch.context() as patch:
-        patch.setattr(reporting, "write", WRITE_REPORT)
+        patch.setattr(drawing, "write", WRITE_REPORT)
         patch.setattr(drawing.figures, "save", lambda figure, path, kind: full(path))
         assert call(sweep.main, *GRID, f"--workdir={workdir}") == cli.EXIT_FAILED
     assert "No space left on device" in capsys.readouterr().err
@@ -109,12 +110,12 @@ def test_threads_that_wait_for_ever_do_not_keep_a_failed_sweep():
     program = """
 import sys, threading
 from grokjax import cli
-from grokjax.store import workdir
+from grokjax.store import errors
 def main(values):
     threading.Thread(target=threading.Event().wait).start()
     print("said before")
-    raise workdir.StorageError("the folder", "No space left on device")
-cli.run(main)
+    raise errors.StorageError("the folder", "No space left on device")
+cli.run(main, lambda: None)
 """
     ended = subprocess.run(
         [sys.executable, "-c", program], capture_output=True, text=True, timeout=120
@@ -128,19 +129,19 @@ cli.run(main)
 
 
 def test_a_batch_that_does_not_fit_is_halved(finished, tmp_path, monkeypatch, capsys):
-    right = train.train_chunk
+    right = mapped.train_chunk
 
     def small(program, mesh, n_steps, state, runs, first_step):
-        if len(runs.prime) > 1:
+        if len(runs.n_train) > 1:
             raise jax.errors.JaxRuntimeError("RESOURCE_EXHAUSTED: Out of memory allocating 1 GiB")
         return right(program, mesh, n_steps, state, runs, first_step)
 
-    monkeypatch.setattr(trainer.train, "train_chunk", small)
+    monkeypatch.setattr(mapped, "train_chunk", small)
     workdir = tmp_path / "w"
     assert call(sweep.main, *GRID, f"--workdir={workdir}") == 0
     output = capsys.readouterr().out
-    assert "batch 1: out of device memory; going on with 2 runs at a time" in output
-    assert "batch 1: out of device memory; going on with 1 runs at a time" in output
+    assert "batch 1: out of device memory; continuing with 2 runs at a time" in output
+    assert "batch 1: out of device memory; continuing with 1 runs at a time" in output
     assert_same_tables(tables(workdir), tables(finished))
 
 
@@ -148,7 +149,7 @@ def test_a_run_that_does_not_fit_alone_fails(tmp_path, monkeypatch, capsys):
     def never(*_):
         raise jax.errors.JaxRuntimeError("RESOURCE_EXHAUSTED: Out of memory allocating 1 GiB")
 
-    monkeypatch.setattr(trainer.train, "train_chunk", never)
+    monkeypatch.setattr(mapped, "train_chunk", never)
     assert call(sweep.main, *GRID, f"--workdir={tmp_path / 'w'}") == cli.EXIT_FAILED
     assert "batch 1 failed, 4 runs" in capsys.readouterr().err
     assert set(tables(tmp_path / "w")["runs"]["status"]) == {"failed"}
@@ -216,10 +217,10 @@ def test_a_sweep_can_grow_by_what_is_allowed(finished, tmp_path, capsys):
 )
 def test_other_code_is_refused_unless_allowed(change, name, tmp_path, monkeypatch, capsys):
     workdir = tmp_path / "w"
-    right = sweep.workdir.provenance
+    right = record.provenance
     arguments = [*GRID, "--steps=10", "--diagnostics=none", f"--workdir={workdir}"]
     with monkeypatch.context() as patch:
-        patch.setattr(sweep.workdir, "provenance", lambda: right() | change)
+        patch.setattr(record, "provenance", lambda: right() | change)
         assert call(sweep.main, *arguments) == 0
     assert call(sweep.main, *arguments) == cli.EXIT_USAGE
     error = capsys.readouterr().err
@@ -227,8 +228,8 @@ def test_other_code_is_refused_unless_allowed(change, name, tmp_path, monkeypatc
     full_name = {"code": "code", "pack": "packages"}[name]
     assert f"--allow={full_name}" in error
     assert call(sweep.main, *arguments, f"--allow={full_name}") == 0
-    record = sweep.workdir.read_record(workdir)
-    assert record["changes"][0][full_name][0] != record["changes"][0][full_name][1]
+    told = record.read_record(workdir)
+    assert told["changes"][0][full_name][0] != told["changes"][0][full_name][1]
     assert call(sweep.main, *arguments) == 0
 
 

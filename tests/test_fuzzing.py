@@ -13,7 +13,8 @@ import numpy as np
 import pytest
 
 from grokjax import cli, sweep
-from grokjax.store import workdir
+from grokjax.settings import flags as ours
+from grokjax.store import errors, record
 from grokjax.tasks.datasets import DatasetError, read_idx
 from tests import synthetic
 from tests.programs import call
@@ -23,7 +24,8 @@ WORDS = [
     b"--primes=", b"--seeds=0:9", b"--seeds=0:99999999999", b"--steps=-1", b"--flagfile=", b"=",
     b",",
     b"--nosave_diagrams", b"--undefok=x", b"--train_fractions=nan", b"1e999", b"\xff\xfe", b"\0",
-    b"--flagfile=/dev/null\n", b"--helpfull=", b"\n", b"#", b":", b"--primes=3,5,7\n", b"-", b"'",
+    b"--flagfile=/dev/null\n", b"--helpfull=", b"--batch_size=full\n", b"--operations=s3,z2^3\n",
+    b"--optimizers=", b"--plugins=x", b"--d_model=16,", b"--biases=true,false\n", b"\n", b"#", b":", b"--primes=3,5,7\n", b"-", b"'",
 ]  # fmt: skip
 JSON_VALUES = [
     None, True, -1, 0, 1.5, 1e308, float("nan"), 10**40, "", "x", [], [[]], {}, {"a": {}}, [None],
@@ -49,6 +51,15 @@ def damaged(content, words, source):
         else:
             del content[at:]
     return bytes(content)
+
+
+define = sweep.define  # of the command below
+
+
+def configure(values):
+    """Makes a configuration and nothing else."""
+    ours.sweep_config_from(values, lambda text: None)
+    return 0
 
 
 @pytest.fixture
@@ -82,11 +93,6 @@ def test_flagfiles(tmp_path, n_inputs, capsys):
     source = random.Random(2)
     path = tmp_path / "x.flags"
 
-    def configure(values):
-        cli.sweep_config_from(values)
-        return 0
-
-    assert sweep.main is not configure  # defines the flags
     refused = 0
     for _ in range(n_inputs):
         content = damaged(FLAGS, WORDS, source)
@@ -123,17 +129,17 @@ def test_sweep_json(tmp_path, n_inputs):
     synthetic.make(folder)
     path = folder / "sweep.json"
     whole = path.read_bytes()
-    record = json.loads(whole)
+    told = json.loads(whole)
     refused = 0
     for _ in range(n_inputs):
         if source.random() < 0.5:
             path.write_bytes(damaged(whole, [b"{", b"[" * 5000, b"1e999", b'"', b"\xff"], source))
         else:
-            path.write_text(json.dumps(replaced(record, source)), encoding="utf-8")
+            path.write_text(json.dumps(replaced(told, source)), encoding="utf-8")
         try:
-            found = workdir.read_config(folder)
-        except workdir.WorkdirError as error:
-            assert str(path) in str(error)
+            found = record.read_config(folder)
+        except errors.WorkdirError as error:
+            assert str(folder) in str(error)
             refused += 1
         else:
             assert len(found.runs) >= 1

@@ -10,10 +10,11 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 import grokjax
-from grokjax import analyze, cli, merge, report, sweep
+from grokjax import analyze, cli, merge, sweep
+from grokjax.report import __main__ as report
 from grokjax.report import drawing, page
 from grokjax.report.page import payload
-from grokjax.store.workdir import SweepConfig
+from grokjax.settings.config import SweepConfig
 from tests.programs import assert_same_tables, call, tables
 
 FLAGS = """
@@ -29,7 +30,7 @@ N_SHARDS = 3
 def _no_pages():
     """Drawing takes longer than all else here, and is tested elsewhere."""
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(reporting, "write", lambda *_: "none")
+        patch.setattr(drawing, "write", lambda *_: "none")
         yield
 
 
@@ -87,11 +88,13 @@ def test_the_merged_directory_is_a_sweep_like_any_other(merged, whole, capsys):
     assert len(page.render(payload.build(loaded))) > 1000
 
 
-def test_the_shard_is_told_and_recorded(shared):
+def test_the_shard_is_told_and_recorded(shared, tmp_path, capsys):
+    again = shutil.copytree(shared, tmp_path / "w")
+    assert call(sweep.main, *GRID, f"--workdir={again}", f"--shard=1/{N_SHARDS}") == 0
+    assert f"shard 1/{N_SHARDS} (from --shard)" in capsys.readouterr().out
     for i, folder in enumerate(shards_of(shared)):
         record = json.loads((folder / "sweep.json").read_text())
         assert record["config"]["shard"] == record["flags"]["shard"] == f"{i}/{N_SHARDS}"
-        assert record["flags"]["shard_from"] == "--shard"
         assert len(grokjax.load(folder).runs) == 2
 
 
@@ -146,7 +149,7 @@ def change_record(folder, change):
 
 
 def ask_for_other_seeds(record):
-    record["config"]["axes"]["seed"] = [0, 1, 2]
+    record["config"]["axes"]["run"]["run"]["seed"] = [0, 1, 2]
     plan_anew(record)
 
 
@@ -156,6 +159,7 @@ def split_otherwise(record):
 
 
 def plan_anew(record):
+    record["config"]["members"] = None
     runs = SweepConfig.from_json(record["config"]).runs
     record["batches"] = [[run.run_id for run in runs]]
 

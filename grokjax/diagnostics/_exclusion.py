@@ -1,17 +1,16 @@
 """Restricted and excluded losses of logits, computed: what ``fourier`` and ``irreps`` document.
 
-Inputs are pairs, and what is removed or kept of their logits is a function of the pair's total:
-(a + b) mod n, or the product of two elements of a group. It is one row of numbers for each total.
-So restricted logits are a table (n, q), and all training inputs of one total lose the same row,
-which lets many sets of frequencies or irreps share the exponentials of the logits.
+What is removed or kept of a pair's logits is a function of its total: (a + b) mod n, or the product
+of two elements of a group. So restricted logits are a table (n, q), and all training inputs of one
+total lose the same row: sets of frequencies or irreps can share the exponentials of the logits.
 
-Shapes: N totals, Q outputs, M inputs of one total, S sets of frequencies or irreps.
+Shapes: N totals, Q outputs, M inputs of one total, S sets of frequencies or irreps, W neurons.
 """
 
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -19,9 +18,12 @@ from numpy.typing import NDArray
 
 Floats = NDArray[np.float64]
 KeySets = Sequence[Sequence[int]]
+# Of (N, Q), the sums of logits over the inputs of each total, and the sets gives (S, N, Q): what
+# each set's directions hold of an input's logits, by its total.
+Parts = Callable[[Floats, KeySets], Floats]
 
 # A neuron whose variance is below this share of its mean square varies by rounding alone.
-NEGLIGIBLE = 1e-10
+_NEGLIGIBLE = 1e-10
 # Two float32 roundings: logits closer than this share of the largest are not told apart.
 _TIE = 2.5e-7
 # A removed row that spans more than this could underflow the products of exponentials.
@@ -54,6 +56,25 @@ def side(array: NDArray[Any], name: str) -> int:
     return n
 
 
+def strongest(
+    power: Floats, scale: int, variance: Floats, mean_square: Floats
+) -> tuple[NDArray[np.int64], Floats]:
+    """(F, W), (W,), (W,) → each neuron's strongest frequency or irrep from 1 on, and its share."""
+    varies = np.isfinite(power).all(axis=0) & (variance > _NEGLIGIBLE * mean_square)
+    winner = np.where(varies, power.argmax(axis=0), 0)
+    best = np.take_along_axis(power, winner[None], axis=0)[0] / scale
+    share = np.divide(best, variance, out=np.full_like(best, np.nan), where=varies)
+    return np.where(varies, winner + 1, 0), share
+
+
+def distinct(keys: Iterable[int], last: int, what: str) -> list[int]:
+    """Key frequencies or irreps, each once and ascending."""
+    found = sorted({int(k) for k in keys})
+    if found and (found[0] < 1 or found[-1] > last):
+        raise ValueError(f"{what} are from 1 to {last}, not {found}")
+    return found
+
+
 def check_inputs(logits: Any, labels: Any, train_mask: Any, totals: Any = None) -> Inputs:
     """Arrays as they are to be, or a ValueError; without totals they are (a + b) mod n."""
     array, label, mask = np.asarray(logits), np.asarray(labels), np.asarray(train_mask)
@@ -76,17 +97,18 @@ def check_inputs(logits: Any, labels: Any, train_mask: Any, totals: Any = None) 
     return Inputs(table, array, label.astype(np.int64), mask)
 
 
-def evaluate(
-    inputs: Inputs, key_sets: KeySets, parts: Callable[[Floats, KeySets], Floats]
-) -> Floats:
-    """(4, S): restricted loss, excluded loss, restricted and excluded accuracy of each set.
+def together(inputs: Inputs, keys: Sequence[int], parts: Parts) -> RestrictedExcluded:
+    """All keys at once."""
+    return RestrictedExcluded(*_evaluate(inputs, [keys], parts)[:, 0].tolist())
 
-    Args:
-        inputs: See :class:`Inputs`.
-        key_sets: S sets of frequencies or irreps.
-        parts: Function of (N, Q), the sums of logits over the inputs of each total, and the sets,
-            giving (S, N, Q): what each set's directions hold of an input's logits, by its total.
-    """
+
+def one_by_one(inputs: Inputs, keys: Sequence[int], parts: Parts) -> RestrictedExcluded:
+    """Each key alone."""
+    return RestrictedExcluded(*_evaluate(inputs, [[k] for k in keys], parts))
+
+
+def _evaluate(inputs: Inputs, key_sets: KeySets, parts: Parts) -> Floats:
+    """(4, S): restricted loss, excluded loss, restricted and excluded accuracy of each set."""
     totals, logits, labels, train_mask = inputs
     n = len(totals)
     sums = np.zeros((n, logits.shape[1]))
@@ -115,14 +137,8 @@ def evaluate(
             excluded_loss += loss
             excluded_accuracy += credit
     n_train = np.count_nonzero(train_mask) or math.nan
-    return np.array(
-        [
-            restricted_loss,
-            excluded_loss / n_train,
-            restricted_accuracy,
-            excluded_accuracy / n_train,
-        ]
-    )
+    excluded = excluded_loss / n_train, excluded_accuracy / n_train
+    return np.array([restricted_loss, excluded[0], restricted_accuracy, excluded[1]])
 
 
 def _restricted(logits: Floats, asked: NDArray[np.int64], tie: float) -> tuple[float, float]:

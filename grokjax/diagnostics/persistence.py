@@ -52,7 +52,8 @@ def diagrams(
     """Persistence diagrams of the Euclidean Vietoris-Rips filtration of a point cloud.
 
     The filtration value of an edge is its length (not half of it). There is no threshold: every
-    bar is followed to its death.
+    bar is followed to its death. Degree 0 comes first, and always has one infinite bar; higher
+    degrees never do. Coinciding points share one bar.
 
     Args:
         points: Shape (n, d), n and d at least 1, real and finite; any dtype, read as float64.
@@ -60,13 +61,8 @@ def diagrams(
         engine: ``"redzed"`` or ``"giotto"``.
         n_threads: Threads inside the giotto engine, used from 200 points on; redzed has none.
 
-    Returns:
-        ``max_dimension + 1`` diagrams, degree 0 first, including infinite bars: degree 0 always
-        has one infinite bar, higher degrees never do. Coinciding points share one bar.
-
     Raises:
-        ValueError: Bad points, engine, max_dimension or n_threads, or distances that overflow
-            float32.
+        ValueError: Bad arguments, or distances that overflow float32.
     """
     _check_options(engine, max_dimension, n_threads)
     return _compute(_as_cloud(points), engine, max_dimension, n_threads)
@@ -79,22 +75,15 @@ def many(
     n_threads: int = 1,
     max_dimension: int = 1,
 ) -> list[Diagrams | Exception]:
-    """Diagrams of many clouds, in parallel over the clouds.
+    """:func:`diagrams` of many clouds, in order, in parallel over the clouds; sizes may differ.
 
     redzed releases the GIL and runs in threads. giotto-ph holds it and runs in worker processes
     that are started afresh, never forked, and kept for later calls; when there are fewer clouds
     than ``n_threads`` each also gets a share of threads, and small total work runs inline.
+    ``n_threads`` are the cores to use; 1 computes everything in the calling thread.
 
-    Args:
-        clouds: Point clouds as for `diagrams`; sizes may differ.
-        engine: ``"redzed"`` or ``"giotto"``.
-        n_threads: Cores to use; 1 computes everything in the calling thread.
-        max_dimension: Highest homology degree, 0, 1 or 2.
-
-    Returns:
-        One entry a cloud, in the order of the input: its diagrams, or the exception that this
-        cloud alone raised (a cloud with NaN gives a ValueError). If a worker process dies, the
-        clouds still unfinished hold that error.
+    Where a cloud's diagrams should be is the exception that it alone raised (NaN gives a
+    ValueError). If a worker process dies, the clouds still unfinished hold that error.
 
     Raises:
         ValueError: Bad engine, max_dimension or n_threads: wrong for every cloud.
@@ -112,12 +101,8 @@ def verify(
 ) -> None:
     """Recompute a cloud's diagrams with the other engine and compare them to the bit.
 
-    Args:
-        points: The cloud, as for `diagrams`.
-        computed: Its diagrams as ``engine_used`` gave them, degree 0 first, rows in any order;
-            their number says up to which degree to recompute.
-        engine_used: ``"redzed"`` or ``"giotto"``.
-        n_threads: As for `diagrams`.
+    The diagrams computed by ``engine_used``, degree 0 first, say by their number up to which
+    degree to recompute.
 
     Raises:
         EngineMismatch: The engines disagree; see `require_same`.
@@ -237,8 +222,6 @@ def _many_processes(
     return results
 
 
-# --------------------------------------------------------------------------- as a diagnostic
-
 _SUMMARY_COLUMNS = dict.fromkeys(Summary._fields, "float64")
 TABLES = {
     "persistence": Table(
@@ -270,26 +253,23 @@ def measure(views: Sequence[RunView], options: Options) -> Rows:
     rows: dict[str, list[dict[str, Any]]] = {"persistence": [], "diagrams": []}
     for (view, name), cloud, result in zip(keys, points, computed, strict=True):
         key = {"run_id": view.run_id, "step": view.step, "cloud": name}
-        finite = bool(np.isfinite(cloud).all())
-        if isinstance(result, Exception):
-            if finite:
-                raise result
-            nothing = dict.fromkeys(_SUMMARY_COLUMNS, math.nan) | {"h1_count": 0}
-        else:
+        numbers: dict[str, Any] = dict.fromkeys(_SUMMARY_COLUMNS, math.nan) | {"h1_count": 0}
+        if not isinstance(result, Exception):
             if _sampled(key, options.ph_verify):
                 try:
                     verify(cloud, result, options.ph_engine)
                 except EngineMismatch as error:
                     raise EngineMismatch(f"cloud {name} of {view.run_id}: {error}") from None
+            numbers = summarize(result)._asdict()
             rows["diagrams"] += [
                 {**key, "dimension": degree, "birth": float(birth), "death": float(death)}
                 for degree, bars in enumerate(result)
                 for birth, death in bars
             ]
-        numbers = nothing if isinstance(result, Exception) else summarize(result)._asdict()
-        rows["persistence"].append(
-            {**key, "n_points": len(cloud), **numbers, "engine": options.ph_engine}
-        )
+        elif np.isfinite(cloud).all():
+            raise result
+        described = {"n_points": len(cloud), **numbers, "engine": options.ph_engine}
+        rows["persistence"].append(key | described)
     return rows
 
 

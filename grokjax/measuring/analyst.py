@@ -1,12 +1,17 @@
 """Committed checkpoints → rows of the diagnostics' tables.
 
 The one code path for a sweep in progress, a later ``grokjax.analyze`` and another machine: what
-is to do is read off the checkpoints that are there and the rows that are not.
+is to do is read off the checkpoints that are there and the rows that are not. Beside a sweep a
+thread reads checkpoints back from disk as a later analysis would, so nothing queues in memory and
+training never waits for a diagnostic.
 """
 
 import dataclasses
 import pathlib
+import threading
+import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
+from typing import Protocol
 
 from grokjax.diagnostics import Options, RunView
 from grokjax.measuring import isolation
@@ -32,11 +37,7 @@ class Measured:
 
 
 def read_params(reader: Reader, batch: RunBatch, step: int, runs: Sequence[Run]) -> network.Params:
-    """Parameters of all runs of a batch at a step, (R, …) NumPy arrays with padding.
-
-    Raises:
-        CheckpointError: if they cannot be read.
-    """
+    """Parameters of all runs of a batch at a step, (R, …) NumPy arrays with padding."""
     padded = Model(config=runs[0].static.model, sizes=data.sizes(runs))
     template = network.stacked(padded.template(), len(runs))
     return reader.params(batch, step, template)
@@ -48,13 +49,7 @@ def own_params(stacked: network.Params, index: int, run: Run) -> network.Params:
 
 
 class Analyst:
-    """Measures the checkpoints of a work directory, as they come or all at once.
-
-    Args:
-        workdir: the work directory.
-        config: the sweep in it.
-        options: what to measure and how; default: as the sweep has it.
-    """
+    """Measures a work directory's checkpoints, as ``options``, or those of its sweep, say."""
 
     def __init__(self, workdir: pathlib.Path, config: SweepConfig, options: Options | None = None):
         self._runs = {run.run_id: run for run in config.runs}
@@ -73,7 +68,7 @@ class Analyst:
         and what it held is measured again, as is what a diagnostic failed on before.
         """
         messages = []
-        failed_before = {(f.diagnostic, f.run_id, f.step) for f in self.failures.read()}
+        failed_before = self.failures.read()
         for name, tables in self._tables.items():
             settings = settings_of(name, self._options)
             done: set[tuple[str, int]] | None = None
@@ -85,14 +80,15 @@ class Analyst:
                     kept = self.results.set_aside(key, table)
                     messages.append(f"{key}.parquet had other settings; it is kept as {kept}")
                 self.results.compact(key, table, settings)
-                units = self.results.read(key, table)[["run_id", "step"]]
+                frame = self.results.read(key, table)[["run_id", "step"]]
+                units = set(frame.itertuples(index=False, name=None))
                 # What a diagnostic commits last is its first table: a unit there is in all of
                 # them, but for those that have lost rows or never had any.
                 if done is None:
-                    done = set(units.itertuples(index=False, name=None))
+                    done = units
                 elif new:
-                    done &= set(units.itertuples(index=False, name=None))
-            again = {(run_id, step) for d, run_id, step in failed_before if d == name}
+                    done &= units
+            again = {(f.run_id, f.step) for f in failed_before if f.diagnostic == name}
             self._done[name] = (done or set()) - again
         self.failures.clear(self._tables)
         return messages
@@ -111,15 +107,12 @@ class Analyst:
 
     def pending(self, batch: RunBatch, step: int) -> dict[str, list[str]]:
         """Diagnostic → ids of the batch's runs that it has not measured at this step."""
-        waiting = {
-            name: [
-                run_id
-                for run_id in batch.run_ids
-                if (run_id, step) not in done and measures(name, self._runs[run_id])
-            ]
-            for name, done in self._done.items()
-        }
-        return {name: run_ids for name, run_ids in waiting.items() if run_ids}
+        waiting: dict[str, list[str]] = {}
+        for name, done in self._done.items():
+            for run_id in batch.run_ids:
+                if (run_id, step) not in done and measures(name, self._runs[run_id]):
+                    waiting.setdefault(name, []).append(run_id)
+        return waiting
 
     def measure(self, batch: RunBatch, step: int) -> int:
         """Measures what is pending at a checkpoint and commits it; returns how many run views."""
@@ -178,3 +171,78 @@ class Analyst:
         for i, (batch, step) in enumerate(work):
             self.measure(batch, step)
             progress(i + 1, len(work))
+
+
+class MeasuringListener(Protocol):
+    """Who is told how far the measuring has come."""
+
+    def measured(self, done: int) -> None:
+        """How many run checkpoints have been through all diagnostics."""
+
+    def spent(self, what: str, seconds: float) -> None:
+        """So many seconds went into ``diagnostics``, beside the training."""
+
+
+class Follower:
+    """A thread that measures what is committed and not measured, until it is told to finish.
+
+    ``damaged`` are checkpoints that could not be read, to be made anew by whoever trains.
+    """
+
+    def __init__(self, analyst: Analyst, display: MeasuringListener):
+        self._analyst, self._display = analyst, display
+        self._finish, self._abandon = threading.Event(), threading.Event()
+        self._measured = 0
+        self._error: BaseException | None = None
+        self.damaged: dict[tuple[str, int], CheckpointError] = {}
+        self._thread = threading.Thread(target=self._run, name="diagnostics", daemon=True)
+        self._thread.start()
+
+    def finish(self) -> None:
+        """Waits until everything committed is measured; raises what the stage died of."""
+        self._finish.set()
+        self._thread.join()
+        self.check()
+
+    def abandon(self) -> None:
+        """Stops after the checkpoint in hand; what is left is measured another time."""
+        self._abandon.set()
+        self._thread.join()
+
+    def check(self) -> None:
+        """Raises the error that ended the stage, if one did."""
+        if self._error is not None:
+            raise self._error
+
+    def _run(self) -> None:
+        try:
+            while not self._abandon.is_set():
+                last_look = self._finish.is_set()
+                if not self._look():
+                    if last_look:
+                        return
+                    self._finish.wait(0.5)
+        except BaseException as error:
+            self._error = error
+
+    def _look(self) -> int:
+        """Measures what is committed now; returns how many run checkpoints that was."""
+        before = self._measured
+        for batch, step in list(self._analyst.committed()):
+            if self._abandon.is_set():
+                break
+            if (batch.name, step) in self.damaged:
+                continue
+            begun = time.perf_counter()
+            try:
+                n_measured = self._analyst.measure(batch, step)
+            except CheckpointError as error:
+                self.damaged[error.batch, error.step] = error
+                continue
+            if n_measured:
+                self._measured += n_measured
+                self._display.spent("diagnostics", time.perf_counter() - begun)
+                self._display.measured(self._measured)
+        for unreadable in self._analyst.unreadable.values():
+            self.damaged[unreadable.batch, unreadable.step] = unreadable
+        return self._measured - before

@@ -37,15 +37,8 @@ def measure_all(
 ) -> None:
     """Measures everything committed on the cluster; ``progress(done, total)`` after each task.
 
-    Args:
-        analyst: of the work directory, prepared.
-        folder: the work directory.
-        options: what is measured.
-        scheduler: address of the scheduler, or ``local`` for a cluster of this machine's cores.
-        progress: told how many tasks are done.
-
-    Raises:
-        InvalidSettingError: if dask.distributed is not installed or the scheduler does not answer.
+    ``scheduler`` is its address, or ``local`` for a cluster of this machine's cores;
+    ``InvalidSettingError`` if it does not answer or dask.distributed is not installed.
     """
     tasks = list(_tasks(analyst))
     if not tasks:
@@ -88,9 +81,8 @@ def _connect(scheduler: str) -> tuple[Any, Any]:
     try:
         import distributed
     except ImportError as error:
-        raise InvalidSettingError(
-            "scheduler", scheduler, "needs dask.distributed: pip install 'grokjax[dask]'"
-        ) from error
+        message = "needs dask.distributed: pip install 'grokjax[dask]'"
+        raise InvalidSettingError("scheduler", scheduler, message) from error
     try:
         if scheduler == "local":
             return distributed, distributed.Client(threads_per_worker=1, dashboard_address=None)
@@ -98,8 +90,6 @@ def _connect(scheduler: str) -> tuple[Any, Any]:
     except (OSError, ValueError) as error:
         raise InvalidSettingError("scheduler", scheduler, f"does not answer: {error}") from error
 
-
-# --------------------------------------------------------------------------- on a worker
 
 _reading = threading.Lock()
 

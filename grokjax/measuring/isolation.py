@@ -2,6 +2,7 @@
 
 import dataclasses
 import json
+import operator
 import pathlib
 from collections.abc import Collection, Sequence
 from typing import Any
@@ -30,8 +31,7 @@ Rows = dict[str, list[dict[str, Any]]]
 def measure(name: str, views: Sequence[RunView], options: Options) -> tuple[Rows, list[Failure]]:
     """Runs a diagnostic; where it raises, view by view and cloud by cloud, keeping what succeeds.
 
-    Raises:
-        EngineMismatch: since that puts all numbers in doubt.
+    ``EngineMismatch`` is raised all the same, since that puts all numbers in doubt.
     """
     diagnostic = diagnostics.get(name)
     try:
@@ -39,32 +39,29 @@ def measure(name: str, views: Sequence[RunView], options: Options) -> tuple[Rows
     except EngineMismatch:
         raise
     except Exception as error:
-        if len(views) > 1:
-            parts = [measure(name, [view], options) for view in views]
-            return _joined(name, [rows for rows, _ in parts]), [f for _, fs in parts for f in fs]
-        (view,) = views
-        if len(view.cloud_names) > 1:
+        view, *others = views
+        alone: list[RunView] = list(views) if others else []
+        if not others and len(view.cloud_names) > 1:
             alone = [dataclasses.replace(view, cloud_names=(cloud,)) for cloud in view.cloud_names]
-            parts = [measure(name, [one], options) for one in alone]
-            failures = [failure for _, found in parts for failure in found]
-            if len(failures) < len(parts):
-                return _joined(name, [rows for rows, _ in parts]), failures
+        parts = [measure(name, [one], options) for one in alone]
+        failures = [failure for _, found in parts for failure in found]
+        if others or len(failures) < len(parts):
+            return _joined(name, [rows for rows, _ in parts]), failures
         cloud = view.cloud_names[0] if len(view.cloud_names) == 1 else "all"
-        failure = Failure(
-            diagnostic=name, run_id=view.run_id, step=view.step, cloud=cloud, error=repr(error)
-        )
-        return {key: [] for key in diagnostic.TABLES}, [failure]
+        what = {"diagnostic": name, "run_id": view.run_id, "cloud": cloud, "error": repr(error)}
+        return {key: [] for key in diagnostic.TABLES}, [Failure(step=view.step, **what)]
 
 
 def _joined(name: str, parts: Sequence[Rows]) -> Rows:
     """Rows of several measurings, a unit that came more than once from the first that has it."""
     joined: Rows = {}
     for key, table in diagnostics.get(name).TABLES.items():
-        seen: set[tuple[Any, ...]] = set()
+        unit = operator.itemgetter(*table.unit)
+        seen: set[Any] = set()
         joined[key] = []
         for part in parts:
-            new = [r for r in part[key] if tuple(r[column] for column in table.unit) not in seen]
-            seen |= {tuple(row[column] for column in table.unit) for row in new}
+            new = [row for row in part[key] if unit(row) not in seen]
+            seen |= {unit(row) for row in new}
             joined[key] += new
     return joined
 
@@ -77,11 +74,7 @@ class Failures:
         self._found: list[Failure] = []
 
     def read(self) -> list[Failure]:
-        """What is recorded.
-
-        Raises:
-            DamagedTableError: if the file is not what ``add`` wrote.
-        """
+        """What is recorded; raises ``DamagedTableError`` if the file is not what ``add`` wrote."""
         if not self._path.exists():
             return []
         try:

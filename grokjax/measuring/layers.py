@@ -75,14 +75,14 @@ def test_places(run: Run, test_mask: NDArray[np.bool_]) -> NDArray[np.int64]:
     return task.cloud_generator(run).permutation(np.flatnonzero(test_mask))
 
 
-# --------------------------------------------------------------------------- forward passes
+def _states(program: Program, params: Params, place: jax.Array) -> Any:
+    with jax.default_matmul_precision(PRECISIONS[program.precision]):
+        return program.model.states(params, inputs_of(program, examples_at(program, place)))
 
 
 @functools.partial(jax.jit, static_argnums=0)
-def _states(program: Program, params: Params, place: jax.Array) -> Any:
-    with jax.default_matmul_precision(PRECISIONS[program.precision]):
-        inputs = inputs_of(program, examples_at(program, place))
-        states = program.model.states(params, inputs)
+def _hidden(program: Program, params: Params, place: jax.Array) -> Any:
+    states = _states(program, params, place)
     return {name: states[name] for name in program.model.config.state_names}
 
 
@@ -90,8 +90,7 @@ def hidden(
     program: Program, params: Params, places: NDArray[np.int64]
 ) -> dict[str, NDArray[np.float32]]:
     """Layer → (T, n, width) states of the examples at these places, at the run's own sizes."""
-    states = _states(program, params, places.astype(np.int32))
-    return {name: np.asarray(state) for name, state in states.items()}
+    return dict(jax.device_get(_hidden(program, params, places.astype(np.int32))))
 
 
 @functools.partial(jax.jit, static_argnums=(0, 1))
@@ -101,9 +100,7 @@ def _everything(program: Program, n_places: int, params: Params) -> tuple[jax.Ar
 
     def block(first: jax.Array) -> tuple[jax.Array, jax.Array]:
         place = jax.numpy.minimum(first + jax.numpy.arange(size), n_places - 1)
-        with jax.default_matmul_precision(PRECISIONS[program.precision]):
-            inputs = inputs_of(program, examples_at(program, place))
-            states = program.model.states(params, inputs)
+        states = _states(program, params, place)
         return states["neurons"], states["logits"]
 
     found = jax.lax.map(block, jax.numpy.arange(n_blocks) * size)
@@ -115,26 +112,17 @@ def everything(
     program: Program, n_places: int, params: Params
 ) -> tuple[NDArray[np.float32], NDArray[np.float32]]:
     """Neurons (places, width) and logits (places, outputs) of all places, examples or not."""
-    neurons, logits = _everything(program, n_places, params)
-    return np.asarray(neurons), np.asarray(logits)
+    neurons, logits = jax.device_get(_everything(program, n_places, params))
+    return neurons, logits
 
 
 def take(
-    name: str,
-    states: dict[str, NDArray[np.float32]],
-    n_points: int,
-    selection: str,
-    how: str,
+    name: str, states: dict[str, NDArray[np.float32]], n_points: int, selection: str, how: str
 ) -> NDArray[np.float32]:
-    """A hidden-state cloud of at most ``n_points``, normalised.
+    """A hidden-state cloud of at most ``n_points``, normalised as ``how`` says.
 
-    Args:
-        name: layer, with or without ``_both``.
-        states: layer → (T, n, width), examples in the run's drawn order.
-        n_points: how many; random selection takes the first examples of the drawn order, all
-            tokens of a share of them for ``_both``.
-        selection: ``random``, or ``farthest`` (greedy, among the states given).
-        how: as for ``normalize``.
+    ``states`` are layer → (T, n, width), examples in the run's drawn order. Selection ``random``
+    takes the first of them, for ``_both`` all tokens of a share of them; ``farthest`` is greedy.
     """
     state = states[name.removesuffix(BOTH)]
     if not name.endswith(BOTH):

@@ -12,11 +12,11 @@ import pandas as pd
 from numpy.typing import ArrayLike, NDArray
 
 from grokjax import diagnostics
-from grokjax.diagnostics import RunView, Table
+from grokjax.diagnostics import RunView
 from grokjax.settings import plugins
 from grokjax.settings.lazy import lazy
 from grokjax.store import record, runs
-from grokjax.store.results import METRICS, Results
+from grokjax.store.results import METRICS, Results, known_tables
 
 if TYPE_CHECKING:
     from grokjax.store.checkpoints import Reader
@@ -59,17 +59,15 @@ class Sweep:
 
     def tables(self) -> tuple[str, ...]:
         """Names of the diagnostics' tables that are there."""
-        return tuple(name for name in _known_tables() if self._results.path(name).exists())
+        return tuple(name for name in known_tables() if self._results.path(name).exists())
 
     def __getattr__(self, name: str) -> pd.DataFrame:
         """A diagnostic's table."""
-        known = _known_tables()
+        known = known_tables()
         if name in known and self._results.path(name).exists():
             return self._results.read(name, known[name])
-        raise AttributeError(
-            f"{self.__dict__.get('workdir')} has no table '{name}'"
-            + ("" if name in known else f"; tables are runs, metrics, {', '.join(known)}")
-        )
+        others = "" if name in known else f"; tables are runs, metrics, {', '.join(known)}"
+        raise AttributeError(f"{self.__dict__.get('workdir')} has no table '{name}'{others}")
 
     def steps(self, run_id: str) -> list[int]:
         """Steps at which a checkpoint of the run is committed."""
@@ -78,9 +76,7 @@ class Sweep:
     def checkpoint(self, run_id: str, step: int) -> dict[str, Any]:
         """The run's parameters at a step: nested dictionaries of NumPy arrays, without padding.
 
-        Raises:
-            KeyError: if there is no such run or no such checkpoint of it.
-            grokjax.store.errors.CheckpointError: if it cannot be read.
+        Raises KeyError if there is no such checkpoint, ``CheckpointError`` if it cannot be read.
         """
         name = self._batch(run_id)
         batch = self._reader.batches()[name]
@@ -100,23 +96,17 @@ class Sweep:
 
         Computed afresh, so it needs no ``--save_diagrams``; equal to what that saves.
         """
-        engine = self.config.options.ph_engine
-        return diagnostics.get("persistence").diagrams(
-            self.cloud(run_id, step, cloud), max_dimension=1, engine=engine
-        )
+        points, engine = self.cloud(run_id, step, cloud), self.config.options.ph_engine
+        persistence = diagnostics.get("persistence")
+        return persistence.diagrams(points, max_dimension=1, engine=engine)
 
     def diagram_distances(
-        self,
-        run_id: str,
-        cloud: str = _EMBEDDING,
-        degree: int = 1,
-        metric: str = "bottleneck",
+        self, run_id: str, cloud: str = _EMBEDDING, degree: int = 1, metric: str = "bottleneck"
     ) -> pd.DataFrame:
         """How far a run's diagrams move from checkpoint to checkpoint.
 
-        Returns:
-            A row a checkpoint but the first: ``step`` and ``distance``, from the checkpoint before,
-            as ``diagnostics.persistence.distance`` gives it.
+        A row a checkpoint but the first: ``step`` and ``distance`` from the checkpoint before, as
+        ``diagnostics.persistence.distance`` gives it.
         """
         steps = self.steps(run_id)
         diagrams = [self.diagram(run_id, step, cloud)[degree] for step in steps]
@@ -125,19 +115,14 @@ class Sweep:
         return pd.DataFrame({"step": steps[1:], "distance": np.array(moved, np.float64)})
 
     def betti_curves(
-        self,
-        run_id: str,
-        thresholds: ArrayLike,
-        cloud: str = _EMBEDDING,
-        degree: int = 1,
+        self, run_id: str, thresholds: ArrayLike, cloud: str = _EMBEDDING, degree: int = 1
     ) -> pd.DataFrame:
         """Betti numbers of a run's clouds: a row a checkpoint (index), a column a threshold."""
         curve = diagnostics.get("persistence").betti_curve
         steps = self.steps(run_id)
         values = [curve(self.diagram(run_id, step, cloud)[degree], thresholds) for step in steps]
-        return pd.DataFrame(
-            values, index=pd.Index(steps, name="step"), columns=list(np.asarray(thresholds))
-        )
+        index = pd.Index(steps, name="step")
+        return pd.DataFrame(values, index=index, columns=list(np.asarray(thresholds)))
 
     def view(self, run_id: str, step: int) -> RunView:
         """The run at a checkpoint as diagnostics see it: clouds, logits, neurons, labels."""
@@ -152,11 +137,3 @@ class Sweep:
         if run_id not in self._runs:
             reasons = ["runs are named in .runs.run_id"]
         raise KeyError("; ".join([f"no checkpoint of run '{run_id}'", *reasons]))
-
-
-def _known_tables() -> dict[str, Table]:
-    return {
-        key: table
-        for name in diagnostics.names()
-        for key, table in diagnostics.get(name).TABLES.items()
-    }

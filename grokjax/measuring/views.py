@@ -44,19 +44,12 @@ def measures(name: str, run: Run) -> bool:
     return run.task.structure is not None or not diagnostics.needs_structure(name)
 
 
-# --------------------------------------------------------------------------- what cannot be
-
-
 def fitting(
     options: Options, runs: Sequence[Run], asked: Collection[str], say: Callable[[str], None]
 ) -> Options:
     """The options with defaults that no run of the grid, or not each, can meet left out.
 
-    Args:
-        options: what is measured.
-        runs: the grid.
-        asked: options that were given a value, and stay as they are.
-        say: told what was left out.
+    What was ``asked`` for by a flag stays as it is; ``say`` is told what was left out.
     """
     if "clouds" not in asked and not any(layers.choose(options.clouds, run) for run in runs):
         say(f"--clouds=hidden: no network here has {', '.join(options.clouds)}")
@@ -68,9 +61,8 @@ def fitting(
         except InvalidSettingError as error:
             if error.flag != "lid_neighbors":
                 raise
-            say(
-                f"--diagnostics={','.join(kept) or 'none'}: clouds here are too small for dimension"
-            )
+            text = ",".join(kept) or "none"
+            say(f"--diagnostics={text}: clouds here are too small for dimension")
             options = dataclasses.replace(options, diagnostics=kept)
     return options
 
@@ -83,7 +75,8 @@ def validate(options: Options, runs: Sequence[Run]) -> None:
         check(name in known, "diagnostics", text, message)
         message = f"{name} measures tasks whose elements have a structure, and no task here has one"
         check(flags.fits_some(name, runs), "diagnostics", text, message)
-    layers.validate(options.clouds, _kinds(runs))
+    one_of_each = {(run.model, run.task.examples): run for run in runs}
+    layers.validate(options.clouds, list(one_of_each.values()))
     allowed: dict[str, tuple[str, ...]] = {
         "cloud_normalisation": NORMALISATIONS,
         "cloud_selection": layers.SELECTIONS,
@@ -102,24 +95,14 @@ def validate(options: Options, runs: Sequence[Run]) -> None:
     check(0 <= options.ph_verify <= 1, "ph_verify", options.ph_verify, "must lie in 0 … 1")
     if "dimension" in options.diagnostics:
         for run in {(run.model, run.task): run for run in runs}.values():
-            _validate_neighbours(options, run)
-
-
-def _kinds(runs: Sequence[Run]) -> list[Run]:
-    """One run of each network and kind of task."""
-    return list({(run.model, run.task.examples): run for run in runs}.values())
-
-
-def _validate_neighbours(options: Options, run: Run) -> None:
-    for name, n_points in cloud_sizes(options, run).items():
-        check(
-            options.lid_neighbors < n_points,
-            "lid_neighbors",
-            options.lid_neighbors,
-            f"the cloud '{name}' of run {run.run_id} has {n_points} points, and each needs that "
-            "many neighbours beside itself; take fewer neighbours, more points (--cloud_points, "
-            "--lid_points), or leave dimension out of --diagnostics",
-        )
+            for name, n_points in cloud_sizes(options, run).items():
+                message = (
+                    f"the cloud '{name}' of run {run.run_id} has {n_points} points, and each needs "
+                    "that many neighbours beside itself; take fewer neighbours, more points "
+                    "(--cloud_points, --lid_points), or leave dimension out of --diagnostics"
+                )
+                fits = options.lid_neighbors < n_points
+                check(fits, "lid_neighbors", options.lid_neighbors, message)
 
 
 def cloud_sizes(options: Options, run: Run) -> dict[str, int]:
@@ -133,70 +116,50 @@ def cloud_sizes(options: Options, run: Run) -> dict[str, int]:
     return sizes
 
 
-# --------------------------------------------------------------------------- views
-
-
 @functools.lru_cache(maxsize=64)
 def _data(run: Run) -> tuple[Data, NDArray[np.int64]]:
     data = make_data(run)
     return data, layers.test_places(run, data.test_mask)
 
 
-@dataclasses.dataclass(frozen=True)
-class _Lazy:
-    """One run's parameters at a checkpoint, and what is computed of them when first asked for."""
-
-    run: Run
-    program: Program
-    params: Any
-    options: Options
-
-    @functools.cached_property
-    def states(self) -> dict[str, NDArray[np.float32]]:
-        """States on as many test examples as the largest cloud asked for needs."""
-        # Farthest-point selection chooses among eight times the points it keeps.
-        factor = 8 if self.options.cloud_selection == "farthest" else 1
-        n = max(self.options.cloud_points * factor, self.options.lid_points)
-        return layers.hidden(self.program, self.params, _data(self.run)[1][:n])
-
-    @functools.cached_property
-    def everything(self) -> tuple[NDArray[np.float32], NDArray[np.float32]]:
-        """Neurons and logits of all places."""
-        return layers.everything(self.program, self.run.task.n_places, self.params)
-
-    def cloud(self, name: str) -> NDArray[np.float32]:
-        """A cloud by name, as the options say."""
-        how = self.options.cloud_normalisation
-        if name == layers.EMBEDDING:
-            return normalize(network.embedding(self.params), how)
-        n_points, selection = self.options.cloud_points, self.options.cloud_selection
-        factor = 8 if selection == "farthest" else 1
-        candidates = {layer: s[:, : n_points * factor] for layer, s in self.states.items()}
-        return layers.take(name, candidates, n_points, selection, how)
-
-    def last_states(self, n_points: int) -> NDArray[np.float32]:
-        """Raw states of the last layer."""
-        return layers.take(layers.last_cloud(self.run), self.states, n_points, "random", "none")
-
-
 def view(run: Run, params: Any, step: int, config: TrainConfig, options: Options) -> RunView:
     """What diagnostics see of a run, given its parameters at its own sizes."""
     program = Program.of([run], config)
-    lazy = _Lazy(run, program, params, options)
-    data, _ = _data(run)
+    data, test_places = _data(run)
     rows = network.embedding(params)
+    last = layers.last_cloud(run)
+    n_points, selection = options.cloud_points, options.cloud_selection
+    # Farthest-point selection chooses among eight times the points it keeps.
+    n_candidates = n_points * (8 if selection == "farthest" else 1)
+
+    @functools.cache
+    def states() -> dict[str, NDArray[np.float32]]:
+        """On as many test examples as the largest cloud asked for needs."""
+        n_examples = max(n_candidates, options.lid_points)
+        return layers.hidden(program, params, test_places[:n_examples])
+
+    @functools.cache
+    def everything() -> tuple[NDArray[np.float32], NDArray[np.float32]]:
+        return layers.everything(program, run.task.n_places, params)
+
+    def cloud(name: str) -> NDArray[np.float32]:
+        if name == layers.EMBEDDING:
+            return normalize(rows, options.cloud_normalisation)
+        candidates = {layer: state[:, :n_candidates] for layer, state in states().items()}
+        return layers.take(name, candidates, n_points, selection, options.cloud_normalisation)
+
     return RunView(
         run_id=run.run_id,
         step=step,
         structure=run.task.structure,
         cloud_names=layers.choose(options.clouds, run),
-        cloud=lazy.cloud,
-        last_states=lazy.last_states,
-        last_states_name=layers.last_cloud(run),
+        cloud=cloud,
+        last_states=lambda n: layers.take(last, states(), n, "random", "none"),
+        last_states_name=last,
         embedding=np.zeros((0, 0), np.float32) if rows is None else np.asarray(rows),
         head_rows=lambda: {k: np.asarray(v) for k, v in program.model.head_rows(params).items()},
-        neurons=lambda: lazy.everything[0],
-        logits=lambda: lazy.everything[1],
+        neurons=lambda: everything()[0],
+        logits=lambda: everything()[1],
         labels=data.labels,
         train_mask=data.train_mask,
     )

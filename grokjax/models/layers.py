@@ -83,11 +83,13 @@ def embedding(
 
     With a bound, the rows are those of a linear layer over one-hot vectors, drawn as its are.
     """
-    normal = init == "normal"
-    size = 1 / math.sqrt(n_columns) if normal else 1.0
-    drawn: Any = jax.nn.initializers.normal(size)
-    if bound is not None:
-        drawn = lambda key, shape, dtype, sharding=None: _drawn(key, shape, bound, normal)  # noqa: E731
+    normal = init == "normal" or bound is None
+    if bound is None:
+        bound = 1 / math.sqrt(n_columns) if init == "normal" else 1.0
+
+    def drawn(key: jax.Array, shape: Any, dtype: Any, sharding: Any = None) -> jax.Array:
+        return _drawn(key, shape, bound, normal)
+
     return nnx.Embed(n_rows, n_columns, embedding_init=drawn, rngs=rngs)
 
 
@@ -104,12 +106,14 @@ def weights(layer: nnx.Linear) -> tuple[jax.Array, jax.Array | None]:
 def columns(x: jax.Array, layer: nnx.Linear, first: int, last: int | None) -> jax.Array:
     """Some of a linear layer's outputs for rows x (N, n_in)."""
     kernel, bias = weights(layer)
-    if bias is None:
-        return product(x, kernel[:, first:last])
-    return affine(x, kernel[:, first:last], bias[first:last])
+    return times(x, kernel[:, first:last], None if bias is None else bias[first:last])
 
 
 def apply(layer: nnx.Linear, x: jax.Array) -> jax.Array:
     """A linear layer's outputs for rows x (N, n_in)."""
-    kernel, bias = weights(layer)
+    return times(x, *weights(layer))
+
+
+def times(x: jax.Array, kernel: jax.Array, bias: jax.Array | None) -> jax.Array:
+    """``x @ kernel + bias`` for rows x (N, n_in); the bias may be missing."""
     return product(x, kernel) if bias is None else affine(x, kernel, bias)

@@ -19,8 +19,6 @@ from flax import nnx
 
 Params = dict[str, Any]
 
-ELEMENTS, OUTPUTS = "elements", "outputs"
-
 
 class Sizes(NamedTuple):
     """What a network is made for; elements and outputs may be padded."""
@@ -31,35 +29,26 @@ class Sizes(NamedTuple):
 
 
 class Outputs(NamedTuple):
-    """What a network computes of examples.
-
-    States are (T·B, width), first tokens first, after each layer; the last may be the read-out
-    token's alone, (B, width).
-    """
+    """What a network computes of examples."""
 
     logits: Any  # (B, Q)
+    # After each layer (T·B, width), first tokens first; the last may be the read-out token's alone.
     states: list[Any]
     neurons: Any  # (B, width) activations of the last (feed-forward) layer, at the read-out token
 
 
 class Architecture(Protocol):
-    """A part that is a network.
-
-    Attributes:
-        name: its name.
-        learns: kinds of examples it takes: ``pairs``, ``features``.
-        vocabulary: path of a parameter → the axis, from the end, along which it runs over
-            elements or outputs, and which of the two.
-        state_names: names of its layers, in order.
-    """
+    """A part that is a network."""
 
     name: str
-    learns: ClassVar[tuple[str, ...]]
+    learns: ClassVar[tuple[str, ...]]  # kinds of examples it takes: ``pairs``, ``features``
+    # Path of a parameter → the axis, from the end, along which it runs over elements or outputs,
+    # and which of the two.
     vocabulary: ClassVar[Mapping[tuple[str, ...], tuple[int, str]]]
 
     @property
     def state_names(self) -> tuple[str, ...]:
-        """See above."""
+        """Names of its layers, in order."""
 
     def build(self, sizes: Sizes, real: Any, rngs: nnx.Rngs) -> nnx.Module:
         """Layers with initial parameters; ``real`` are the sizes without padding (traced)."""
@@ -87,13 +76,12 @@ class Model:
 
     def template(self) -> Params:
         """Shapes and dtypes of the parameters."""
-        key = jax.eval_shape(lambda: jax.random.key(0))
-        return jax.eval_shape(lambda key: self.init(key, self.sizes, 1.0), key)
+        return jax.eval_shape(lambda: self.init(jax.random.key(0), self.sizes, 1.0))
 
     def init(self, key: jax.Array, real: Any, scale: jax.Array | float) -> Params:
         """Parameters drawn as the architecture has it, every one multiplied by ``scale``."""
         net = self.config.build(self.sizes, real, nnx.Rngs(key))
-        params = _with_string_keys(nnx.to_pure_dict(nnx.state(net, nnx.Param)))
+        params = _with_keys(nnx.to_pure_dict(nnx.state(net, nnx.Param)), str)
         scaled = jax.tree.map(lambda leaf: leaf * scale, params)
         return mask_padding(self.config, scaled, real)
 
@@ -102,12 +90,9 @@ class Model:
         return self.config.apply(self._net(params), inputs, False).logits
 
     def states(self, params: Params, inputs: jax.Array) -> dict[str, jax.Array]:
-        """What the layers hold.
+        """Name of a layer → what it holds, (T, B, width), tokens in their order.
 
-        Returns:
-            Name of a layer → (T, B, width), tokens in their order; ``neurons``: (B, width),
-            post-activation neurons of the last (feed-forward) layer, at the token that is read
-            out; ``logits``: (B, Q).
+        Also ``neurons`` and ``logits``, as in ``Outputs``.
         """
         found = self.config.apply(self._net(params), inputs, True)
         by_token = [s.reshape(-1, inputs.shape[0], s.shape[-1]) for s in found.states]
@@ -120,17 +105,18 @@ class Model:
 
     def hidden(self, params: Params) -> Any:
         """Which parameters are matrices between hidden layers: a tree of booleans."""
-        flat, tree = jax.tree_util.tree_flatten_with_path(params)
-        return jax.tree.unflatten(
-            tree, [leaf.ndim == 2 and not self._of_input(_names(path)) for path, leaf in flat]
-        )
 
-    def _of_input(self, path: tuple[str, ...]) -> bool:
-        return path in self.config.vocabulary or path[-1] == "embedding"
+        def is_hidden(path: Sequence[Any], leaf: Any) -> bool:
+            names = _names(path)
+            of_input = names in self.config.vocabulary or names[-1] == "embedding"
+            return leaf.ndim == 2 and not of_input
+
+        return jax.tree.map_with_path(is_hidden, params)
 
     def _net(self, params: Params) -> Any:
         model = dataclasses.replace(self, config=self.config.static())
-        return nnx.merge(_graphdef(model), _with_integer_keys(params))
+        keyed = _with_keys(params, lambda key: int(key) if key.isdigit() else key)
+        return nnx.merge(_graphdef(model), keyed)
 
 
 @functools.cache
@@ -139,27 +125,16 @@ def _graphdef(model: Model) -> Any:
     return nnx.split(module)[0]
 
 
-def _with_string_keys(tree: Any) -> Any:
+def _with_keys(tree: Any, key_of: Callable[[Any], Any]) -> Any:
     """Items of module lists have integer keys, which a checkpoint would turn into strings."""
     if not isinstance(tree, dict):
         return tree
-    return {str(key): _with_string_keys(value) for key, value in tree.items()}
-
-
-def _with_integer_keys(tree: Any) -> Any:
-    if not isinstance(tree, dict):
-        return tree
-    return {
-        int(key) if key.isdigit() else key: _with_integer_keys(value) for key, value in tree.items()
-    }
+    return {key_of(key): _with_keys(value, key_of) for key, value in tree.items()}
 
 
 def embedding(params: Params) -> Any:
     """The (P, D) embedding of elements, before positions are added; None where there is none."""
     return params["embed"]["embedding"] if "embed" in params else None
-
-
-# --------------------------------------------------------------------------- padding
 
 
 def _names(path: Sequence[Any]) -> tuple[str, ...]:
@@ -173,7 +148,7 @@ def map_vocabulary(config: Any, function: Callable[[Any, int, str], Any], params
         names = _names(path)
         return function(leaf, *config.vocabulary[names]) if names in config.vocabulary else leaf
 
-    return jax.tree_util.tree_map_with_path(one, params)
+    return jax.tree.map_with_path(one, params)
 
 
 def mask_padding(config: Any, params: Params, real: Any) -> Params:
@@ -181,7 +156,7 @@ def mask_padding(config: Any, params: Params, real: Any) -> Params:
 
     def mask(leaf: jax.Array, axis: int, which: str) -> jax.Array:
         rows = jnp.arange(leaf.shape[axis]) < getattr(real, which)
-        others = [i for i in range(leaf.ndim) if i - leaf.ndim != axis]
+        others = [i for i in range(-leaf.ndim, 0) if i != axis]
         return jnp.where(jnp.expand_dims(rows, others), leaf, 0)
 
     return map_vocabulary(config, mask, params)
@@ -189,9 +164,8 @@ def mask_padding(config: Any, params: Params, real: Any) -> Params:
 
 def stacked(template: Params, n_runs: int) -> Params:
     """Shapes of the parameters of ``n_runs`` runs, given those of one."""
-    return jax.tree.map(
-        lambda leaf: jax.ShapeDtypeStruct((n_runs, *leaf.shape), leaf.dtype), template
-    )
+    shape = jax.ShapeDtypeStruct
+    return jax.tree.map(lambda leaf: shape((n_runs, *leaf.shape), leaf.dtype), template)
 
 
 def row(config: Any, params: Params, index: int, real: Sizes) -> Params:

@@ -32,20 +32,23 @@ def draw(sweep: Sweep) -> Iterator[tuple[str, Figure]]:
     if "persistence" in sweep.tables():
         table = sweep.persistence
         for cloud in dict.fromkeys(table["cloud"]):
+            # Other networks have other clouds, or none.
+            own = runs[runs["run_id"].isin(table.loc[table["cloud"] == cloud, "run_id"])]
             suffix = "" if cloud == "embedding" else f"-{cloud}"
             for column in ("h1_max", "h1_total"):
-                yield column + suffix, figures.topology(runs, table, column, cloud=cloud)
+                yield column + suffix, figures.topology(own, table, column, cloud=cloud)
     yield from _draw_run(sweep, runs)
 
 
 def _draw_run(sweep: Sweep, runs: pd.DataFrame) -> Iterator[tuple[str, Figure]]:
     """Figures of the typical run at a few steps."""
-    run_id = typical_run(runs)
+    snapshots = Snapshots(sweep.workdir, sweep.config)
+    # Those without an embedding have none to draw.
+    run_id = typical_run(runs[[bool(snapshots.steps(name)) for name in runs["run_id"]]])
     if run_id is None:
         return
     grokked = runs.set_index("run_id")["generalisation_step"][run_id]
     spec = next(run for run in sweep.config.runs if run.run_id == run_id)
-    snapshots = Snapshots(sweep.workdir, sweep.config)
     steps = telling_steps(snapshots.steps(run_id), summaries.optional_step(grokked))
     found = {shot.step: shot for shot in snapshots.read({run_id: steps})}
     if not found:
@@ -53,8 +56,8 @@ def _draw_run(sweep: Sweep, runs: pd.DataFrame) -> Iterator[tuple[str, Figure]]:
     order = planes.reading_order(spec.task.n_elements, spec.task.structure)
     clouds = {step: shot.cloud[order] for step, shot in found.items()}
     diagrams = {step: shot.diagrams for step, shot in found.items()}
-    # The order in which the last picture's circle, if it is one, passes the residues.
-    frequency = planes.strongest_frequency(planes.principal_plane(clouds[max(clouds)])[0]) or 1
+    last = planes.principal_plane(clouds[max(clouds)])[0]
+    frequency = planes.circle_frequency(last, spec.task.structure)
     yield "diagrams", figures.persistence_diagrams(diagrams)
     yield "embedding", figures.embedding(clouds, frequency=frequency)
     if "persistence" in sweep.tables():

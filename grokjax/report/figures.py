@@ -139,7 +139,8 @@ def curves(
     with panels.style():
         figure, grid = panels.curve_panels(min(len(titles), MOST_PANELS), width, ylabel)
         for title, axes in zip(titles, grid, strict=False):
-            axes.set_title(title)
+            n_columns = axes.get_gridspec().ncols  # type: ignore[union-attr]
+            axes.set_title(panels.wrapped(title, width / n_columns))
             for setting in settings:
                 if setting.panel == title:
                     own = [f[[name for name in setting.run_ids if name in f]] for f in frames]
@@ -198,17 +199,18 @@ def persistence_diagrams(
 def embedding(
     clouds: Mapping[int, ArrayLike], *, frequency: int = 1, width: float = PAGE
 ) -> Figure:
-    """First two principal components of a cloud of residues at several steps.
+    """First two principal components of a cloud of elements at several steps.
 
     Signs of the components are chosen to agree from step to step.
 
     Args:
-        clouds: step → (p, d) cloud, row r for residue r, such as
+        clouds: step → (n, d) cloud, a row an element, such as
             ``grokjax.load(W).cloud(run_id, step)`` gives; one that is not finite gives an empty
             panel.
-        frequency: k: colours follow k·r mod p, and residues that are neighbours in that order are
-            joined. 1 is the order of the residues themselves; a network that reads residues by a
-            wave of frequency k lays them on a circle in the order of that k.
+        frequency: k, of elements on a cycle, such as residues: colours follow k·r mod n, and
+            elements that are neighbours in that order are joined. 1 is the order of the rows
+            themselves; a network that reads residues by a wave of frequency k lays them on a circle
+            in the order of that k. 0: elements on no cycle, coloured one after the other.
         width: in inches.
 
     Raises:
@@ -222,7 +224,7 @@ def embedding(
         for axes, (step, cloud) in zip(row, clouds.items(), strict=True):
             plane = panels.draw_embedding(axes, np.asarray(cloud), frequency, plane)
             axes.set_title(f"step {step:,}")
-        panels.residue_bar(figure, row, len(np.asarray(cloud)), frequency)
+        panels.element_bar(figure, row, len(np.asarray(cloud)), frequency)
     return figure
 
 
@@ -263,8 +265,8 @@ def birth(
             upper.set_title(f"step {step:,}")
             panels.draw_diagram(lower, diagrams[step], limits)
         rows[1][0].set_ylabel("death")
-        panels.residue_bar(figure, rows[0], len(np.asarray(cloud)), frequency)
+        panels.element_bar(figure, rows[0], len(np.asarray(cloud)), frequency)
         panels.legend_below(figure, panels.degree_handles())
         if title:
-            figure.suptitle(title, fontsize=8)
+            figure.suptitle(panels.wrapped(title, width), fontsize=8)
     return figure

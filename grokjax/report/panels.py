@@ -1,6 +1,7 @@
 """What `figures` is made of: functions that draw on matplotlib axes, and their style."""
 
 import contextlib
+import textwrap
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from typing import Any, Literal
 
@@ -21,7 +22,8 @@ from grokjax.report import planes
 PALETTE = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#E69F00", "#56B4E9", "#000000")
 Dash = Literal["-", ":", "-."] | tuple[float, tuple[float, ...]]
 DASHES: tuple[Dash, ...] = ("-", (0, (3, 1.5)), ":", "-.")
-RESIDUES = "twilight"  # cyclic, and even for all common colour visions
+# Both even for all common colour visions; the first is cyclic.
+CYCLE, ORDERED = "twilight", "cividis"
 H0, H1 = PALETTE[0], PALETTE[1]
 
 STYLE: dict[Any, Any] = {
@@ -58,6 +60,11 @@ def short_step(step: float) -> str:
     return f"{step / 1000:g}k" if abs(step) >= 1000 else f"{step:g}"
 
 
+def wrapped(text: str, width: float) -> str:
+    """A title in lines that fit a width in inches: 8-point letters take about 0.06 of one."""
+    return textwrap.fill(text, int(width / 0.06))
+
+
 def step_axis(axes: Axes) -> None:
     """Few, short labels on an axis of steps."""
     axes.xaxis.set_major_formatter(FuncFormatter(lambda step, _: short_step(step)))
@@ -68,7 +75,7 @@ def colours(count: int) -> list[str]:
     """As many colours; an ordered scale beyond those that can be told apart by hue."""
     if count <= len(PALETTE):
         return list(PALETTE[:count])
-    scale = mpl.colormaps["cividis"](np.linspace(0, 0.9, count))  # without the light end
+    scale = mpl.colormaps[ORDERED](np.linspace(0, 0.9, count))  # without the light end
     return [mpl.colors.to_hex(colour) for colour in scale]
 
 
@@ -254,22 +261,27 @@ def degree_handles() -> list[Line2D]:
 def draw_embedding(
     axes: Axes, cloud: NDArray[np.floating], frequency: int, like: NDArray[np.float64] | None
 ) -> NDArray[np.float64]:
-    """A cloud of residues on its two main components; returns the coordinates drawn."""
+    """A cloud of elements on its two main components; returns the coordinates drawn.
+
+    Frequencies are those of ``figures.embedding``: 0 where the elements are on no cycle.
+    """
     plane, shares = planes.principal_plane(cloud, like)
     axes.set(xticks=[], yticks=[], aspect="equal")
     axes.spines[:].set_visible(False)
     if not np.isfinite(plane).all():
         axes.text(0.5, 0.5, "not finite", ha="center", fontsize=7, transform=axes.transAxes)
         return plane
-    order = planes.neighbours_order(len(plane), frequency)
-    ring = np.append(order, order[:1])
-    axes.plot(*plane[ring].T, color="0.7", linewidth=0.4, zorder=1)
-    place = frequency * np.arange(len(plane)) % len(plane)
+    place = np.arange(len(plane))
+    if frequency:
+        order = planes.neighbours_order(len(plane), frequency)
+        ring = np.append(order, order[:1])
+        axes.plot(*plane[ring].T, color="0.7", linewidth=0.4, zorder=1)
+        place = frequency * place % len(plane)
     axes.scatter(
         plane[:, 0],
         plane[:, 1],
         c=place,
-        cmap=RESIDUES,
+        cmap=CYCLE if frequency else ORDERED,
         s=12,
         edgecolors="0.3",
         linewidths=0.3,
@@ -281,11 +293,10 @@ def draw_embedding(
     return plane
 
 
-def residue_bar(figure: Figure, row: Sequence[Axes], n_residues: int, frequency: int) -> None:
-    """The colours of residues, beside a row of panels."""
-    scale = mpl.colors.Normalize(0, n_residues)
-    label = "residue r" if frequency == 1 else f"{frequency}·r mod {n_residues}"
-    bar = figure.colorbar(
-        ScalarMappable(scale, RESIDUES), ax=list(row), shrink=0.8, aspect=20, pad=0.02, label=label
-    )
+def element_bar(figure: Figure, row: Sequence[Axes], n_elements: int, frequency: int) -> None:
+    """The colours of elements, beside a row of panels."""
+    scale = mpl.colors.Normalize(0, n_elements if frequency else n_elements - 1)
+    label = {0: "element", 1: "place r"}.get(frequency, f"{frequency}·r mod {n_elements}")
+    colours = ScalarMappable(scale, CYCLE if frequency else ORDERED)
+    bar = figure.colorbar(colours, ax=list(row), shrink=0.8, aspect=20, pad=0.02, label=label)
     bar.outline.set_linewidth(0.4)

@@ -41,8 +41,12 @@ def principal_plane(rows: ArrayLike, like: Floats | None = None) -> tuple[Floats
 
 
 def strongest_frequency(rows: ArrayLike) -> int:
-    """The frequency with the most power in rows of n residues, 1 … ⌊n/2⌋; 0 where there is none."""
-    power = fourier.spectrum(np.asarray(rows))[1:]
+    """The frequency with the most power in rows of n residues, 1 … ⌊(n − 1)/2⌋; 0: there is none.
+
+    The last one of an even n has no plane: its wave has two values.
+    """
+    n = len(np.asarray(rows))
+    power = fourier.spectrum(np.asarray(rows))[1 : (n + 1) // 2]
     return int(power.argmax()) + 1 if np.isfinite(power).all() and power.max() > 0 else 0
 
 
@@ -70,11 +74,38 @@ def fourier_plane(rows: ArrayLike, frequency: int) -> Floats:
     return cloud @ (left @ right)
 
 
+def is_cycle(structure: Structure | None) -> bool:
+    """Whether elements stand on a cycle, so that they have an order and waves."""
+    return structure is not None and structure.kind == "cyclic"
+
+
 def reading_order(n_elements: int, structure: Structure | None) -> NDArray[np.int64]:
     """Elements in the order of their cycle; as they are where they have none."""
-    if structure is None or structure.kind != "cyclic":
+    if structure is None or not is_cycle(structure):
         return np.arange(n_elements)
     return structure.elements
+
+
+def circle_frequency(plane: Floats, structure: Structure | None) -> int:
+    """The frequency by whose order a picture's circle, if it is one, passes the elements.
+
+    Args:
+        plane: Coordinates (n, 2), elements in their reading order.
+        structure: Of the elements.
+
+    Returns:
+        1 where there is no wave; 0 where the elements are on no cycle.
+    """
+    return (strongest_frequency(plane) or 1) if is_cycle(structure) else 0
+
+
+def element_names(n_elements: int, structure: Structure | None) -> list[str]:
+    """What elements are called: as their group has it, else by number."""
+    names = [str(place) for place in range(n_elements)]
+    if structure is not None and structure.names:
+        for place, name in zip(structure.elements, structure.names, strict=True):
+            names[place] = name
+    return names
 
 
 def neighbours_order(n_residues: int, frequency: int) -> NDArray[np.int64]:

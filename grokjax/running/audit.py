@@ -3,8 +3,8 @@
 import dataclasses
 import pathlib
 from collections.abc import Callable, Iterator, Mapping
-from typing import Any
 
+import jax
 import numpy as np
 import pandas as pd
 
@@ -17,40 +17,27 @@ from grokjax.settings.grid import Run
 from grokjax.store import checkpoints, record
 from grokjax.store.checkpoints import Reader, RunBatch
 from grokjax.store.errors import CheckpointError, DamagedTableError
-from grokjax.store.results import METRICS, Results, read_parquet
+from grokjax.store.results import METRICS, Results, empty, keys, read_parquet
 
 _MOST_NAMED = 3  # examples in one finding
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class Audit:
-    """What an audit came to.
+    """What an audit came to."""
 
-    Attributes:
-        findings: what is wrong, a sentence each; empty if nothing is.
-        unfinished: what is still to be done, a sentence each; no fault of the directory.
-        n_runs: runs of the grid.
-        n_checkpoints: run checkpoints that are committed and whole.
-        n_rows: table → rows.
-    """
-
-    findings: tuple[str, ...]
-    unfinished: tuple[str, ...]
+    findings: tuple[str, ...]  # what is wrong, a sentence each
+    unfinished: tuple[str, ...]  # what is still to be done, likewise; no fault of the directory
     n_runs: int
-    n_checkpoints: int
-    n_rows: Mapping[str, int]
+    n_checkpoints: int  # run checkpoints that are committed and whole
+    n_rows: Mapping[str, int]  # table → rows
 
 
 def audit(folder: pathlib.Path, repair: bool = False) -> Audit:
-    """Reads everything in a work directory.
+    """Reads everything in a work directory; raises ``WorkdirError`` if sweep.json cannot be.
 
-    Args:
-        folder: the work directory.
-        repair: move checkpoints that cannot be read out of the way, so that the sweep's command
-            makes them anew; the caller holds the directory's locks then. Nothing is changed else.
-
-    Raises:
-        store.errors.WorkdirError: if sweep.json is not there or cannot be read.
+    With ``repair`` checkpoints that cannot be read are moved out of the way, so that the sweep's
+    command makes them anew; the caller holds the directory's locks then. Nothing is changed else.
     """
     told = record.read_record(folder)
     config = record.config_of(told)
@@ -61,17 +48,24 @@ def audit(folder: pathlib.Path, repair: bool = False) -> Audit:
     root = folder / "checkpoints"
     reader = Reader(root)
 
-    def aside(error: CheckpointError) -> pathlib.Path:
-        return checkpoints.set_aside(root, error.batch, error.item, error.step)
+    def damage(error: CheckpointError) -> str:
+        if not repair:
+            return str(error)
+        kept = checkpoints.set_aside(root, error.batch, error.item, error.step)
+        return f"{error}; it is kept as {kept}"
 
+    expected = set()
     for names in told["batches"]:
         runs = [by_id[name] for name in names]
-        findings += _checkpoints(reader, runs, config, steps, finite, aside if repair else None)
-    expected = {RunBatch(run_ids=tuple(names), config_hash="").name for names in told["batches"]}
-    for name in sorted(set(reader.batches()) | set(reader.unreadable)):
-        if name not in expected:
-            findings.append(f"checkpoints/{name} belongs to no batch of sweep.json")
-    unfinished = _unfinished(config, steps)
+        expected.add(RunBatch.of(runs).name)
+        findings += _checkpoints(reader, runs, config, steps, finite, damage)
+    for name in sorted({*reader.batches(), *reader.unreadable} - expected):
+        findings.append(f"checkpoints/{name} belongs to no batch of sweep.json")
+    last = config.train.steps
+    behind = [name for name in by_id if max(steps.get(name, []), default=-1) < last]
+    unfinished = []
+    if behind:
+        unfinished.append(f"{len(behind)} runs not trained to the end, first {behind[0]}")
     results = Results(folder, list(by_id))
     tables = {"metrics": (METRICS, steps)}
     for diagnostic, own in tables_of(config.options).items():
@@ -85,7 +79,7 @@ def audit(folder: pathlib.Path, repair: bool = False) -> Audit:
         missing = _missing(frame, wanted)
         if missing:
             unfinished.append(f"{name}: {len(missing):,} run checkpoints not measured yet")
-    findings += _runs(results, config)
+    findings += _runs(results, list(by_id))
     try:
         failed = isolation.Failures(folder / "results" / "failures.json").read()
         findings += [f"{f.diagnostic} failed on {f.cloud} of {f.run_id}, {f.step}" for f in failed]
@@ -100,23 +94,20 @@ def audit(folder: pathlib.Path, repair: bool = False) -> Audit:
     )
 
 
-# --------------------------------------------------------------------------- checkpoints
-
-
 def _checkpoints(
     reader: Reader,
     runs: list[Run],
     config: SweepConfig,
     steps: dict[str, list[int]],
     finite: dict[tuple[str, int], bool],
-    repair: Callable[[CheckpointError], object] | None,
+    damage: Callable[[CheckpointError], str],
 ) -> Iterator[str]:
     """Findings in a batch's checkpoints; fills ``steps`` and ``finite``."""
     batch = RunBatch.of(runs)
     there = reader.steps(batch.name)
     allowed = set(config.train.checkpoint_steps)
-    for step in [step for step in config.train.checkpoint_steps if step < max(there, default=0)]:
-        if step not in there:
+    for step in sorted(allowed):
+        if step < max(there, default=0) and step not in there:
             yield f"checkpoint params of batch {batch.name} at step {step} is missing"
     for step in there:
         if step not in allowed:
@@ -125,63 +116,31 @@ def _checkpoints(
         try:
             stacked = read_params(reader, batch, step, runs)
         except CheckpointError as error:
-            yield from _damage(error, repair)
+            yield damage(error)
             continue
         for i, run in enumerate(runs):
             steps.setdefault(run.run_id, []).append(step)
-            own = own_params(stacked, i, run)
-            finite[run.run_id, step] = all(np.isfinite(leaf).all() for leaf in _leaves(own))
+            leaves = jax.tree.leaves(own_params(stacked, i, run))
+            finite[run.run_id, step] = all(np.isfinite(leaf).all() for leaf in leaves)
     for step in reader.steps(batch.name, "opt_state"):
         try:
             reader.verify(batch, "opt_state", step)
         except CheckpointError as error:
-            yield from _damage(error, repair)
-
-
-def _damage(
-    error: CheckpointError, repair: Callable[[CheckpointError], object] | None
-) -> Iterator[str]:
-    yield str(error) if repair is None else f"{error}; it is kept as {repair(error)}"
-
-
-def _leaves(tree: Any) -> Iterator[np.ndarray]:
-    if isinstance(tree, Mapping):
-        for branch in tree.values():
-            yield from _leaves(branch)
-    else:
-        yield np.asarray(tree)
-
-
-def _unfinished(config: SweepConfig, steps: dict[str, list[int]]) -> list[str]:
-    behind = [
-        run.run_id
-        for run in config.runs
-        if max(steps.get(run.run_id, []), default=-1) < config.train.steps
-    ]
-    return [f"{len(behind)} runs not trained to the end, first {behind[0]}"] if behind else []
-
-
-# --------------------------------------------------------------------------- tables
+            yield damage(error)
 
 
 def _frame(results: Results, name: str, table: Table, findings: list[str]) -> pd.DataFrame:
     """A table as it is read; findings in its file, before duplicates are dropped in reading."""
-    columns = {"run_id": "str", "step": "int64", **table.columns}
     path = results.path(name)
     try:
         if path.exists() and table.within is not None:
-            raw = read_parquet(path)
-            repeated = int(raw.duplicated([*_key(table), *table.within]).sum())
+            repeated = int(read_parquet(path).duplicated([*keys(table), *table.within]).sum())
             if repeated:
                 findings.append(f"{name}: {repeated:,} rows are there more than once")
         return results.read(name, table)
     except (DamagedTableError, KeyError) as error:
         findings.append(str(error))
-        return pd.DataFrame({column: pd.Series(dtype=kind) for column, kind in columns.items()})
-
-
-def _key(table: Table) -> list[str]:
-    return list(dict.fromkeys(["run_id", "step", *table.unit]))
+        return empty(table)
 
 
 def _missing(frame: pd.DataFrame, steps: dict[str, list[int]]) -> list[tuple[str, int]]:
@@ -198,17 +157,17 @@ def _rows(
     finite: dict[tuple[str, int], bool],
 ) -> Iterator[str]:
     """Findings in a table's rows, held against the checkpoints."""
-    keys = list(frame[["run_id", "step"]].itertuples(index=False, name=None))
-    stray = sorted({key for key in keys if key not in finite})
+    places = list(frame[["run_id", "step"]].itertuples(index=False, name=None))
+    stray = sorted({key for key in places if key not in finite})
     if stray:
         yield f"{name}: rows of {len(stray):,} checkpoints that are not there, {_named(stray)}"
     latest: dict[str, int] = {}
-    for run_id, step in keys:
+    for run_id, step in places:
         latest[run_id] = max(step, latest.get(run_id, -1))
     gaps = [key for key in _missing(frame, steps) if key[1] < latest.get(key[0], -1)]
     if gaps:
         yield f"{name}: {len(gaps):,} checkpoints are missing between others, {_named(gaps)}"
-    units = frame[_key(table)].drop_duplicates().groupby(["run_id", "step"]).size()
+    units = frame[keys(table)].drop_duplicates().groupby(["run_id", "step"]).size()
     usual = units.groupby("run_id").transform("max")
     few = list(units.index[units < usual])
     if few:
@@ -216,34 +175,28 @@ def _rows(
     numbers = frame.select_dtypes("number").to_numpy(np.float64)
     # Bars may be infinite. NaN stands for what an unmeasurable network, gone to infinity, has.
     odd = np.isnan(numbers).any(axis=1)
-    sane = np.array([finite.get(key, False) for key in keys], bool)
-    wrong = [key for key, bad in zip(keys, odd & sane, strict=True) if bad]
-    if wrong and not _explained(table, frame[odd & sane]):
+    sane = np.array([finite.get(key, False) for key in places], bool)
+    wrong = [key for key, bad in zip(places, odd & sane, strict=True) if bad]
+    # In the columns named ``empty`` it is what an empty set gives: no novel pair, no neuron.
+    if set(frame.columns[frame[odd & sane].isna().any()]) - set(table.empty):
         yield f"{name}: {len(wrong):,} rows are not finite though the network is, {_named(wrong)}"
 
 
-def _explained(table: Table, frame: pd.DataFrame) -> bool:
-    """Whether NaN is what an empty set gives: no novel pair, no neuron that varies."""
-    return set(frame.columns[frame.isna().any()]) <= set(table.empty)
-
-
 def _named(keys: list[tuple[str, int]]) -> str:
-    text = ", ".join(f"{run_id} at step {step:,}" for run_id, step in keys[:_MOST_NAMED])
-    return f"such as {text}"
+    named = [f"{run_id} at step {step:,}" for run_id, step in keys[:_MOST_NAMED]]
+    return f"such as {', '.join(named)}"
 
 
-def _runs(results: Results, config: SweepConfig) -> Iterator[str]:
+def _runs(results: Results, wanted: list[str]) -> Iterator[str]:
     """Findings in runs.parquet."""
     path = results.path("runs")
     if not path.exists():
         return
     try:
-        frame = read_parquet(path)
-        there = list(frame["run_id"])
+        there = list(read_parquet(path)["run_id"])
     except (DamagedTableError, KeyError) as error:
         yield str(error)
         return
-    wanted = [run.run_id for run in config.runs]
     if there != wanted:
         lacking = len(set(wanted) - set(there))
         yield f"runs: {len(there):,} rows for {len(wanted):,} runs, {lacking:,} of them lacking"

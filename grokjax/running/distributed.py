@@ -2,7 +2,7 @@
 
 Runs never talk to each other, so processes do not either while they train: each takes whole runs,
 a part of the grid of its own (``sharding``), over the mesh of its own devices, and writes its own
-checkpoints and tables; the first one joins them (``merging``). What is shared is the start, which
+checkpoints and tables; the first one joins them (``joining``). What is shared is the start, which
 a TPU slice needs for its devices to come up at all, the decision to stop, and the end.
 """
 
@@ -13,7 +13,7 @@ import jax
 import numpy as np
 from jax.experimental import multihost_utils
 
-from grokjax.settings.fields import InvalidSettingError
+from grokjax.settings.fields import InvalidSettingError, check
 from grokjax.training.stopping import Stopped, StopRequest
 
 MODES = ("auto", "yes", "no")
@@ -39,39 +39,30 @@ def start(
     ``JAX_COORDINATOR_ADDRESS``, ``JAX_NUM_PROCESSES`` and ``JAX_PROCESS_ID`` (as a Kubernetes
     JobSet does), or if ``srun``, ``mpirun`` or a multi-host TPU slice started more than one. A
     job script that runs outside of ``srun`` is one process, however many tasks it may start.
-    ``yes`` leaves it to JAX to find the others, ``no`` looks for none.
+    ``yes`` leaves it to JAX to find the others, ``no`` looks for none. Raises
+    ``InvalidSettingError`` if only some of the three are given, or JAX finds no others.
 
     Returns:
         What said so; empty if this process is alone.
-
-    Raises:
-        InvalidSettingError: if only some of the three settings are given, or JAX finds no others.
     """
-    if mode not in MODES:
-        raise InvalidSettingError("distributed", mode, f"must be one of {', '.join(MODES)}")
+    check(mode in MODES, "distributed", mode, f"must be one of {', '.join(MODES)}")
     if mode == "no":
         return ""
-    given: dict[str, object] = {
-        "coordinator": coordinator,
-        "num_processes": num_processes,
-        "process_id": process_id,
-    }
+    given = coordinator, num_processes, process_id
     found = {
-        flag: value if value is not None else environment.get(_ADDRESS[flag])
-        for flag, value in given.items()
+        flag: str(environment.get(variable, "") if value is None else value)
+        for (flag, variable), value in zip(_ADDRESS.items(), given, strict=True)
     }
-    missing = [flag for flag, value in found.items() if value in (None, "")]
+    missing = [flag for flag, value in found.items() if not value]
     if not missing:
         _initialize(
-            coordinator_address=str(found["coordinator"]),
+            coordinator_address=found["coordinator"],
             num_processes=_integer("num_processes", found["num_processes"]),
             process_id=_integer("process_id", found["process_id"]),
         )
         return f"process {found['process_id']} of {found['num_processes']}, as told"
-    if any(value is not None for value in given.values()):
-        raise InvalidSettingError(
-            missing[0], "", "is needed too: --coordinator, --num_processes and --process_id"
-        )
+    message = "is needed too: --coordinator, --num_processes and --process_id"
+    check(given == (None, None, None), missing[0], "", message)
     source = "--distributed=yes" if mode == "yes" else _launcher(environment)
     if source:
         _initialize()
@@ -79,17 +70,18 @@ def start(
     return ""
 
 
-def _integer(flag: str, value: object) -> int:
+def _integer(flag: str, value: str) -> int:
     try:
-        return int(str(value))
+        return int(value)
     except ValueError as error:
         raise InvalidSettingError(flag, value, "must be an integer") from error
 
 
 def _launcher(environment: Mapping[str, str]) -> str:
     for name in _PROCESS_COUNTS:
-        if environment.get(name, "1").isdecimal() and int(environment.get(name, "1")) > 1:
-            return f"{name}={environment[name]}"
+        count = environment.get(name, "1")
+        if count.isdecimal() and int(count) > 1:
+            return f"{name}={count}"
     if "," in environment.get("TPU_WORKER_HOSTNAMES", ""):
         return "TPU_WORKER_HOSTNAMES"
     return ""
@@ -100,11 +92,6 @@ def _initialize(**settings: object) -> None:
         jax.distributed.initialize(**settings)  # type: ignore[arg-type]
     except (ValueError, RuntimeError) as error:
         raise InvalidSettingError("distributed", settings or "yes", str(error)) from error
-
-
-def is_first() -> bool:
-    """Whether this process speaks for all: it joins the parts, prints and reports."""
-    return jax.process_index() == 0
 
 
 class SharedStop(StopRequest):
@@ -128,11 +115,7 @@ class SharedStop(StopRequest):
         return bool(answers[:, 0].any()), bool(answers[:, 1].all())
 
     def finish(self) -> None:
-        """Returns when every process has finished its part.
-
-        Raises:
-            Stopped: if any has been asked to stop before.
-        """
+        """Returns when every process has finished; raises ``Stopped`` if any has to stop before."""
         finished = False
         while not finished:
             stopping, finished = self._any_due(super().due(0), finished=True)

@@ -19,32 +19,27 @@ import jax
 import numpy as np
 import pandas as pd
 
-from grokjax import diagnostics
 from grokjax.diagnostics import Table
 from grokjax.measuring.analyst import read_params
 from grokjax.settings import grid
 from grokjax.settings.config import SweepConfig
-from grokjax.settings.grid import Run
 from grokjax.store import locks, record, results
 from grokjax.store import runs as runs_table
 from grokjax.store.checkpoints import Reader, RunBatch
 from grokjax.store.errors import WorkdirError
 from grokjax.store.results import METRICS, Results
 
+_Moves = list[tuple[pathlib.Path, pathlib.Path]]  # from, to
 
-@dataclasses.dataclass(frozen=True, kw_only=True)
+
 class Source:
-    """A work directory to be merged, and what its sweep.json says."""
+    """A work directory to be merged, and what its sweep.json says; raises ``WorkdirError``."""
 
-    folder: pathlib.Path
-    config: SweepConfig
-    record: dict[str, Any]
-
-    @classmethod
-    def read(cls, folder: pathlib.Path) -> "Source":
-        """Reads one; raises ``WorkdirError``."""
-        told = record.read_record(folder)
-        return cls(folder=folder, config=record.config_of(told), record=told)
+    def __init__(self, folder: pathlib.Path):
+        self.folder = folder
+        self.record = record.read_record(folder)
+        self.config = record.config_of(self.record)
+        self.results = Results(folder, [run.run_id for run in self.config.runs])
 
     def trained(self) -> list[tuple[str, ...]]:
         """Run ids of each batch that has checkpoints, or rows where no checkpoints were kept.
@@ -57,14 +52,8 @@ class Source:
             batches = Reader(self.folder / "checkpoints").batches().values()
             there = {batch.run_ids for batch in batches}
             return [batch for batch in planned if batch in there]
-        metrics = Results(self.folder, []).read("metrics", METRICS)
-        measured = set(metrics["run_id"])
+        measured = set(self.results.read("metrics", METRICS)["run_id"])
         return [batch for batch in planned if measured.issuperset(batch)]
-
-    @property
-    def commits(self) -> set[str]:
-        """Code that trained it; where there is no git, the version of the package."""
-        return {start["commit"] or start["grokjax"] for start in self.record["starts"]}
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -90,64 +79,49 @@ def holding(folders: Sequence[pathlib.Path]) -> Iterator[None]:
         for folder in folders:
             # Nobody else writes to a source where we may not, as far as we can tell.
             if not folder.exists() or os.access(folder, os.W_OK):
-                stack.enter_context(locks.owning(folder))
-                stack.enter_context(locks.owning(folder, locks.ANALYSIS_LOCK))
+                for lock in locks.LOCKS:
+                    stack.enter_context(locks.owning(folder, lock))
         yield
 
 
 def merge(target: pathlib.Path, folders: Sequence[pathlib.Path], mixed_code: bool) -> Merged:
-    """Joins work directories into ``target``, whose lock the caller holds.
+    """Joins work directories into ``target``, new or not, whose lock the caller holds.
 
-    Everything is checked before anything is written. Checkpoints become hard links where the
-    file system allows it, else copies.
-
-    Args:
-        target: the work directory to make or to add to.
-        folders: the sources.
-        mixed_code: whether sources trained by different commits may be joined.
-
-    Raises:
-        WorkdirError: if the sources do not fit together; the message says which and why.
+    Everything is checked before anything is written, and ``WorkdirError`` says what does not fit
+    together; sources of different commits do only with ``mixed_code``. Checkpoints become hard
+    links where the file system allows it, else copies.
     """
-    sources = [Source.read(folder) for folder in folders]
-    own = [Source.read(target)] if (target / "sweep.json").exists() else []
-    if own and own[0].config.shard is not None:
-        raise WorkdirError(
-            f"{target} is shard {own[0].config.shard} itself: name another --workdir"
-        )
-    _check_configs([*own, *sources])
+    sources = [Source(folder) for folder in folders]
+    own = [Source(target)] if (target / "sweep.json").exists() else []
+    shard = own[0].config.shard if own else None
+    if shard is not None:
+        raise WorkdirError(f"{target} is shard {shard} itself: name another --workdir")
+    every = [*own, *sources]
+    _check_configs(every)
     if not mixed_code:
-        _check_code([*own, *sources])
+        _check_code(every)
     config = dataclasses.replace(sources[0].config, shard=None, members=None)
-    tables = _join_tables(target, [*own, *sources], config)
-    batches = _join_batches([*own, *sources], config)
-    placed = [_place_checkpoints(target, source) for source in sources]
-    record.write_record(target, _record(config, own, sources, batches))
-    for links in placed:
-        _link(links)
     joined = Results(target, [run.run_id for run in config.runs])
+    tables = _join_tables(joined, every)
+    batches, planned = _join_batches(every, config)
+    placed = [move for source in sources for move in _place_checkpoints(target, source)]
+    record.write_record(target, _record(config, own, sources, [*batches, *planned]))
+    _link(placed)
     for name, (frame, settings) in tables.items():
         results.write_parquet(joined.path(name), frame, settings)
-    failed = _failed([*own, *sources])
+    failed = _failed(every)
     frame = runs_table.table(config.runs, tables["metrics"][0], config.train.steps, failed)
     runs_table.write(joined.path("runs"), frame)
-    held = {run_id for batch in batches[0] for run_id in batch}
+    held = {run_id for batch in batches for run_id in batch}
+    short = frame["status"].isin(["running", "failed"]) & frame["run_id"].isin(held)
+    partial = [name for name, (rows, _) in tables.items() if not held <= set(rows["run_id"])]
     return Merged(
         runs=len(held),
         missing=tuple(run.run_id for run in config.runs if run.run_id not in held),
-        unfinished=tuple(
-            run_id
-            for run_id, status in zip(frame["run_id"], frame["status"], strict=True)
-            if status in ("running", "failed") and run_id in held
-        ),
-        missing_shards=_missing_shards([*own, *sources]),
-        partial=tuple(
-            name for name, (frame, _) in tables.items() if not held <= set(frame["run_id"])
-        ),
+        unfinished=tuple(frame["run_id"][short]),
+        missing_shards=_missing_shards(every),
+        partial=tuple(partial),
     )
-
-
-# --------------------------------------------------------------------------- checks
 
 
 def _check_configs(sources: Sequence[Source]) -> None:
@@ -155,17 +129,18 @@ def _check_configs(sources: Sequence[Source]) -> None:
     wanted = dataclasses.replace(first.config, shard=None).trained()
     for other in sources[1:]:
         if other.config.unnamed != first.config.unnamed:
-            raise WorkdirError(
-                f"{first.folder} and {other.folder} were made by versions that name runs otherwise"
-            )
+            both = f"{first.folder} and {other.folder}"
+            raise WorkdirError(f"{both} were made by versions that name runs otherwise")
     for other in sources[1:]:
         found = dataclasses.replace(other.config, shard=None).trained()
         for flag in wanted.keys() | found.keys():
+            ours, theirs = wanted.get(flag), found.get(flag)
             # How values are listed does not matter; which there are does.
-            if _unordered(wanted.get(flag)) != _unordered(found.get(flag)):
+            one, another = (sorted(v) if isinstance(v, list) else v for v in (ours, theirs))
+            if one != another:
                 raise WorkdirError(
-                    f"{first.folder} has --{flag}={_text(wanted.get(flag))} and {other.folder} "
-                    f"--{flag}={_text(found.get(flag))}: they are not parts of one grid"
+                    f"{first.folder} has --{flag}={record.text_of(ours)} and {other.folder} "
+                    f"--{flag}={record.text_of(theirs)}: they are not parts of one grid"
                 )
     counts = {s.config.shard.count: s for s in sources if s.config.shard is not None}
     if len(counts) > 1:
@@ -173,31 +148,21 @@ def _check_configs(sources: Sequence[Source]) -> None:
         raise WorkdirError(f"the sources are shards of different splits: {listed}")
 
 
-def _unordered(value: Any) -> Any:
-    return sorted(value) if isinstance(value, list) else value
-
-
-def _text(value: Any) -> str:
-    return ",".join(map(str, value)) if isinstance(value, list) else str(value)
-
-
 def _check_code(sources: Sequence[Source]) -> None:
     commits: dict[str, pathlib.Path] = {}
     for source in sources:
-        for commit in source.commits:
-            commits.setdefault(commit, source.folder)
+        for start in source.record["starts"]:
+            # Where there is no git, the version of the package.
+            commits.setdefault(start["commit"] or start["grokjax"], source.folder)
     if len(commits) > 1:
         listed = ", ".join(f"{folder} by {commit}" for commit, folder in commits.items())
-        raise WorkdirError(
-            f"the sources were trained by different code ({listed}); "
-            "--mixed_code joins them all the same"
-        )
+        message = f"the sources were trained by different code ({listed}); --mixed_code joins them"
+        raise WorkdirError(f"{message} all the same")
 
 
 def _missing_shards(sources: Sequence[Source]) -> tuple[str, ...]:
-    there = {str(s.config.shard) for s in sources} | {
-        name for s in sources for name in s.record.get("merged", [])
-    }
+    there = {str(s.config.shard) for s in sources}
+    there |= {name for s in sources for name in s.record.get("merged", [])}
     counts = {name.partition("/")[2] for name in there if "/" in name}
     if not counts or any(s.config.shard is None and "merged" not in s.record for s in sources):
         return ()
@@ -205,30 +170,16 @@ def _missing_shards(sources: Sequence[Source]) -> tuple[str, ...]:
     return tuple(f"{i}/{count}" for i in range(int(count)) if f"{i}/{count}" not in there)
 
 
-# --------------------------------------------------------------------------- tables
-
-
-def _tables() -> dict[str, Table]:
-    names = {"metrics": METRICS}
-    for name in diagnostics.names():
-        names |= diagnostics.get(name).TABLES
-    return names
-
-
-def _join_tables(
-    target: pathlib.Path, sources: Sequence[Source], config: SweepConfig
-) -> dict[str, tuple[pd.DataFrame, Any]]:
+def _join_tables(joined: Results, sources: Sequence[Source]) -> dict[str, tuple[pd.DataFrame, Any]]:
     """Name → frame in the grid's order and its settings, of each table that any source has."""
-    joined = Results(target, [run.run_id for run in config.runs])
     found = {}
-    for name, table in _tables().items():
+    for name, table in {"metrics": METRICS, **results.known_tables()}.items():
         frames, settings = [], {}
         for source in sources:
-            own = Results(source.folder, [run.run_id for run in source.config.runs])
-            if name != "metrics" and not own.path(name).exists():
-                continue
-            frames.append((source.folder, own.read(name, table)))
-            settings[json.dumps(own.settings(name))] = source.folder
+            own = source.results
+            if name == "metrics" or own.path(name).exists():
+                frames.append((source.folder, own.read(name, table)))
+                settings[json.dumps(own.settings(name))] = source.folder
         if not frames:
             continue
         if len(settings) > 1:
@@ -237,8 +188,8 @@ def _join_tables(
                 f"table {name} was measured with different settings ({listed}); measure again "
                 "with python -m grokjax.analyze and the same flags in each"
             )
-        frame = _join(name, table, frames)
-        found[name] = joined.arranged(frame, table), json.loads(next(iter(settings)))
+        frame = joined.arranged(_join(name, table, frames), table)
+        found[name] = frame, json.loads(next(iter(settings)))
     return found
 
 
@@ -257,10 +208,9 @@ def _join(
                 for part in (whole[both_here], frame[both_there])
             )
             if not ours.equals(theirs):
-                differ = _first_difference(ours, theirs)
                 raise WorkdirError(
                     f"{folder} and {first_folder} or one after it both hold table {name} of "
-                    f"{differ}, and differ; keep one of them"
+                    f"{_first_difference(ours, theirs)}, and differ; keep one of them"
                 )
         whole = pd.concat([whole, frame[~both_there]], ignore_index=True)
     return whole
@@ -276,14 +226,11 @@ def _first_difference(ours: pd.DataFrame, theirs: pd.DataFrame) -> str:
 def _failed(sources: Iterable[Source]) -> list[str]:
     failed: list[str] = []
     for source in sources:
-        path = Results(source.folder, []).path("runs")
+        path = source.results.path("runs")
         if path.exists():
             runs = results.read_parquet(path)
             failed += runs["run_id"][runs["status"] == "failed"].tolist()
     return failed
-
-
-# --------------------------------------------------------------------------- sweep.json
 
 
 def _join_batches(
@@ -295,10 +242,9 @@ def _join_batches(
     for batch in batches:
         for run_id in batch:
             if seen.setdefault(run_id, batch) != batch:
-                raise WorkdirError(
-                    f"run {run_id} was trained in two different batches; keep one of the sources"
-                )
-    missing: list[Run] = [run for run in config.runs if run.run_id not in seen]
+                problem = f"run {run_id} was trained in two different batches"
+                raise WorkdirError(f"{problem}; keep one of the sources")
+    missing = [run for run in config.runs if run.run_id not in seen]
     most = max((len(batch) for batch in batches), default=1)
     rest = [tuple(run.run_id for run in b) for b in grid.plan_batches(missing, most)]
     place = {run.run_id: i for i, run in enumerate(config.runs)}
@@ -309,11 +255,14 @@ def _record(
     config: SweepConfig,
     own: Sequence[Source],
     sources: Sequence[Source],
-    batches: tuple[list[tuple[str, ...]], list[tuple[str, ...]]],
+    batches: Sequence[tuple[str, ...]],
 ) -> dict[str, Any]:
-    told = dict((own or sources)[0].record)
-    shards = {str(s.config.shard) for s in sources if s.config.shard is not None}
-    starts = list(own[0].record["starts"]) if own else []
+    told = (own or sources)[0].record
+    merged = {str(s.config.shard) for s in sources if s.config.shard is not None}
+    starts = []
+    if own:
+        starts += told["starts"]
+        merged |= set(told.get("merged", []))
     for source in sources:
         for start in source.record["starts"]:
             one = start | {"shard": str(source.config.shard), "from": str(source.folder)}
@@ -323,22 +272,16 @@ def _record(
     return told | {
         "config": config.to_json(),
         "flags": flags | {"shard": None},
-        "batches": [list(batch) for part in batches for batch in part],
+        "batches": [list(batch) for batch in batches],
         "starts": starts,
-        "merged": sorted(shards | set(own[0].record.get("merged", []) if own else [])),
+        "merged": sorted(merged),
     }
 
 
-# --------------------------------------------------------------------------- checkpoints
-
-
-def _place_checkpoints(
-    target: pathlib.Path, source: Source
-) -> list[tuple[pathlib.Path, pathlib.Path]]:
-    """Steps to be linked, (from, to); raises if one that is there already holds other numbers."""
+def _place_checkpoints(target: pathlib.Path, source: Source) -> _Moves:
+    """Steps to be linked; raises if one that is there already holds other numbers."""
     there, here = Reader(source.folder / "checkpoints"), Reader(target / "checkpoints")
-    runs = {run.run_id: run for run in source.config.runs}
-    moves = []
+    moves: _Moves = []
     for name, batch in there.batches().items():
         for item, kind in (("params", "params"), ("opt_state", "optimizer")):
             known = set(here.steps(name, item))
@@ -347,7 +290,7 @@ def _place_checkpoints(
                 if step not in known:
                     moves.append((source.folder / part, target / part))
                 elif item == "params" and not _same_files(source.folder / part, target / part):
-                    _require_equal(there, here, batch, step, source, runs)
+                    _require_equal(there, here, batch, step, source)
     return moves
 
 
@@ -360,13 +303,10 @@ def _same_files(one: pathlib.Path, other: pathlib.Path) -> bool:
     return names == others and not any(filecmp.cmpfiles(one, other, names)[1:])
 
 
-def _require_equal(
-    there: Reader, here: Reader, batch: RunBatch, step: int, source: Source, runs: dict[str, Run]
-) -> None:
+def _require_equal(there: Reader, here: Reader, batch: RunBatch, step: int, source: Source) -> None:
+    runs = {run.run_id: run for run in source.config.runs}
     own = [runs[run_id] for run_id in batch.run_ids]
-    ours, theirs = (
-        jax.tree.leaves(read_params(reader, batch, step, own)) for reader in (here, there)
-    )
+    ours, theirs = (jax.tree.leaves(read_params(r, batch, step, own)) for r in (here, there))
     if not all(np.array_equal(a, b, equal_nan=True) for a, b in zip(ours, theirs, strict=True)):
         raise WorkdirError(
             f"{source.folder} holds another checkpoint of run {batch.run_ids[0]} (and its batch) "
@@ -374,7 +314,7 @@ def _require_equal(
         )
 
 
-def _link(moves: Iterable[tuple[pathlib.Path, pathlib.Path]]) -> None:
+def _link(moves: _Moves) -> None:
     """Links or copies each step, whole or not at all."""
     for origin, place in moves:
         place.parent.mkdir(parents=True, exist_ok=True)

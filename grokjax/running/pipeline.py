@@ -7,13 +7,12 @@ import time
 from collections.abc import Iterator, Sequence
 from typing import Protocol
 
-from grokjax.measuring.analyst import Analyst
-from grokjax.measuring.following import Follower, MeasuringListener
+from grokjax.measuring.analyst import Analyst, Follower, MeasuringListener
 from grokjax.settings.config import SweepConfig
 from grokjax.settings.grid import Run
 from grokjax.store import checkpoints
 from grokjax.store import runs as runs_table
-from grokjax.store.errors import storage_errors, storage_problem
+from grokjax.store.errors import OtherConfigurationError, storage_errors, storage_problem
 from grokjax.store.results import METRICS, Results
 from grokjax.training.stopping import StopRequest
 from grokjax.training.trainer import BatchTrainer, TrainingListener
@@ -29,10 +28,7 @@ class Display(TrainingListener, MeasuringListener, Protocol):
         """The grid, the run-steps in all and the run checkpoints to be measured."""
 
 
-# --------------------------------------------------------------------------- the sweep
-
-
-class Tables:
+class _Tables:
     """Rewrites the tables now and then, at a small share of the time."""
 
     def __init__(self, results: Results, analyst: Analyst, config: SweepConfig):
@@ -47,32 +43,27 @@ class Tables:
         metrics = self._results.read("metrics", METRICS)
         frame = runs_table.table(self._config.runs, metrics, self._config.train.steps, failed)
         runs_table.write(self._results.path("runs"), frame)
-        took = time.monotonic() - begun
-        self._next = time.monotonic() + _SHARE * took
+        now = time.monotonic()
+        self._next = now + _SHARE * (now - begun)
 
-    def write_if_due(self) -> None:
-        """Writes them if the last time is long enough ago."""
-        if time.monotonic() >= self._next:
-            self.write()
+    @contextlib.contextmanager
+    def followed(self) -> Iterator[None]:
+        """Writes in the background, so that the tables are never far behind."""
+        ended = threading.Event()
 
+        def loop() -> None:
+            while not ended.wait(1.0):
+                if time.monotonic() >= self._next:
+                    with contextlib.suppress(OSError):  # a full disk stops the sweep elsewhere
+                        self.write()
 
-@contextlib.contextmanager
-def _writing(tables: Tables) -> Iterator[threading.Event]:
-    """Writes in the background, so that the tables are never far behind."""
-    ended = threading.Event()
-
-    def loop() -> None:
-        while not ended.wait(1.0):
-            with contextlib.suppress(OSError):  # a full disk stops the sweep elsewhere
-                tables.write_if_due()
-
-    thread = threading.Thread(target=loop, name="tables", daemon=True)
-    thread.start()
-    try:
-        yield ended
-    finally:
-        ended.set()
-        thread.join()
+        thread = threading.Thread(target=loop, name="tables", daemon=True)
+        thread.start()
+        try:
+            yield
+        finally:
+            ended.set()
+            thread.join()
 
 
 def sweep(
@@ -84,17 +75,16 @@ def sweep(
 ) -> list[str]:
     """Trains and measures everything that is not there yet; returns what failed, as sentences.
 
-    Raises:
-        stopping.Stopped: if asked to stop; the same call resumes where this one ended.
-        diagnostics.persistence.EngineMismatch: if the engines disagree.
-        workdir.StorageError: if the disk takes no more; what is committed is safe.
+    Raises ``Stopped`` if asked to stop, ``EngineMismatch`` if the engines disagree,
+    ``OtherConfigurationError`` if a batch's checkpoints are of another, and ``StorageError`` if
+    the disk takes no more. The same call resumes where this one ended.
     """
     results = Results(workdir, [run.run_id for run in config.runs])
     analyst = Analyst(workdir, config)
     results.clean()
     for message in [*results.recover("metrics", METRICS), *analyst.prepare()]:
         display.note(message)
-    tables = Tables(results, analyst, config)
+    tables = _Tables(results, analyst, config)
     failed: dict[str, str] = {}  # id of a run whose training failed → why
     with storage_errors(workdir):
         tables.write()
@@ -105,7 +95,7 @@ def sweep(
             for number, batch in enumerate(batches)
         ]
         try:
-            with _writing(tables):
+            with tables.followed():
                 _train_and_measure(trainers, analyst, results, workdir, display, failed)
         except BaseException:
             with contextlib.suppress(OSError):  # of a full disk: the error under way says it
@@ -127,7 +117,6 @@ def _train_and_measure(
     seen: set[tuple[str, int]] = set()
     while trainers:
         follower = Follower(analyst, display)
-        follower.start()
         try:
             for trainer in trainers:
                 metrics = results.read("metrics", METRICS)
@@ -135,7 +124,7 @@ def _train_and_measure(
                 try:
                     trainer.run(measured)
                 except Exception as error:
-                    if storage_problem(error):
+                    if storage_problem(error) or isinstance(error, OtherConfigurationError):
                         raise
                     # Other batches do not depend on this one; what it committed stays.
                     n_runs = len(trainer.batch.run_ids)
@@ -152,9 +141,8 @@ def _train_and_measure(
             if key in seen or damage.batch not in names:
                 raise damage
             seen.add(key)
-            kept = checkpoints.set_aside(
-                workdir / "checkpoints", damage.batch, "params", damage.step
-            )
+            root = workdir / "checkpoints"
+            kept = checkpoints.set_aside(root, damage.batch, "params", damage.step)
             display.note(f"{damage}; it is kept as {kept} and made anew")
         damaged = {batch for batch, _ in follower.damaged}
         trainers = [trainer for trainer in trainers if trainer.batch.name in damaged]

@@ -1,5 +1,6 @@
 """What a person sees of a sweep: a live display on a terminal, plain lines in a pipe."""
 
+import abc
 import collections
 import os
 import pathlib
@@ -27,71 +28,6 @@ def seconds_since_start() -> float:
     return time.clock_gettime(time.CLOCK_BOOTTIME) - begun
 
 
-class _Counts:
-    """Numbers that both displays tell."""
-
-    def __init__(self) -> None:
-        self.begun = time.monotonic()
-        self.n_runs = 0
-        self.run_steps_total = 0
-        self.run_steps_done = 0
-        self.checkpoints_total = 0
-        self.trained = 0  # run checkpoints with metrics
-        self.measured = 0  # run checkpoints through the diagnostics
-        self.rate = 0.0  # run-steps a second, of late
-        self.memorised: set[str] = set()
-        self.generalised: set[str] = set()
-        self.diverged: set[str] = set()
-        self.first_step: float | None = None  # when it began
-        self.seconds: dict[str, float] = collections.defaultdict(float)  # by what, since then
-
-    def spent(self, what: str, seconds: float) -> str:
-        """Adds to what a part of the sweep took; returns what is worth telling, if anything."""
-        self.seconds[what] += seconds
-        if self.first_step is not None or what != "compiling training":
-            return ""
-        self.first_step = time.monotonic()
-        self.seconds.clear()
-        return f"first step after {seconds_since_start():.1f} s"
-
-    def shares(self) -> str:
-        """Where the time since the first step went, compilation left out."""
-        if self.first_step is None:
-            return ""
-        took = time.monotonic() - self.first_step
-        took -= sum(s for what, s in self.seconds.items() if what.startswith("compiling"))
-        parts = [f"{what} {self.seconds[what] / took:.0%}" for what in _PARTS]
-        rest = 1 - sum(self.seconds[what] for what in _PARTS) / took
-        return (
-            f"of {_duration(took)} after compilation: {', '.join(parts)}, other {rest:.0%}; "
-            f"diagnostics took {_duration(self.seconds['diagnostics'])} beside it"
-        )
-
-    def evaluated(self, rows: Sequence[dict[str, Any]]) -> None:
-        self.trained += len(rows)
-        for row in rows:
-            if row["train_accuracy"] >= MEMORISED_ACCURACY:
-                self.memorised.add(row["run_id"])
-            if row["test_accuracy"] >= GENERALISED_ACCURACY:
-                self.generalised.add(row["run_id"])
-            if row["train_loss"] != row["train_loss"]:
-                self.diverged.add(row["run_id"])
-
-    @property
-    def clouds_waiting(self) -> int:
-        return max(0, self.trained - self.measured)
-
-    def outcome(self) -> str:
-        parts = [f"{len(self.memorised)} memorised", f"{len(self.generalised)} generalised"]
-        if self.diverged:
-            parts.append(f"{len(self.diverged)} diverged")
-        return f"of {self.n_runs} runs: " + ", ".join(parts)
-
-    def seconds_left(self) -> float:
-        left = self.run_steps_total - self.run_steps_done
-        return left / self.rate if self.rate else float("nan")
-
-
 # What training is made of; everything else runs beside it.
 _PARTS = ("training", "evaluation", "checkpoints")
 
@@ -104,73 +40,119 @@ def _duration(seconds: float) -> str:
     return f"{hours}:{minutes:02d}:{rest:02d}" if hours else f"{minutes}:{rest:02d}"
 
 
-class PlainDisplay:
-    """One line a checkpoint of a batch, for pipes and logs."""
+class _Display(abc.ABC):
+    """What both displays count and tell alike; see ``pipeline.Display``."""
 
     def __init__(self) -> None:
-        self._counts = _Counts()
-        self._lock = threading.Lock()
-        self._seconds = 0.0
-        self._steps = 0
+        self._n_runs = 0
+        self._steps_left = 0
+        self._steps, self._seconds = 0, 0.0  # of training since the last checkpoint
+        self._rate = 0.0  # run-steps a second, of late
+        self._n_trained = 0  # run checkpoints with metrics
+        self._n_measured = 0  # run checkpoints through the diagnostics
+        self._memorised: set[str] = set()
+        self._generalised: set[str] = set()
+        self._diverged: set[str] = set()
+        self._first_step: float | None = None  # when it began
+        self._spent: dict[str, float] = collections.defaultdict(float)  # by what, since then
 
     def __enter__(self) -> Self:
         return self
 
     def __exit__(self, *_: object) -> None:
-        if self._counts.shares():
-            self._print(self._counts.shares())
+        """Tells where the time since the first step went, compilation left out."""
+        if self._first_step is None:
+            return
+        spent = self._spent
+        took = time.monotonic() - self._first_step
+        took -= sum(s for what, s in spent.items() if what.startswith("compiling"))
+        parts = [f"{what} {spent[what] / took:.0%}" for what in _PARTS]
+        rest = 1 - sum(spent[what] for what in _PARTS) / took
+        self.note(
+            f"of {_duration(took)} after compilation: {', '.join(parts)}, other {rest:.0%}; "
+            f"diagnostics took {_duration(spent['diagnostics'])} beside it"
+        )
 
-    def _print(self, text: str) -> None:
+    @abc.abstractmethod
+    def note(self, text: str) -> None:
+        """Something worth a line."""
+
+    def started(self, runs: Sequence[Run], run_steps: int, checkpoints: int) -> None:
+        """The grid, the run-steps in all and the run checkpoints to be measured."""
+        self._n_runs, self._steps_left = len(runs), run_steps
+
+    def spent(self, what: str, seconds: float) -> None:
+        """So many seconds went into a part of the sweep."""
+        self._spent[what] += seconds
+        if self._first_step is None and what == "compiling training":
+            self._first_step = time.monotonic()
+            self._spent.clear()
+            self.note(f"first step after {seconds_since_start():.1f} s")
+
+    def trained(self, batch: int, step: int, run_steps: int, seconds: float) -> None:
+        """A batch has come to ``step``; so many run-steps took so many seconds."""
+        self.spent("training", seconds)
+        self._steps_left -= run_steps
+        self._steps += run_steps
+        self._seconds += seconds
+
+    def evaluated(self, batch: int, step: int, rows: Sequence[dict[str, Any]]) -> None:
+        """Metrics of a checkpoint."""
+        self._n_trained += len(rows)
+        for row in rows:
+            if row["train_accuracy"] >= MEMORISED_ACCURACY:
+                self._memorised.add(row["run_id"])
+            if row["test_accuracy"] >= GENERALISED_ACCURACY:
+                self._generalised.add(row["run_id"])
+            if row["train_loss"] != row["train_loss"]:
+                self._diverged.add(row["run_id"])
+
+    def measured(self, done: int) -> None:
+        """How many run checkpoints have been through all diagnostics."""
+        self._n_measured = done
+
+    def _waiting(self) -> str:
+        return f"{max(0, self._n_trained - self._n_measured):,} waiting"
+
+    def _outcome(self) -> str:
+        parts = [f"{len(self._memorised)} memorised", f"{len(self._generalised)} generalised"]
+        if self._diverged:
+            parts.append(f"{len(self._diverged)} diverged")
+        return f"of {self._n_runs} runs: " + ", ".join(parts)
+
+
+class PlainDisplay(_Display):
+    """One line a checkpoint of a batch, for pipes and logs."""
+
+    _lock = threading.Lock()
+
+    def note(self, text: str) -> None:
+        """Prints it."""
         with self._lock:
             print(text, flush=True)
 
-    def started(self, runs: Sequence[Run], run_steps: int, checkpoints: int) -> None:
-        """See ``pipeline.Display``."""
-        self._counts.n_runs, self._counts.run_steps_total = len(runs), run_steps
-        self._counts.checkpoints_total = checkpoints
-
-    def spent(self, what: str, seconds: float) -> None:
-        """See ``pipeline.Display``."""
-        text = self._counts.spent(what, seconds)
-        if text:
-            self._print(text)
-
-    def trained(self, batch: int, step: int, run_steps: int, seconds: float) -> None:
-        """See ``pipeline.Display``."""
-        self._counts.spent("training", seconds)
-        self._counts.run_steps_done += run_steps
-        self._seconds += seconds
-        self._steps += run_steps
-
     def evaluated(self, batch: int, step: int, rows: Sequence[dict[str, Any]]) -> None:
-        """See ``pipeline.Display``."""
-        counts = self._counts
-        counts.evaluated(rows)
+        """Prints the line of a checkpoint."""
+        super().evaluated(batch, step, rows)
+        rate = "compiling"
         if self._seconds:
-            counts.rate = self._steps / self._seconds
-        rate = f"{counts.rate:,.0f} run-steps/s" if self._seconds else "compiling"
-        self._seconds, self._steps = 0.0, 0
+            self._rate = self._steps / self._seconds
+            rate = f"{self._rate:,.0f} run-steps/s"
+        self._steps, self._seconds = 0, 0.0
         accuracy = sorted(row["test_accuracy"] for row in rows)[len(rows) // 2]
-        self._print(
+        left = self._steps_left / self._rate if self._rate else float("nan")
+        self.note(
             f"batch {batch + 1} step {step:,} | {rate} | median test accuracy {accuracy:.3f} | "
-            f"{counts.outcome()} | {counts.measured:,} checkpoints measured, "
-            f"{counts.clouds_waiting:,} waiting | {_duration(counts.seconds_left())} left"
+            f"{self._outcome()} | {self._n_measured:,} checkpoints measured, "
+            f"{self._waiting()} | {_duration(left)} left"
         )
 
-    def measured(self, done: int) -> None:
-        """See ``pipeline.Display``."""
-        self._counts.measured = done
 
-    def note(self, text: str) -> None:
-        """See ``pipeline.Display``."""
-        self._print(text)
-
-
-class LiveDisplay:
+class LiveDisplay(_Display):
     """Bars for training and diagnostics and a line of what has come out, redrawn in place."""
 
     def __init__(self, console: Console):
-        self._counts = _Counts()
+        super().__init__()
         self._bars = Progress(
             TextColumn("{task.description:>12}"),
             BarColumn(bar_width=None),
@@ -189,47 +171,35 @@ class LiveDisplay:
         self._live.start()
         return self
 
-    def __exit__(self, *_: object) -> None:
+    def __exit__(self, *error: object) -> None:
         self._live.stop()
-        if self._counts.shares():
-            self.note(self._counts.shares())
+        super().__exit__(*error)
+
+    def note(self, text: str) -> None:
+        """Prints it above the bars."""
+        self._live.console.print(text, highlight=False, markup=False)
 
     def started(self, runs: Sequence[Run], run_steps: int, checkpoints: int) -> None:
-        """See ``pipeline.Display``."""
-        self._counts.n_runs, self._counts.run_steps_total = len(runs), run_steps
+        """The lengths of the bars."""
+        super().started(runs, run_steps, checkpoints)
         self._bars.update(self._training, total=run_steps)
         self._bars.update(self._measuring, total=checkpoints)
 
-    def spent(self, what: str, seconds: float) -> None:
-        """See ``pipeline.Display``."""
-        text = self._counts.spent(what, seconds)
-        if text:
-            self.note(text)
-
     def trained(self, batch: int, step: int, run_steps: int, seconds: float) -> None:
-        """See ``pipeline.Display``."""
-        self._counts.spent("training", seconds)
+        """Moves the bar of training."""
+        super().trained(batch, step, run_steps, seconds)
         rate = f"{run_steps / seconds:,.0f} run-steps/s"
         self._bars.update(self._training, advance=run_steps, rate=rate)
 
     def evaluated(self, batch: int, step: int, rows: Sequence[dict[str, Any]]) -> None:
-        """See ``pipeline.Display``."""
-        self._counts.evaluated(rows)
-        self._refresh(f"batch {batch + 1}, step {step:,}; ")
+        """Rewrites the line of what has come out."""
+        super().evaluated(batch, step, rows)
+        self._text.plain = f"batch {batch + 1}, step {step:,}; {self._outcome()}"
 
     def measured(self, done: int) -> None:
-        """See ``pipeline.Display``."""
-        self._counts.measured = done
-        self._bars.update(
-            self._measuring, completed=done, rate=f"{self._counts.clouds_waiting:,} waiting"
-        )
-
-    def _refresh(self, prefix: str) -> None:
-        self._text.plain = prefix + self._counts.outcome()
-
-    def note(self, text: str) -> None:
-        """See ``pipeline.Display``."""
-        self._live.console.print(text, highlight=False, markup=False)
+        """Moves the bar of diagnostics."""
+        super().measured(done)
+        self._bars.update(self._measuring, completed=done, rate=self._waiting())
 
 
 def display() -> PlainDisplay | LiveDisplay:

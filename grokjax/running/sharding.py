@@ -9,13 +9,10 @@ import heapq
 from collections.abc import Mapping, Sequence
 
 from grokjax.settings.config import Shard
-from grokjax.settings.fields import InvalidSettingError
+from grokjax.settings.fields import InvalidSettingError, check
 from grokjax.settings.grid import Run
 
 N_SHARDS_VARIABLE = "GROKJAX_SHARDS"
-
-
-# --------------------------------------------------------------------------- schedulers
 
 
 def detect(environment: Mapping[str, str]) -> tuple[Shard, str] | None:
@@ -33,11 +30,8 @@ def detect(environment: Mapping[str, str]) -> tuple[Shard, str] | None:
     variable as it stands, so that one task submitted again by itself (``sbatch --array=2``) is
     still 2 of N. Kubernetes does not tell a pod how many there are, and gives the same variable
     to the pods of one coupled job; a Slurm array of one task may be one of many. Both are errors
-    rather than guesses. What numbers processes within one job (``SLURM_PROCID``,
-    ``SKYPILOT_NODE_RANK``) never names a shard.
-
-    Raises:
-        InvalidSettingError: naming the variable, if it names no shard, or if two schedulers do.
+    rather than guesses (``InvalidSettingError``, naming the variable), as are two schedulers. What
+    numbers processes within one job (``SLURM_PROCID``, ``SKYPILOT_NODE_RANK``) names no shard.
     """
     found = [f"{name}={environment[name]}" for name in _READERS if environment.get(name)]
     if not found:
@@ -54,12 +48,11 @@ def detect(environment: Mapping[str, str]) -> tuple[Shard, str] | None:
         problem = f"{error.args[0]} is not set"
     except ValueError as error:
         problem = str(error)
-    raise InvalidSettingError(
-        "shard",
-        "",
+    message = (
         f"the flag is absent, and {source} names no shard ({problem}); say --shard=i/N, or set "
-        f"{N_SHARDS_VARIABLE}=N, or say --shard=none for the whole grid",
+        f"{N_SHARDS_VARIABLE}=N, or say --shard=none for the whole grid"
     )
+    raise InvalidSettingError("shard", "", message)
 
 
 def _slurm(environment: Mapping[str, str]) -> tuple[int, int]:
@@ -96,28 +89,16 @@ def chosen(flag: str | None, environment: Mapping[str, str]) -> tuple[Shard | No
     return detect(environment) or (None, "")
 
 
-# --------------------------------------------------------------------------- cutting
-
-
 def split(runs: Sequence[Run], costs: Sequence[int], count: int) -> tuple[tuple[Run, ...], ...]:
     """Cuts a grid into ``count`` shards; each keeps the grid's order.
 
     Each run, dearest first, goes to the shard that has least so far (Graham's longest processing
     time first), so the costs of any two shards differ by at most that of one run. Among runs of
-    equal cost the order is one that no axis decides.
-
-    Args:
-        runs: the grid.
-        costs: of each run, as ``training.work.costs`` counts them.
-        count: how many shards.
-
-    Raises:
-        InvalidSettingError: if there are fewer runs than shards.
+    equal cost the order is one that no axis decides. ``costs`` are as ``training.work.costs``
+    counts them; ``InvalidSettingError`` is raised if there are fewer runs than shards.
     """
-    if count > len(runs):
-        raise InvalidSettingError(
-            "shard", f"…/{count}", f"the grid has {len(runs)} runs; take at most as many shards"
-        )
+    message = f"the grid has {len(runs)} runs; take at most as many shards"
+    check(count <= len(runs), "shard", f"…/{count}", message)
     cost = {run.run_id: own for run, own in zip(runs, costs, strict=True)}
 
     def place(run_id: str) -> tuple[int, str]:

@@ -9,7 +9,6 @@ import os
 import select
 import signal
 import threading
-import types
 from collections.abc import Callable, Iterator
 
 from grokjax.training.stopping import StopRequest
@@ -19,18 +18,13 @@ from grokjax.training.stopping import StopRequest
 def listening(stop: StopRequest, leave: Callable[[str], None]) -> Iterator[None]:
     """Turns SIGINT and SIGTERM into a request to stop, for as long as the block runs.
 
-    Args:
-        stop: what the first signal sets.
-        leave: ends the process at once; called with the reason on a second signal, or when a
-            request has not been met in time. Committed checkpoints and tables are safe then.
+    ``leave`` ends the process at once: it is called with the reason on a second signal, or when a
+    request has not been met in time. Committed checkpoints and tables are safe then.
     """
     signals = (signal.SIGINT, signal.SIGTERM)
     reader, writer = os.pipe()
     os.set_blocking(writer, False)
     ended = threading.Event()
-
-    def ignore(number: int, frame: types.FrameType | None) -> None:
-        """Python's part of a handler; the byte in the pipe is what counts."""
 
     def listen() -> None:
         while not ended.is_set():
@@ -41,11 +35,11 @@ def listening(stop: StopRequest, leave: Callable[[str], None]) -> Iterator[None]
                 if stop.reason and stop.reason != "--max_seconds":
                     leave(f"a second signal, {signal.Signals(number).name}")
                 stop.request(signal.Signals(number).name)
-            left = stop.seconds_left()
-            if left == 0 and not ended.is_set():
+            if stop.seconds_left() == 0 and not ended.is_set():
                 leave(f"{stop.reason}, and no checkpoint came within --grace_seconds")
 
-    before = {number: signal.signal(number, ignore) for number in signals}
+    # Python's part of a handler does nothing; the byte in the pipe is what counts.
+    before = {number: signal.signal(number, lambda *_: None) for number in signals}
     old = signal.set_wakeup_fd(writer, warn_on_full_buffer=False)
     thread = threading.Thread(target=listen, name="signals", daemon=True)
     thread.start()

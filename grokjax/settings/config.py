@@ -2,13 +2,15 @@
 
 import dataclasses
 import functools
+import json
+import math
 from collections.abc import Mapping
 from typing import Any
 
 from grokjax.diagnostics import Options
 from grokjax.settings import grid, registry
-from grokjax.settings.fields import check, fields_of
-from grokjax.settings.grid import RUN, Axes, Run, RunSettings
+from grokjax.settings.fields import check, field, fields_of
+from grokjax.settings.grid import RUN, Axes, Run, Values
 from grokjax.settings.registry import KINDS
 
 # --precision → JAX's name for how a float32 matrix product is carried out. (Its "bfloat16" means
@@ -17,28 +19,26 @@ PRECISIONS = {"float32": "highest", "tf32": "tensorfloat32", "bfloat16": "BF16_B
 _LARGEST_TASK = 2000**2  # examples
 
 
-def _setting(default: Any, text: str) -> Any:
-    return dataclasses.field(default=default, metadata={"help": text})
-
-
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class TrainConfig:
     """Budget and precision, the same for every run."""
 
-    steps: int = _setting(60_000, "training steps of every run")
-    checkpoint_every: int = _setting(500, "steps between checkpoints; must divide --steps")
-    precision: str = _setting("float32", f"of float32 matrix products: {', '.join(PRECISIONS)}")
+    steps: int = field(60_000, help="training steps of every run", between=(1, math.inf))
+    checkpoint_every: int = field(
+        500, help="steps between checkpoints; must divide --steps", between=(1, math.inf)
+    )
+    precision: str = field(
+        "float32",
+        help=f"of float32 matrix products: {', '.join(PRECISIONS)}",
+        choices=tuple(PRECISIONS),
+    )
 
     def __post_init__(self) -> None:
-        """Checks ranges, and that the steps divide into checkpoints."""
-        for name in ("steps", "checkpoint_every"):
-            value = getattr(self, name)
-            whole = isinstance(value, int) and value >= 1
-            check(whole, name, value, "must be an integer of at least 1")
+        """Checks each, and that the steps divide into checkpoints."""
+        for own in fields_of(type(self)).values():
+            own.check(getattr(self, own.name))
         message = f"must be a multiple of --checkpoint_every={self.checkpoint_every}"
         check(self.steps % self.checkpoint_every == 0, "steps", self.steps, message)
-        known = f"must be one of {', '.join(PRECISIONS)}"
-        check(self.precision in PRECISIONS, "precision", self.precision, known)
 
     @property
     def checkpoint_steps(self) -> tuple[int, ...]:
@@ -83,23 +83,14 @@ _SHARD_ALLOWED = "must be i/N with i from 0 to N - 1, such as 0/4, or none for t
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class SweepConfig:
-    """All that a sweep is.
+    """All that a sweep is."""
 
-    Attributes:
-        axes: values of every setting of every part; see ``grid.Axes``.
-        train: budget.
-        options: what is measured.
-        shard: which part of the grid, if it is one.
-        members: ids of the runs of the shard.
-        unnamed: settings that run ids leave out; see ``grid.Run``.
-    """
-
-    axes: Axes
+    axes: Axes  # values of every setting of every part
     train: TrainConfig
-    options: Options
-    shard: Shard | None = None
-    members: frozenset[str] | None = None
-    unnamed: tuple[str, ...] = ()
+    options: Options  # what is measured
+    shard: Shard | None = None  # which part of the grid, if it is one
+    members: frozenset[str] | None = None  # ids of the runs of the shard
+    unnamed: tuple[str, ...] = ()  # settings that run ids leave out; see ``grid.Run``
 
     @functools.cached_property
     def grid(self) -> tuple[Run, ...]:
@@ -143,37 +134,20 @@ class SweepConfig:
     def _by_flag(self) -> dict[str, dict[str, tuple[str, ...]]]:
         """Flag → part → values, as the command line writes them."""
         found: dict[str, dict[str, tuple[str, ...]]] = {}
-        for column, name, own in self._parts():
-            kind = next((kind for kind in KINDS if kind.column == column), None)
-            part = RunSettings if kind is None else registry.find(kind, name)
-            for field in fields_of(part).values():
-                texts = tuple(field.text(value) for value in own[field.name])
-                found.setdefault(field.flag, {})[name] = texts
+        for column, parts in self.axes.items():
+            for name, own in parts.items():
+                for setting in fields_of(grid.part_class(column, name)).values():
+                    texts = tuple(setting.text(value) for value in own[setting.name])
+                    found.setdefault(setting.flag, {})[name] = texts
         return found
-
-    def _parts(self) -> list[tuple[str, str, Mapping[str, tuple[Any, ...]]]]:
-        return [
-            (column, name, own)
-            for column, parts in self.axes.items()
-            for name, own in parts.items()
-        ]
 
     def to_json(self) -> dict[str, Any]:
         """As plain values; ``from_json`` reads them back."""
-        return {
-            "axes": {
-                column: {
-                    name: {key: list(values) for key, values in own.items()}
-                    for name, own in parts.items()
-                }
-                for column, parts in self.axes.items()
-            },
-            "train": dataclasses.asdict(self.train),
-            "options": dataclasses.asdict(self.options),
+        plain = dataclasses.asdict(self) | {
             "shard": None if self.shard is None else str(self.shard),
             "members": None if self.members is None else sorted(self.members),
-            "unnamed": list(self.unnamed),
         }
+        return json.loads(json.dumps(plain))
 
     @classmethod
     def from_json(cls, data: dict[str, Any]) -> "SweepConfig":
@@ -192,9 +166,10 @@ class SweepConfig:
         return cls(
             axes={
                 column: {
-                    str(name): _read_axes(column, str(name), own) for name, own in parts.items()
+                    name: _read_axes(column, name, own)
+                    for name, own in data["axes"][column].items()
                 }
-                for column, parts in _with_kinds(data["axes"]).items()
+                for column in grid.COLUMNS
             },
             train=TrainConfig(**data["train"]),
             options=Options(**options),
@@ -211,27 +186,22 @@ def _check_kinds(options: Mapping[str, Any]) -> None:
             raise TypeError(f"{value!r:.99} is not a {kinds[name].__name__}, as {name} is")
 
 
-def _with_kinds(axes: Mapping[str, Any]) -> dict[str, Any]:
-    return {column: axes[column] for column in (*(kind.column for kind in KINDS), RUN)}
-
-
-def _read_axes(column: str, name: str, own: Mapping[str, Any]) -> dict[str, tuple[Any, ...]]:
+def _read_axes(column: str, name: str, own: Mapping[str, Any]) -> Values:
     """Values of a part's settings; those that the file does not have are at their default."""
-    kind = next((kind for kind in KINDS if kind.column == column), None)
-    fields = fields_of(RunSettings if kind is None else registry.find(kind, name))
+    fields = fields_of(grid.part_class(column, name))
     unknown = sorted(set(own) - set(fields))
     if unknown:
         raise ValueError(f"{name} has no setting {unknown[0]}")
     found = {}
-    for field in fields.values():
-        values = own.get(field.name, [field.default])
+    for setting in fields.values():
+        values = own.get(setting.name, [setting.default])
         if not isinstance(values, list) or not values:
-            raise TypeError(f"{values!r:.99} is not a list of values of {field.name}")
-        if field.kind is float:
+            raise TypeError(f"{values!r:.99} is not a list of values of {setting.name}")
+        if setting.kind is float:
             values = [float(v) if type(v) is int else v for v in values]
         for value in values:
-            field.check(value)
-        found[field.name] = tuple(values)
+            setting.check(value)
+        found[setting.name] = tuple(values)
     return found
 
 
@@ -247,31 +217,21 @@ def _of_version_1(data: dict[str, Any]) -> dict[str, Any]:
     batch_size = train.pop("batch_size")
     loss_precision = train.pop("loss_precision", "float32")
     task = {name: axes[name] for name in ("prime", "train_fraction", "label_permutation")}
-    own = {
-        name: {k: [v] for k, v in shapes[name].items() if k in _fields_named("model", name)}
-        for name in axes["model"]
-    }
+    models = {}
+    for name in axes["model"]:
+        known = fields_of(grid.part_class("model", name))
+        models[name] = {k: [v] for k, v in shapes[name].items() if k in known}
+    every = {"init_scale": axes["init_scale"], "batch_size": [batch_size], "seed": axes["seed"]}
     optimizer, loss = registry.default("optimizer"), registry.default("loss")
     return {
         **{key: data[key] for key in ("options", "shard") if key in data},
         "axes": {
-            "model": own,
+            "model": models,
             "operation": {name: task for name in axes["operation"]},
             "optimizer": {optimizer: {k: axes[k] for k in ("weight_decay", "learning_rate")}},
             "loss": {loss: {"loss_precision": [loss_precision]}},
-            RUN: {
-                RUN: {
-                    "init_scale": axes["init_scale"],
-                    "batch_size": [batch_size],
-                    "seed": axes["seed"],
-                }
-            },
+            RUN: {RUN: every},
         },
         "train": train,
         "unnamed": sorted(_UNNAMED_IN_VERSION_1),
     }
-
-
-def _fields_named(column: str, name: str) -> set[str]:
-    kind = next(kind for kind in KINDS if kind.column == column)
-    return set(fields_of(registry.find(kind, name)))

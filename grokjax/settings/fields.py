@@ -35,39 +35,26 @@ def check(condition: bool, flag: str, value: object, allowed: str) -> None:
 class Field:
     """One setting of a part.
 
-    Attributes:
-        name: of the dataclass field and of the column in ``runs.parquet``.
-        kind: int, float, str or bool.
-        default: its value in a directory that was written before the field existed.
-        help: what it is, for ``--help``.
-        grid: its values in a sweep that does not say otherwise; default: the default alone.
-        choices: all values there are, or
-        between: the least and the largest, or
-        accepts: whether a value can be used, and
-        allowed: which can, to go behind "must be".
-        words: words that stand for a value, such as full for 0.
-        traced: whether runs of one program may differ in it.
-        flag: of the command line; default: the name.
-        symbol: what comes before its value in every run id; without one it is in the id only where
-            it is not the default.
-        always: whether tables by setting have it also where it is the same in all runs.
-        label: how figures and the page write it: with ``{}`` for the value, or a function of it.
+    Its values are its ``choices``, or those ``between`` the least and the largest, or those it
+    ``accepts``; of these ``allowed`` says which they are, to go behind "must be".
     """
 
-    name: str
-    kind: type
-    default: Any
+    name: str  # of the dataclass field and of the column in ``runs.parquet``
+    kind: type  # int, float, str or bool
+    default: Any  # its value in a directory that was written before the field existed
     help: str
-    grid: tuple[Any, ...] = ()
+    grid: tuple[Any, ...] = ()  # its values in a sweep that names none; default: the default alone
     choices: tuple[str, ...] = ()
     between: tuple[float, float] | None = None
     accepts: Callable[[Any], bool] = lambda _: True
     allowed: str = ""
-    words: Mapping[str, Any] = dataclasses.field(default_factory=dict)
-    traced: bool = False
-    flag: str = ""
+    words: Mapping[str, Any] = dataclasses.field(default_factory=dict)  # such as full, for 0
+    traced: bool = False  # whether runs of one program may differ in it
+    flag: str = ""  # of the command line; default: the name
+    # Stands before its value in every run id; without one, only other values than the default do.
     symbol: str = ""
-    always: bool = False
+    always: bool = False  # whether tables by setting have it also where it is the same in all runs
+    # How figures and the page write it: with ``{}`` for the value, or a function of it.
     label: str | Callable[[Any], str] = ""
 
     def __post_init__(self) -> None:
@@ -122,9 +109,8 @@ class Field:
             for value in self._range(text, item) if is_range else [self._value(text, item)]:
                 # What a word stands for is not to be had by its number.
                 allowed = item in self.words or self.accepts(value)
-                message = (
-                    f"{value if is_range else item} cannot be used; each must be {self.allowed}"
-                )
+                shown = value if is_range else item
+                message = f"{shown} cannot be used; each must be {self.allowed}"
                 check(allowed, self.flag, text, message)
                 values.append(value)
         if len(values) != len(set(values)):
@@ -156,9 +142,8 @@ class Field:
         except ValueError:
             message = f"'{item}' is not a range a:b or a:b:step of integers (step not 0)"
             raise InvalidSettingError(self.flag, text, message) from None
-        check(
-            len(values) > 0, self.flag, text, f"the range '{item}' is empty (its end is excluded)"
-        )
+        message = f"the range '{item}' is empty (its end is excluded)"
+        check(len(values) > 0, self.flag, text, message)
         check(len(values) <= _MOST_VALUES, self.flag, text, f"at most {_MOST_VALUES} values")
         return values
 
@@ -168,11 +153,17 @@ def field(default: Any, **about: Any) -> Any:
     return dataclasses.field(default=default, metadata={_KEY: about})
 
 
+# Values that several settings can have, to be given to ``field``.
+ABOVE_0: Any = {"allowed": "a finite number above 0", "accepts": lambda v: 0 < v < math.inf}
+BELOW_1: Any = {"allowed": "a number from 0, below 1", "accepts": lambda v: 0 <= v < 1}
+
+
 def fields_of(part: type) -> dict[str, Field]:
     """Name → setting of a part, in the order of their declaration."""
-    return _cached_fields_of(part)
+    return _fields_of(part)
 
 
+@functools.cache
 def _fields_of(part: type) -> dict[str, Field]:
     kinds = typing.get_type_hints(part)
     return {
@@ -184,21 +175,13 @@ def _fields_of(part: type) -> dict[str, Field]:
     }
 
 
-_cached_fields_of: Any = functools.cache(_fields_of)
-
-
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class Part:
-    """A task, architecture, optimiser or loss with its settings, each made by ``field``.
+    """A task, architecture, optimiser or loss with its settings, each made by ``field``."""
 
-    Attributes:
-        name: by which flags, ids and tables call it.
-        column: of runs.parquet, in which its name stands.
-        sources: flags that say where on this machine its data lie, and their help; no settings.
-    """
-
-    name: str
-    column: ClassVar[str]
+    name: str  # by which flags, ids and tables call it
+    column: ClassVar[str]  # of runs.parquet, in which its name stands
+    # Flags that say where on this machine its data lie, and their help; no settings.
     sources: ClassVar[dict[str, str]] = {}
 
     def __post_init__(self) -> None:
@@ -232,7 +215,7 @@ class Part:
 
     def static(self) -> Self:
         """The same with every traced setting at its default: what one program has in common."""
-        changes = {own.name: own.default for own in fields_of(type(self)).values() if own.traced}
+        changes = {name: fields_of(type(self))[name].default for name in self.traced()}
         return dataclasses.replace(self, **changes) if changes else self
 
     def bound(self, traced: Mapping[str, Any]) -> Self:
@@ -244,8 +227,5 @@ class Part:
 
     def traced(self) -> dict[str, Any]:
         """Name → value of each traced setting."""
-        return {
-            own.name: getattr(self, own.name)
-            for own in fields_of(type(self)).values()
-            if own.traced
-        }
+        fields = fields_of(type(self))
+        return {name: value for name, value in self.values.items() if fields[name].traced}

@@ -2,6 +2,7 @@
 
 import dataclasses
 import os
+import textwrap
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
@@ -18,19 +19,30 @@ from grokjax.settings.registry import KINDS
 Say = Callable[[str], None]
 
 
-def define(name: str, default: Any, text: str, kind: type | None = None) -> None:
+_groups: dict[str, list[str]] = {}  # what ``--help`` shows together
+
+
+def define(
+    name: str, default: Any, text: str, kind: type | None = None, group: str = "running"
+) -> None:
     """A flag of the kind of its default, unless another command in this process has it already."""
-    if name in flags.FLAGS:
-        return
-    kind = kind or type(default)
-    if kind is bool:
-        flags.DEFINE_boolean(name, default, text)
-    elif kind is int:
-        flags.DEFINE_integer(name, default, text)
-    elif kind is float:
-        flags.DEFINE_float(name, default, text)
-    else:
-        flags.DEFINE_string(name, default, text)
+    _groups.setdefault(group, []).append(name)
+    makers: Any = {bool: flags.DEFINE_boolean, int: flags.DEFINE_integer, float: flags.DEFINE_float}
+    if name not in flags.FLAGS:
+        makers.get(kind or type(default), flags.DEFINE_string)(name, default, text)
+
+
+def help_text() -> str:
+    """Every flag that was defined, in groups, with its default."""
+    lines = []
+    for group, own in sorted(_groups.items(), key=lambda item: item[0] == "running"):
+        lines += ["", f"{group}:"]
+        for name in dict.fromkeys(own):
+            default = flags.FLAGS[name].default
+            usual = "" if default in (None, "", False) else f" (default: {default})"
+            text = f"--{name}: {flags.FLAGS[name].help}{usual}"
+            lines += textwrap.wrap(text, 96, initial_indent="  ", subsequent_indent="      ")
+    return "\n".join(lines)
 
 
 def define_workdir_flag(text: str) -> None:
@@ -46,12 +58,14 @@ def define_plugins_flag() -> None:
 def define_grid_flags() -> None:
     """Flags of what is trained."""
     for kind in KINDS:
-        names = ", ".join(registry.names(kind.column))
-        define(kind.flag, None, f"{kind.noun}: {names} (comma list; grid axis)", str)
+        names = ", ".join([*registry.names(kind.column), *registry.forms(kind.column)])
+        define(kind.flag, None, f"{kind.noun}: {names} (comma list)", str, "grid")
     for flag, own in axis_flags().items():
-        define(flag, None, f"{own[0].help} (comma list; grid axis; default: {_defaults(own)})", str)
-    for setting in dataclasses.fields(TrainConfig):
-        define(setting.name, setting.default, setting.metadata["help"])
+        usual = " or ".join(",".join(map(each.text, each.grid)) for each in own)
+        group = "grid" if own[0].symbol else "parts (each a comma list, an axis of the grid)"
+        define(flag, None, f"{own[0].help} (default: {usual})", str, group)
+    for setting in fields_of(TrainConfig).values():
+        define(setting.name, setting.default, setting.help, group="budget")
     define(
         "shard",
         None,
@@ -72,10 +86,6 @@ def axis_flags() -> dict[str, list[Field]]:
     return found
 
 
-def _defaults(fields: Sequence[Field]) -> str:
-    return " or ".join(",".join(map(own.text, own.grid)) for own in fields)
-
-
 def define_source_flags() -> None:
     """Flags that say where on this machine the data of tasks lie."""
     for part in registry.classes():
@@ -91,10 +101,7 @@ def define_option_flags() -> None:
             default = ",".join(default)
         if setting.name == "ph_threads":
             default = len(os.sched_getaffinity(0))
-        define(setting.name, default, setting.metadata["help"])
-
-
-# --------------------------------------------------------------------------- before parsing
+        define(setting.name, default, setting.metadata["help"], group="measuring")
 
 
 def load_plugins(argv: Sequence[str]) -> None:
@@ -109,9 +116,6 @@ def load_plugins(argv: Sequence[str]) -> None:
         if argument.startswith("-") and name == "plugins":
             named = value if is_whole else behind
     plugins.load(names(named))
-
-
-# --------------------------------------------------------------------------- what flags say
 
 
 def names(text: Any) -> tuple[str, ...]:
@@ -152,8 +156,10 @@ def sweep_config_from(values: flags.FlagValues, say: Say = print) -> SweepConfig
     use_sources(values)
     given = {flag: str(values[flag].value) for flag in axis_flags() if values[flag].present}
     chosen = {kind.column: _named(values, kind) for kind in KINDS}
-    chosen = {column: own or [registry.default(column)] for column, own in chosen.items()}
-    chosen["operation"] = [_resolved(name, say) for name in chosen["operation"]]
+    meant = [registry.find(KINDS[1], name).resolve(name) for name in chosen["operation"]]
+    chosen["operation"] = [name for name, _ in meant]
+    for note in filter(None, (note for _, note in meant)):
+        say(note)
     if not values[KINDS[0].flag].present:
         chosen["model"] = [_network_for(chosen["operation"], chosen["model"][0], say)]
     axes: dict[str, Any] = {
@@ -162,12 +168,9 @@ def sweep_config_from(values: flags.FlagValues, say: Say = print) -> SweepConfig
     }
     axes[RUN] = {RUN: grid.run_axes(given)}
     _say_unused(axes, given, say)
-    budget: Any = {own.name: values[own.name].value for own in dataclasses.fields(TrainConfig)}
-    config = SweepConfig(
-        axes=axes,
-        train=TrainConfig(**budget),
-        options=options_from(values),
-    )
+    budget: Any = {name: values[name].value for name in fields_of(TrainConfig)}
+    train, options = TrainConfig(**budget), options_from(values)
+    config = SweepConfig(axes=axes, train=train, options=options)
     config = _with_batch_that_fits(config, "batch_size" in given, say)
     if not values["diagnostics"].present:
         config = _with_diagnostics_that_fit(config, say)
@@ -176,20 +179,13 @@ def sweep_config_from(values: flags.FlagValues, say: Say = print) -> SweepConfig
 
 def _named(values: flags.FlagValues, kind: registry.Kind) -> list[str]:
     if not values[kind.flag].present:
-        return []
+        return [registry.default(kind.column)]
     found = names(values[kind.flag].value)
     check(len(found) > 0, kind.flag, values[kind.flag].value, f"names no {kind.noun}")
     check(len(set(found)) == len(found), kind.flag, ",".join(found), "names must differ")
     for name in found:
         registry.find(kind, name)
     return list(found)
-
-
-def _resolved(name: str, say: Say) -> str:
-    meant, note = registry.find(KINDS[1], name).resolve(name)
-    if note:
-        say(note)
-    return meant
 
 
 def _network_for(tasks: Sequence[str], default: str, say: Say) -> str:

@@ -14,16 +14,17 @@ from collections.abc import Mapping, Sequence
 from typing import Any, ClassVar, NamedTuple
 
 from grokjax.settings import registry
-from grokjax.settings.fields import Part, check, field, fields_of
+from grokjax.settings.fields import ABOVE_0, Part, check, field, fields_of
 from grokjax.settings.registry import KINDS
 
 _MOST_RUNS = 1_000_000  # of one grid
 
-# Column of a kind (or "run") → name of a part → name of a setting → its values.
-Axes = Mapping[str, Mapping[str, Mapping[str, tuple[Any, ...]]]]
+Values = Mapping[str, tuple[Any, ...]]  # name of a setting → its values
+Axes = Mapping[str, Mapping[str, Values]]  # column of a kind (or "run") → name of a part → those
 
 RUN = "run"  # what stands beside the four kinds: settings that every run has
 FULL = 0  # a batch of the whole training set
+COLUMNS = (*(kind.column for kind in KINDS), RUN)
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -35,12 +36,11 @@ class RunSettings(Part):
     init_scale: float = field(
         1.0,
         help="factor on every initial parameter",
-        allowed="a finite number above 0",
-        accepts=lambda v: 0 < v < math.inf,
         traced=True,
         flag="init_scales",
         symbol="i",
         label="init × {}",
+        **ABOVE_0,
     )
     batch_size: int = field(
         512,
@@ -72,25 +72,17 @@ class Static(NamedTuple):
     inputs: str  # what examples are: pairs of elements, or features and whose
 
 
-@dataclasses.dataclass(frozen=True, kw_only=True)
+@dataclasses.dataclass(frozen=True)
 class Run:
-    """One run: a point of the grid. Its id is a function of its parts' settings alone.
-
-    Attributes:
-        model: its architecture.
-        task: what it learns.
-        optimizer: how.
-        loss: under which loss.
-        settings: what every run has.
-        unnamed: settings that its id leaves out whatever they are: those that were no axes in the
-            version that made the directory.
-    """
+    """One run: a point of the grid. Its id is a function of its parts' settings alone."""
 
     model: Any
     task: Any
     optimizer: Any
     loss: Any
-    settings: RunSettings
+    settings: RunSettings  # what every run has
+    # Settings that its id leaves out whatever they are: those that were no axes in the version that
+    # made the directory.
     unnamed: tuple[str, ...] = ()
 
     @property
@@ -103,9 +95,7 @@ class Run:
         """Column → value: the names of its parts, and each setting that they have."""
         found: dict[str, Any] = {}
         for part in self.parts:
-            if part.column != RUN:
-                found[part.column] = part.name
-            found |= part.values
+            found |= part.values if part.column == RUN else {part.column: part.name} | part.values
         return found
 
     @functools.cached_property
@@ -131,13 +121,9 @@ class Run:
     @functools.cached_property
     def static(self) -> Static:
         """What it shares with every run that one program can train beside it."""
-        return Static(
-            model=self.model.static(),
-            optimizer=self.optimizer.static(),
-            loss=self.loss.static(),
-            batch_size=self.settings.batch_size,
-            inputs=self.task.inputs,
-        )
+        parts = self.model, self.optimizer, self.loss
+        model, optimizer, loss = (part.static() for part in parts)
+        return Static(model, optimizer, loss, self.settings.batch_size, self.task.inputs)
 
     @property
     def traced(self) -> dict[str, float]:
@@ -148,19 +134,24 @@ class Run:
         return found
 
 
-def part_axes(
-    kind: registry.Kind, name: str, given: Mapping[str, str]
-) -> dict[str, tuple[Any, ...]]:
+def part_class(column: str, name: str) -> type[Part]:
+    """The class of the part of a kind and name; of ``RUN``, what every run has."""
+    if column == RUN:
+        return RunSettings
+    return registry.find(next(kind for kind in KINDS if kind.column == column), name)
+
+
+def part_axes(kind: registry.Kind, name: str, given: Mapping[str, str]) -> Values:
     """Values of every setting of a part: those given, as text by flag, else the grid's default."""
     return _axes_of(registry.find(kind, name), given)
 
 
-def run_axes(given: Mapping[str, str]) -> dict[str, tuple[Any, ...]]:
+def run_axes(given: Mapping[str, str]) -> Values:
     """Values of what every run has; see ``part_axes``."""
     return _axes_of(RunSettings, given)
 
 
-def _axes_of(part: type[Part], given: Mapping[str, str]) -> dict[str, tuple[Any, ...]]:
+def _axes_of(part: type[Part], given: Mapping[str, str]) -> Values:
     return {
         own.name: own.parse(given[own.flag]) if own.flag in given else own.grid
         for own in fields_of(part).values()
@@ -174,41 +165,23 @@ def expand(axes: Axes, unnamed: tuple[str, ...] = ()) -> tuple[Run, ...]:
         InvalidSettingError: for settings that cannot be together, or too many runs.
     """
     _check_number(axes)
-    choices: list[list[Part]] = []
-    for kind in KINDS:
+    choices: list[list[Any]] = []
+    for column in COLUMNS:
         choices.append([])
-        for name, own in axes[kind.column].items():
-            choices[-1] += _points(registry.find(kind, name), name, own)
-    choices.append(_points(RunSettings, RUN, axes[RUN][RUN]))
-    runs = tuple(
-        Run(model=m, task=t, optimizer=o, loss=loss, settings=s, unnamed=unnamed)  # type: ignore[arg-type]
-        for m, t, o, loss, s in itertools.product(*choices)
-    )
+        for name, own in axes[column].items():
+            part, points = part_class(column, name), itertools.product(*own.values())
+            choices[-1] += [part(name=name, **dict(zip(own, p, strict=True))) for p in points]
+    runs = tuple(Run(m, t, o, loss, s, unnamed) for m, t, o, loss, s in itertools.product(*choices))
     for model, task in dict.fromkeys((run.model, run.task) for run in runs):
         message = f"cannot learn --operations={task.name}, whose examples are {task.examples}"
         check(task.examples in model.learns, "models", model.name, message)
     return runs
 
 
-def _points(part: type[Part], name: str, own: Mapping[str, tuple[Any, ...]]) -> list[Part]:
-    return [
-        part(name=name, **dict(zip(own, point, strict=True)))
-        for point in itertools.product(*own.values())
-    ]
-
-
 def _check_number(axes: Axes) -> None:
-    per_kind = [
-        sum(math.prod(map(len, own.values())) for own in axes[column].values())
-        for column in (*(kind.column for kind in KINDS), RUN)
-    ]
-    n_runs = math.prod(per_kind)
-    lengths = {
-        name: len(values)
-        for parts in axes.values()
-        for own in parts.values()
-        for name, values in own.items()
-    }
+    parts = [list(axes[column].values()) for column in COLUMNS]
+    n_runs = math.prod(sum(math.prod(map(len, own.values())) for own in kind) for kind in parts)
+    lengths = {name: len(values) for kind in parts for own in kind for name, values in own.items()}
     longest = max(lengths, key=lambda name: lengths[name])
     flag = (registry.fields() | fields_of(RunSettings))[longest].flag
     message = f"the grid has {n_runs:,} runs; at most {_MOST_RUNS:,} go into one sweep"

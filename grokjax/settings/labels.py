@@ -7,11 +7,8 @@ from typing import Any
 import pandas as pd
 
 from grokjax.settings import grid, registry
-from grokjax.settings.fields import fields_of
+from grokjax.settings.fields import Field, fields_of
 from grokjax.settings.grid import RunSettings
-from grokjax.settings.registry import KINDS
-
-_NAMES = tuple(kind.column for kind in KINDS)
 
 COLUMNS = {
     "train_accuracy": "train accuracy",
@@ -37,19 +34,12 @@ COLUMNS = {
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class Setting:
-    """The runs of a grid that differ in their seed alone.
+    """The runs of a grid that differ in their seed alone."""
 
-    Attributes:
-        values: column → value, of the columns that ``settings`` names.
-        panel: what shares a panel of a figure: the model and what is learned, in words.
-        line: what tells this setting from others of its panel, in words; empty if nothing does.
-        run_ids: its runs, in the grid's order.
-    """
-
-    values: Mapping[str, Any]
-    panel: str
-    line: str
-    run_ids: tuple[str, ...]
+    values: Mapping[str, Any]  # column → value, of the columns that ``settings`` names
+    panel: str  # what shares a panel of a figure: the model and what is learned, in words
+    line: str  # what tells this setting from others of its panel, in words; empty if nothing does
+    run_ids: tuple[str, ...]  # in the grid's order
 
     @property
     def name(self) -> str:
@@ -59,8 +49,7 @@ class Setting:
 
 def columns() -> list[str]:
     """The columns of a table of runs that are settings, the seed left out."""
-    every = grid.columns()
-    return [name for name in every if name != "seed"]
+    return [name for name in grid.columns() if name != "seed"]
 
 
 def _always(runs: pd.DataFrame) -> list[str]:
@@ -107,9 +96,13 @@ def group(runs: pd.DataFrame) -> list[Setting]:
     return result
 
 
+def fields() -> dict[str, Field]:
+    """Name → setting of all parts, and of what every run has."""
+    return registry.fields() | fields_of(RunSettings)
+
+
 def in_words(column: str, value: Any) -> str:
     """A setting's value as a person would say it, such as ``α = 0.3``."""
-    if column in _NAMES:
-        kind = KINDS[_NAMES.index(column)]
-        return registry.find(kind, value).title(value)
-    return (registry.fields() | fields_of(RunSettings))[column].in_words(value)
+    if column in grid.COLUMNS:
+        return grid.part_class(column, value).title(value)
+    return fields()[column].in_words(value)

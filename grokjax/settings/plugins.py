@@ -19,8 +19,7 @@ _loaded: dict[str, str] = {}  # name → hash of its source
 def load(names: Iterable[str]) -> None:
     """Imports modules, or what entry points of ``GROUP`` name, and adds what they bring.
 
-    A module brings parts (``PARTS``, ``FAMILIES``; see ``registry``) or is a diagnostic
-    (``TABLES``, ``measure``; see ``grokjax.diagnostics``), or both.
+    That is parts (see ``registry``) or a diagnostic (see ``grokjax.diagnostics``), or both.
 
     Raises:
         InvalidSettingError: naming the plug-in that is not there, brings nothing, or brings a name
@@ -49,10 +48,7 @@ def _source_hash(module: ModuleType) -> str:
     """SHA-256 of the module's file; of a package, of all its Python files."""
     path = pathlib.Path(str(module.__file__))
     files = sorted(path.parent.rglob("*.py")) if path.name == "__init__.py" else [path]
-    hashed = hashlib.sha256()
-    for file in files:
-        hashed.update(file.read_bytes())
-    return hashed.hexdigest()
+    return hashlib.sha256(b"".join(file.read_bytes() for file in files)).hexdigest()
 
 
 def loaded() -> dict[str, str]:

@@ -5,51 +5,35 @@ A module with parts has ``PARTS``, name → class; the class says of which kind 
 a family without end, as the dihedral groups, has ``understands(name)`` and stands in ``FAMILIES``.
 """
 
-import dataclasses
+import functools
 import importlib
 import pkgutil
 from collections.abc import Iterator
 from types import ModuleType
-from typing import Any
+from typing import Any, NamedTuple
 
 from grokjax.settings.fields import Field, InvalidSettingError, Part, fields_of
 
 
-@dataclasses.dataclass(frozen=True, kw_only=True)
-class Kind:
-    """A kind of part.
+class Kind(NamedTuple):
+    """A kind of part."""
 
-    Attributes:
-        column: of runs.parquet, in which a run's part of the kind stands.
-        flag: that names parts of it.
-        package: whose modules hold them.
-        noun: what one is called.
-    """
-
-    column: str
-    flag: str
-    package: str
-    noun: str
+    column: str  # of runs.parquet, in which a run's part of the kind stands
+    flag: str  # that names parts of it
+    package: str  # whose modules hold them
+    noun: str  # what one is called
 
 
 # In the order in which a grid is listed.
 KINDS = (
-    Kind(
-        column="model", flag="models", package="grokjax.models.architectures", noun="architecture"
-    ),
-    Kind(column="operation", flag="operations", package="grokjax.tasks", noun="task"),
-    Kind(
-        column="optimizer",
-        flag="optimizers",
-        package="grokjax.training.optimizers",
-        noun="optimiser",
-    ),
-    Kind(column="loss", flag="losses", package="grokjax.training.losses", noun="loss"),
+    Kind("model", "models", "grokjax.models.architectures", "architecture"),
+    Kind("operation", "operations", "grokjax.tasks", "task"),
+    Kind("optimizer", "optimizers", "grokjax.training.optimizers", "optimiser"),
+    Kind("loss", "losses", "grokjax.training.losses", "loss"),
 )
 
 
-@dataclasses.dataclass
-class _Found:
+class _Found(NamedTuple):
     """What modules offer, by column."""
 
     parts: dict[str, dict[str, type[Part]]]
@@ -57,19 +41,15 @@ class _Found:
     default: dict[str, str]
 
 
-_found: _Found | None = None
-
-
+@functools.cache
 def _load() -> _Found:
-    global _found
-    if _found is None:
-        columns = [kind.column for kind in KINDS]
-        _found = _Found({c: {} for c in columns}, {c: [] for c in columns}, {})
-        for kind in KINDS:
-            package = importlib.import_module(kind.package)
-            for module in pkgutil.iter_modules(package.__path__):
-                add(importlib.import_module(f"{kind.package}.{module.name}"))
-    return _found
+    columns = [kind.column for kind in KINDS]
+    found = _Found({c: {} for c in columns}, {c: [] for c in columns}, {})
+    for kind in KINDS:
+        package = importlib.import_module(kind.package)
+        for module in pkgutil.iter_modules(package.__path__):
+            _add(found, importlib.import_module(f"{kind.package}.{module.name}"))
+    return found
 
 
 def add(module: ModuleType) -> list[str]:
@@ -78,7 +58,10 @@ def add(module: ModuleType) -> list[str]:
     Raises:
         InvalidSettingError: if another module has a part of that kind and name.
     """
-    found = _load()
+    return _add(_load(), module)
+
+
+def _add(found: _Found, module: ModuleType) -> list[str]:
     names = []
     for name, part in getattr(module, "PARTS", {}).items():
         there = found.parts[part.column].setdefault(name, part)
@@ -101,25 +84,26 @@ def names(column: str) -> tuple[str, ...]:
     return (default, *(name for name in found.parts[column] if name != default))
 
 
+def forms(column: str) -> list[str]:
+    """How names of the families of a kind are formed."""
+    return [family.forms for family in _load().families[column]]
+
+
 def default(column: str) -> str:
     """The part of a kind that a sweep takes which names none."""
     return _load().default[column]
 
 
 def find(kind: Kind, name: str) -> type[Part]:
-    """The class of the part of that name.
-
-    Raises:
-        InvalidSettingError: naming those there are, if there is none.
-    """
+    """The class of the part of that name; raises ``InvalidSettingError`` naming those there are."""
     found = _load()
     if name in found.parts[kind.column]:
         return found.parts[kind.column][name]
-    for family in found.families[kind.column]:
+    families = found.families[kind.column]
+    for family in families:
         if family.understands(name):
             return family
-    forms = [family.forms for family in found.families[kind.column]]
-    known = ", ".join([*names(kind.column), *forms])
+    known = ", ".join([*names(kind.column), *(family.forms for family in families)])
     raise InvalidSettingError(kind.flag, name, f"each must be one of {known}")
 
 
@@ -131,14 +115,13 @@ def classes() -> Iterator[type[Part]]:
         yield from dict.fromkeys((*own, *found.families[kind.column]))
 
 
-def fields(column: str = "") -> dict[str, Field]:
-    """Name → setting of all parts there are, or of those of a kind.
+def fields() -> dict[str, Field]:
+    """Name → setting of all parts there are.
 
     Where parts share a name, the first's: flags, columns and labels are the same in all.
     """
     found: dict[str, Field] = {}
     for part in classes():
-        if column in ("", part.column):
-            for name, own in fields_of(part).items():
-                found.setdefault(name, own)
+        for name, own in fields_of(part).items():
+            found.setdefault(name, own)
     return found

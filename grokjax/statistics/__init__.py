@@ -16,74 +16,33 @@ Conventions, the same in every function:
     Two-sided p-values are (1 + #{|s| >= |observed|}) / (1 + n_surrogates).
 """
 
-from grokjax.statistics._series import SURROGATE_METHODS
-from grokjax.statistics.association import (
-    PooledTest,
-    SurrogateTest,
-    benjamini_hochberg,
-    benjamini_yekutieli,
-    pooled_exchange,
-    pooled_surrogate,
-    spearman,
-    spearman_surrogate,
-    surrogates,
-)
-from grokjax.statistics.crosscorrelation import (
-    CCF_LAG_LABEL,
-    Peak,
-    PooledCcf,
-    ccf,
-    ccf_peak,
-    ccf_surrogate_band,
-    pooled_ccf,
-)
-from grokjax.statistics.effects import (
-    Interval,
-    SeedContrast,
-    before_after,
-    bootstrap_interval,
-    ratio_over_seeds,
-    smallest_detectable_effect,
-    smallest_detectable_fold,
-)
-from grokjax.statistics.steps import (
-    GENERALISED_ACCURACY,
-    MEMORISED_ACCURACY,
-    first_step,
-    generalisation_step,
-    memorisation_step,
-    threshold_sensitivity,
-)
-
-__all__ = [
-    "CCF_LAG_LABEL",
-    "GENERALISED_ACCURACY",
-    "MEMORISED_ACCURACY",
-    "SURROGATE_METHODS",
-    "Interval",
-    "Peak",
-    "PooledCcf",
-    "PooledTest",
-    "SeedContrast",
-    "SurrogateTest",
-    "before_after",
-    "benjamini_hochberg",
-    "benjamini_yekutieli",
-    "bootstrap_interval",
-    "ccf",
-    "ccf_peak",
-    "ccf_surrogate_band",
-    "first_step",
-    "generalisation_step",
-    "memorisation_step",
-    "pooled_ccf",
-    "pooled_exchange",
-    "pooled_surrogate",
-    "ratio_over_seeds",
-    "smallest_detectable_effect",
-    "smallest_detectable_fold",
-    "spearman",
-    "spearman_surrogate",
-    "surrogates",
-    "threshold_sensitivity",
-]
+from grokjax.statistics.association import SURROGATE_METHODS as SURROGATE_METHODS
+from grokjax.statistics.association import PooledTest as PooledTest
+from grokjax.statistics.association import SurrogateTest as SurrogateTest
+from grokjax.statistics.association import benjamini_hochberg as benjamini_hochberg
+from grokjax.statistics.association import benjamini_yekutieli as benjamini_yekutieli
+from grokjax.statistics.association import pooled_exchange as pooled_exchange
+from grokjax.statistics.association import pooled_surrogate as pooled_surrogate
+from grokjax.statistics.association import spearman as spearman
+from grokjax.statistics.association import spearman_surrogate as spearman_surrogate
+from grokjax.statistics.association import surrogates as surrogates
+from grokjax.statistics.crosscorrelation import CCF_LAG_LABEL as CCF_LAG_LABEL
+from grokjax.statistics.crosscorrelation import Peak as Peak
+from grokjax.statistics.crosscorrelation import PooledCcf as PooledCcf
+from grokjax.statistics.crosscorrelation import ccf as ccf
+from grokjax.statistics.crosscorrelation import ccf_peak as ccf_peak
+from grokjax.statistics.crosscorrelation import ccf_surrogate_band as ccf_surrogate_band
+from grokjax.statistics.crosscorrelation import pooled_ccf as pooled_ccf
+from grokjax.statistics.effects import GENERALISED_ACCURACY as GENERALISED_ACCURACY
+from grokjax.statistics.effects import MEMORISED_ACCURACY as MEMORISED_ACCURACY
+from grokjax.statistics.effects import Interval as Interval
+from grokjax.statistics.effects import SeedContrast as SeedContrast
+from grokjax.statistics.effects import before_after as before_after
+from grokjax.statistics.effects import bootstrap_interval as bootstrap_interval
+from grokjax.statistics.effects import first_step as first_step
+from grokjax.statistics.effects import generalisation_step as generalisation_step
+from grokjax.statistics.effects import memorisation_step as memorisation_step
+from grokjax.statistics.effects import ratio_over_seeds as ratio_over_seeds
+from grokjax.statistics.effects import smallest_detectable_effect as smallest_detectable_effect
+from grokjax.statistics.effects import smallest_detectable_fold as smallest_detectable_fold
+from grokjax.statistics.effects import threshold_sensitivity as threshold_sensitivity

@@ -1,22 +1,15 @@
-"""Spearman's rho with p-values from surrogates, alone and pooled over seeds; false discoveries."""
+"""Spearman's rho against surrogates, pooled over seeds; and the helpers all statistics share."""
 
 from collections.abc import Sequence
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import numpy as np
 import scipy
-from numpy.typing import ArrayLike
+from numpy.typing import ArrayLike, NDArray
 
-from grokjax.statistics._series import (
-    Floats,
-    check_surrogates,
-    complete_pairs,
-    cumulate,
-    mean_or_nan,
-    rearranged,
-    rotated,
-    series,
-)
+Floats = NDArray[np.float64]
+
+SURROGATE_METHODS = ("shift", "block", "phase")
 
 # Re-cumulating differences rounds at about 1e-16 of the range. Values that were tied must stay
 # tied, so surrogates are ranked on a grid far above that and far below single precision.
@@ -57,9 +50,7 @@ def surrogates(x: ArrayLike, method: str, n_surrogates: int, rng: np.random.Gene
     included. `block` cuts the rotated differences into blocks of about sqrt(n - 1) and permutes
     these. `phase` keeps the amplitude spectrum of the differences and draws the phases (Theiler
     et al., Physica D 58, 1992), which spreads a step over the whole series.
-
-    Returns:
-        (n_surrogates, n) series, all from x[0] to x[-1] up to rounding.
+    All (n_surrogates, n) go from x[0] to x[-1], up to rounding.
 
     Raises:
         ValueError: a method not listed, fewer than 3 values, or NaN.
@@ -67,7 +58,8 @@ def surrogates(x: ArrayLike, method: str, n_surrogates: int, rng: np.random.Gene
     x_n = series(x, "x")
     if len(x_n) < 3 or np.isnan(x_n).any():
         raise ValueError("x must hold at least 3 values, none of them NaN, to make surrogates")
-    return cumulate(x_n[0], rearranged(np.diff(x_n), method, n_surrogates, rng))
+    changes = rearranged(np.diff(x_n), method, n_surrogates, rng)
+    return np.cumulative_sum(changes, axis=1, include_initial=True) + x_n[0]
 
 
 def spearman_surrogate(
@@ -83,9 +75,8 @@ def spearman_surrogate(
     The null of `shift` says that y's step could have come anywhere in training. If both steps
     keep to its middle half for unrelated reasons, 7 to 9 % of p-values fall below 0.05.
 
-    Returns:
-        rho, p and n. Pairs with a NaN are removed and the gap closed. Both rho and p are NaN
-        below three pairs or if a series is constant.
+    Pairs with a NaN are removed and the gap closed. Both rho and p are NaN below three pairs or if
+    a series is constant.
     """
     rho, n, null = _rho_and_null(x, y, method, n_surrogates, np.random.default_rng(seed))
     return SurrogateTest(rho, _two_sided_p(rho, null), n)
@@ -102,7 +93,8 @@ def pooled_surrogate(
 
     One run has little power; that x and y step together in each of several runs has much. The
     null rearranges each seed's y on its own, from its own stream, and takes the mean over seeds
-    (above 0 for curves that all rise).
+    (above 0 for curves that all rise). ys are the partners of xs in the same order, one a seed;
+    lengths may differ between seeds.
 
     Pooling sharpens the caveat of `spearman_surrogate`: the test also rejects if x and y are
     unrelated but both keep to the middle of training in every seed. Five seeds of unrelated
@@ -110,19 +102,11 @@ def pooled_surrogate(
     first and last twelfth, in 37 % within its middle half. `pooled_exchange` does not have this
     fault; report both.
 
-    Args:
-        xs: one series a seed; lengths may differ between seeds.
-        ys: the partners, in the same order.
-        method: see the module's conventions, as for the rest.
-        n_surrogates: number of surrogate means.
-        seed: of the surrogates.
-
-    Returns:
-        A seed whose rho is undefined (see `spearman`) keeps NaN and is left out of the mean;
-        without any seed left, mean and p are NaN.
+    A seed whose rho is undefined (see `spearman`) keeps NaN and is left out of the mean; without
+    any seed left, mean and p are NaN.
     """
-    _check_partners(xs, ys)
-    check_surrogates(method, n_surrogates)
+    check_partners(xs, ys)
+    _check_surrogates(method, n_surrogates)
     streams = np.random.default_rng(seed).spawn(len(xs))
     rhos = np.full(len(xs), np.nan)
     null = np.zeros(n_surrogates)
@@ -142,20 +126,14 @@ def pooled_exchange(
     The null pairs every x with a y drawn without replacement from the runs (a random
     permutation, the identity included), so it holds for unrelated steps wherever runs of this
     kind usually step. It has nothing to tell where all seeds step at the same checkpoint, and
-    with k seeds p cannot go much below 1 / k!, 0.008 for five.
+    with k seeds p cannot go much below 1 / k!, 0.008 for five. Series are one a seed, of the same
+    length, and of runs that differ in the seed alone.
 
-    Args:
-        xs: one series a seed, all of the same length and of runs that differ in the seed alone.
-        ys: the partners, in the same order.
-        n_surrogates: number of permutations.
-        seed: of the permutations.
-
-    Returns:
-        As `pooled_surrogate`; p is NaN as well if fewer than two seeds are left, or if some x
-        and some y have no defined rho.
+    NaN as in `pooled_surrogate`; p as well if fewer than two seeds are left, or if some x and some
+    y have no defined rho.
     """
-    _check_partners(xs, ys)
-    check_surrogates("shift", n_surrogates)
+    check_partners(xs, ys)
+    _check_surrogates("shift", n_surrogates)
     rhos = np.array([spearman(x, y)[0] for x, y in zip(xs, ys, strict=True)])
     kept = [i for i, rho in enumerate(rhos) if np.isfinite(rho)]
     mean, used = mean_or_nan(rhos), len(kept)
@@ -194,10 +172,7 @@ def _unit_ranks(rows: Floats) -> Floats:
 
 
 def _rhos(x_ranks: Floats, rows: Floats) -> Floats:
-    """Spearman's rho of a series, given by its unit ranks (n,), with each of rows (r, n).
-
-    NaN below three values.
-    """
+    """(n,) unit ranks of a series, (r, n) rows → (r,) rhos with each row; NaN for n below 3."""
     if len(x_ranks) < 3:
         return np.full(len(rows), np.nan)
     return np.clip(_unit_ranks(rows) @ x_ranks, -1.0, 1.0)
@@ -205,7 +180,7 @@ def _rhos(x_ranks: Floats, rows: Floats) -> Floats:
 
 def _surrogate_rhos(x_ranks: Floats, changes: Floats) -> Floats:
     """`_rhos` with the series whose differences are (r, n - 1) changes."""
-    rows = cumulate(0.0, changes)
+    rows = np.cumulative_sum(changes, axis=1, include_initial=True)
     return _rhos(x_ranks, np.rint(rows / np.ptp(rows) / _RANK_GRID))
 
 
@@ -213,7 +188,7 @@ def _rho_and_null(
     x: ArrayLike, y: ArrayLike, method: str, n_surrogates: int, rng: np.random.Generator
 ) -> tuple[float, int, Floats]:
     """Rho, number of pairs, and (n_surrogates,) rhos of x with surrogates of y."""
-    check_surrogates(method, n_surrogates)
+    _check_surrogates(method, n_surrogates)
     x_n, y_n = complete_pairs(x, y)
     x_ranks = _unit_ranks(x_n[None])[0]
     rho = float(_rhos(x_ranks, y_n[None])[0])
@@ -225,7 +200,7 @@ def _rho_and_null(
         return rho, len(x_n), _surrogate_rhos(x_ranks, rows)
     # Rotations repeat, and ranking is what costs: each distinct one is ranked once.
     shifts, draws = np.unique(rng.integers(len(changes), size=n_surrogates), return_inverse=True)
-    null = _surrogate_rhos(x_ranks, rotated(changes, shifts))
+    null = _surrogate_rhos(x_ranks, _rotated(changes, shifts))
     # The rotation by 0 is y itself, and must count as such whatever rounding did to its ranks.
     return rho, len(x_n), np.where(shifts == 0, rho, null)[draws]
 
@@ -238,11 +213,6 @@ def _two_sided_p(rho: float, null: Floats) -> float:
     return float((1 + np.count_nonzero(as_large)) / (1 + len(null)))
 
 
-def _check_partners(xs: Sequence[ArrayLike], ys: Sequence[ArrayLike]) -> None:
-    if len(xs) != len(ys) or not len(xs):
-        raise ValueError(f"there are {len(xs)} xs and {len(ys)} ys; each x needs its y")
-
-
 def _adjusted(p_values: ArrayLike, method: str) -> Floats:
     p = np.asarray(p_values, dtype=np.float64)
     made = ~np.isnan(p)
@@ -253,3 +223,80 @@ def _adjusted(p_values: ArrayLike, method: str) -> Floats:
     if made.any():
         adjusted[made] = scipy.stats.false_discovery_control(p[made], method=method)
     return adjusted
+
+
+def series(values: ArrayLike, name: str) -> Floats:
+    """Values as (n,) float64, finite or NaN."""
+    array = np.asarray(values, dtype=np.float64)
+    if array.ndim != 1:
+        raise ValueError(f"{name} has shape {array.shape}; it must be one-dimensional")
+    refuse_infinite(array, name)
+    return array
+
+
+def refuse_infinite(array: NDArray[Any], name: str) -> None:
+    """ValueError for values that are infinite."""
+    infinite = np.flatnonzero(np.isinf(array))
+    if infinite.size:
+        raise ValueError(f"{name} must be finite or NaN, but is infinite at position {infinite[0]}")
+
+
+def pair(x: ArrayLike, y: ArrayLike) -> tuple[Floats, Floats]:
+    """Two series of equal length."""
+    x_n, y_n = series(x, "the first series"), series(y, "the second series")
+    if len(x_n) != len(y_n):
+        raise ValueError(f"the series have {len(x_n)} and {len(y_n)} values; they must be as many")
+    return x_n, y_n
+
+
+def complete_pairs(x: ArrayLike, y: ArrayLike) -> tuple[Floats, Floats]:
+    """Two series without the places where one is NaN."""
+    x_n, y_n = pair(x, y)
+    complete = ~(np.isnan(x_n) | np.isnan(y_n))
+    return x_n[complete], y_n[complete]
+
+
+def mean_or_nan(values: NDArray[Any]) -> float:
+    """Mean of what is not NaN; NaN of nothing."""
+    kept = values[~np.isnan(values)]
+    return float(kept.mean(dtype=np.float64)) if kept.size else np.nan
+
+
+def check_partners(xs: Sequence[ArrayLike], ys: Sequence[ArrayLike]) -> None:
+    """ValueError unless each x has its y."""
+    if len(xs) != len(ys) or not len(xs):
+        raise ValueError(f"there are {len(xs)} xs and {len(ys)} ys; each x needs its y")
+
+
+def _check_surrogates(method: str, n_surrogates: int) -> None:
+    if method not in SURROGATE_METHODS:
+        raise ValueError(f"method is {method!r}; it must be one of {', '.join(SURROGATE_METHODS)}")
+    if n_surrogates < 1:
+        raise ValueError(f"n_surrogates is {n_surrogates}; it must be at least 1")
+
+
+def _rotated(changes: Floats, shifts: NDArray[np.int64]) -> Floats:
+    return changes[(np.arange(len(changes)) + shifts[:, None]) % len(changes)]
+
+
+def rearranged(changes: Floats, method: str, n_surrogates: int, rng: np.random.Generator) -> Floats:
+    """(m,) differences → (n_surrogates, m) rearranged ones; see `surrogates`."""
+    _check_surrogates(method, n_surrogates)
+    m = len(changes)
+    if method == "phase":
+        spectrum = np.fft.rfft(changes)
+        phases = rng.uniform(0.0, 2 * np.pi, (n_surrogates, len(spectrum)))
+        # The mean keeps the end of the series; the Nyquist term of an even length must stay real.
+        phases[:, 0] = 0.0
+        if m % 2 == 0:
+            phases[:, -1] = np.pi * (phases[:, -1] < np.pi)
+        return np.fft.irfft(spectrum * np.exp(1j * phases), n=m, axis=1)
+    shifts = rng.integers(m, size=n_surrogates)
+    turned = _rotated(changes, shifts)
+    if method == "shift":
+        return turned
+    # A random rotation before cutting: no place of the series is always a block's edge.
+    length = max(1, round(np.sqrt(m)))
+    block_of = np.arange(m) // length
+    order = rng.random((n_surrogates, block_of[-1] + 1))[:, block_of]
+    return np.take_along_axis(turned, np.argsort(order, axis=1, kind="stable"), axis=1)

@@ -6,7 +6,7 @@ from typing import NamedTuple
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
-from grokjax.statistics._series import Floats, mean_or_nan, pair, rearranged
+from grokjax.statistics.association import Floats, check_partners, mean_or_nan, pair, rearranged
 from grokjax.statistics.effects import Interval, bootstrap_interval
 
 CCF_LAG_LABEL = "lag in checkpoints (negative: {x} moves first; positive: {y} moves first)"
@@ -86,13 +86,12 @@ def ccf_surrogate_band(
     Raises:
         ValueError: as in `ccf`, or quantiles outside [0, 1].
     """
-    levels = np.asarray(quantiles, dtype=float)
-    if not ((levels >= 0) & (levels <= 1)).all():
+    if not all(0 <= level <= 1 for level in quantiles):
         raise ValueError(f"quantiles are {list(quantiles)}; they must lie in [0, 1]")
     dx, dy = _centred_changes(x, y, max_lag)
     rows = rearranged(dy, method, n_surrogates, np.random.default_rng(seed))
     values = rows @ _lagged(dx, max_lag).T / _norms(dx, dy)
-    return np.arange(-max_lag, max_lag + 1), np.quantile(values, levels, axis=0)
+    return np.arange(-max_lag, max_lag + 1), np.quantile(values, quantiles, axis=0)
 
 
 def pooled_ccf(
@@ -109,24 +108,12 @@ def pooled_ccf(
     The null rearranges each seed's y on its own and takes the mean over seeds, as
     `pooled_surrogate` does, and has its caveat: the band holds for steps that could have come
     anywhere in training. It is pointwise: over many lags a curve leaves it somewhere by chance.
-
-    Args:
-        xs: one series a seed.
-        ys: the partners, in the same order.
-        max_lag: largest lag in checkpoints.
-        method: how surrogates are made.
-        n_surrogates: number of surrogate means.
-        seed: of surrogates and bootstrap.
-        quantiles: of the band, in [0, 1].
-
-    Returns:
-        All NaN but the lags if no seed has a defined `ccf`.
+    All is NaN but the lags if no seed has a defined `ccf`.
 
     Raises:
         ValueError: as in `ccf`, for series in unequal number or none, or quantiles outside [0, 1].
     """
-    if len(xs) != len(ys) or not len(xs):
-        raise ValueError(f"there are {len(xs)} xs and {len(ys)} ys; each x needs its y")
+    check_partners(xs, ys)
     if not all(0 <= level <= 1 for level in quantiles):
         raise ValueError(f"quantiles are {list(quantiles)}; they must lie in [0, 1]")
     lags = np.arange(-max_lag, max_lag + 1)

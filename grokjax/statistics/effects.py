@@ -1,13 +1,16 @@
-"""How much a quantity changed over seeds, and what so many seeds could have seen."""
+"""When runs memorise and generalise, how quantities change over seeds, and what seeds can show."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import Any, NamedTuple
 
 import numpy as np
 import scipy
-from numpy.typing import ArrayLike
+from numpy.typing import ArrayLike, NDArray
 
-from grokjax.statistics._series import checkpoints, complete_pairs, mean_or_nan, series
+from grokjax.statistics.association import complete_pairs, mean_or_nan, refuse_infinite, series
+
+MEMORISED_ACCURACY = 0.99
+GENERALISED_ACCURACY = 0.9
 
 
 class Interval(NamedTuple):
@@ -38,9 +41,7 @@ def bootstrap_interval(
 
     The percentile method is defined for any statistic and for equal values, where BCa is not; it
     is narrow for few seeds (of 5 normal values, 95 % intervals hold the mean in 84 % of cases).
-
-    Returns:
-        The interval without NaN values; NaN at both ends below two.
+    NaN values are left out; both ends are NaN below two others.
 
     Raises:
         ValueError: confidence not between 0 and 1.
@@ -88,17 +89,16 @@ def before_after(
     Raises:
         ValueError: no checkpoints, steps not increasing, or a share not between 0 and 1.
     """
-    steps_n, values_n = checkpoints(steps, values)
+    steps_n, values_n = _checkpoints(steps, values)
     if not steps_n.size:
         raise ValueError("there are no checkpoints to average over")
     if not 0 < after_share < 1:
         raise ValueError(f"after_share is {after_share}; it must lie between 0 and 1")
     last_share = steps_n[-1] - after_share * (steps_n[-1] - steps_n[0])
     split = split_step if generalisation_step is None else generalisation_step
-    if split is None:
-        split = last_share
-    start = steps_n[0] if memorisation_step is None else memorisation_step
-    if start >= split:
+    split = last_share if split is None else split
+    start = memorisation_step
+    if start is None or start >= split:
         start = steps_n[0]
     before = (steps_n >= start) & (steps_n < split)
     after = steps_n >= max(last_share, split)
@@ -114,10 +114,9 @@ def ratio_over_seeds(
 ) -> SeedContrast:
     """How much a quantity changed: each seed's mean after against its own before, both (n,).
 
-    Returns:
-        Geometric mean of after / before and mean of after - before, each with its
-        `bootstrap_interval` over seeds, and the number of seeds; a seed with a NaN on either
-        side is dropped. The ratio is NaN unless all means are positive.
+    Geometric mean of after / before and mean of after - before, each with its
+    `bootstrap_interval` over seeds; a seed with a NaN on either side is dropped. The ratio is NaN
+    unless all means are positive.
     """
     first, last = complete_pairs(before, after)
     difference = last - first
@@ -168,3 +167,55 @@ def smallest_detectable_fold(
 ) -> float:
     """`smallest_detectable_effect` as a fold change, from the SD of log(after / before)."""
     return float(np.exp(smallest_detectable_effect(n_seeds, sd_log, power, alpha)))
+
+
+def first_step(steps: ArrayLike, values: ArrayLike, threshold: float) -> int | None:
+    """First of the strictly increasing (n,) steps whose value is at or above the threshold.
+
+    None if there is no such checkpoint; NaN never counts. Single-precision values are compared
+    in single precision, so that an accuracy of exactly 9/10 reaches 0.9 there too.
+
+    Raises:
+        ValueError: steps not increasing, or a threshold not finite.
+    """
+    steps_n, values_n = _checkpoints(steps, values)
+    if not np.isfinite(threshold):
+        raise ValueError(f"threshold is {threshold}; it must be finite")
+    reached = np.flatnonzero(values_n >= values_n.dtype.type(threshold))
+    return int(steps_n[reached[0]]) if reached.size else None
+
+
+def memorisation_step(
+    steps: ArrayLike, train_accuracy: ArrayLike, threshold: float = MEMORISED_ACCURACY
+) -> int | None:
+    """First checkpoint with train accuracy at or above 0.99 (see `first_step`)."""
+    return first_step(steps, train_accuracy, threshold)
+
+
+def generalisation_step(
+    steps: ArrayLike, test_accuracy: ArrayLike, threshold: float = GENERALISED_ACCURACY
+) -> int | None:
+    """First checkpoint with test accuracy at or above 0.9 (see `first_step`)."""
+    return first_step(steps, test_accuracy, threshold)
+
+
+def threshold_sensitivity(
+    steps: ArrayLike, values: ArrayLike, thresholds: Sequence[float] = (0.5, 0.8, 0.9, 0.95, 0.99)
+) -> dict[float, int | None]:
+    """`first_step` at each threshold: how far a step depends on where the line is drawn."""
+    return {float(t): first_step(steps, values, t) for t in thresholds}
+
+
+def _checkpoints(steps: ArrayLike, values: ArrayLike) -> tuple[NDArray[Any], NDArray[Any]]:
+    steps_n, values_n = np.asarray(steps), np.asarray(values)
+    if not np.issubdtype(values_n.dtype, np.floating):
+        values_n = values_n.astype(np.float64)
+    refuse_infinite(values_n, "values")
+    if steps_n.ndim != 1 or steps_n.shape != values_n.shape:
+        raise ValueError(
+            f"steps and values have shapes {steps_n.shape} and {values_n.shape}; "
+            "they must be one-dimensional and of equal length"
+        )
+    if not (np.diff(steps_n) > 0).all():
+        raise ValueError("steps must be strictly increasing")
+    return steps_n, values_n

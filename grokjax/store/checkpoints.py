@@ -14,7 +14,6 @@ later is moved to ``W/checkpoints/<batch>/damaged/`` by whoever makes it anew.
 
 import dataclasses
 import logging
-import os
 import pathlib
 import zlib
 from collections.abc import Sequence
@@ -27,6 +26,7 @@ from orbax.checkpoint._src.multihost import multihost
 
 from grokjax.settings.grid import Run, digest
 from grokjax.store.errors import CheckpointError, OtherConfigurationError
+from grokjax.store.results import move
 
 _KEPT_OPTIMISER_STATES = 2
 
@@ -38,16 +38,10 @@ logging.getLogger("absl").addFilter(
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class RunBatch:
-    """The identity of a batch: its runs in order and what they were trained with.
-
-    Attributes:
-        run_ids: its runs.
-        config_hash: of all that their parameters depend on; empty where a version that made it
-            hashed otherwise, and it is not compared.
-    """
+    """The identity of a batch: its runs in order and what they were trained with."""
 
     run_ids: tuple[str, ...]
-    config_hash: str
+    config_hash: str  # empty, and not compared, where the version that made it hashed otherwise
 
     @classmethod
     def of(cls, runs: Sequence[Run]) -> "RunBatch":
@@ -66,32 +60,24 @@ class RunBatch:
         return digest(*self.run_ids)[:16]
 
 
-def _let_each_process_write_its_own() -> None:
-    """Makes Orbax treat this process as the only one.
-
-    Among several processes Orbax takes every checkpoint for one of arrays that they share: it
-    waits for all of them at each, and process 0 alone writes NumPy arrays. Here a batch belongs to
-    one process. Orbax has no setting for that: ``active_processes`` leaves some waits as they are,
-    and NumPy arrays to process 0.
-    """
-    multihost.process_index = lambda: 0
-    multihost.process_count = lambda: 1
-    multihost.should_skip_process_sync = lambda *_, **__: True
-    multihost.is_jax_distributed_client_initialized = lambda: False
-
-
-def _manager(folder: pathlib.Path, item: str, **options: Any) -> ocp.CheckpointManager:
-    if jax.process_count() > 1:
-        _let_each_process_write_its_own()
-    return ocp.CheckpointManager(
-        folder,
-        item_names=(item, "meta"),
-        options=ocp.CheckpointManagerOptions(**options),
-    )
-
-
 def _folder(root: pathlib.Path, batch: str, item: str) -> pathlib.Path:
     return root.absolute() / batch / ("params" if item == "params" else "optimizer")
+
+
+def _manager(root: pathlib.Path, batch: str, item: str, **options: Any) -> ocp.CheckpointManager:
+    if jax.process_count() > 1:
+        # Among several processes Orbax takes every checkpoint for one of arrays that they share:
+        # it waits for all of them at each, and process 0 alone writes NumPy arrays. Here a batch
+        # belongs to one process. Orbax has no setting for that: ``active_processes`` leaves some
+        # waits as they are, and NumPy arrays to process 0.
+        multihost.process_index = lambda: 0
+        multihost.process_count = lambda: 1
+        multihost.should_skip_process_sync = lambda *_, **__: True
+        multihost.is_jax_distributed_client_initialized = lambda: False
+    settings = ocp.CheckpointManagerOptions(**options)
+    return ocp.CheckpointManager(
+        _folder(root, batch, item), item_names=(item, "meta"), options=settings
+    )
 
 
 def checksums(tree: Any) -> dict[str, str]:
@@ -104,15 +90,8 @@ def checksums(tree: Any) -> dict[str, str]:
 
 def set_aside(root: pathlib.Path, batch: str, item: str, step: int) -> pathlib.Path:
     """Moves a damaged step to the batch's folder ``damaged``; returns where it went."""
-    source = _folder(root, batch, item) / str(step)
     target = root.absolute() / batch / "damaged" / f"{item}-{step}"
-    target.parent.mkdir(parents=True, exist_ok=True)
-    count = 1
-    while target.exists():
-        count += 1
-        target = target.with_name(f"{item}-{step}-{count}")
-    os.replace(source, target)
-    return target
+    return move(_folder(root, batch, item) / str(step), target)
 
 
 def _leaves(tree: Any) -> dict[str, Any]:
@@ -121,24 +100,19 @@ def _leaves(tree: Any) -> dict[str, Any]:
 
 
 class Writer:
-    """Writes one batch's checkpoints in the background; a context manager.
+    """Writes one batch's checkpoints in the background; leaving its context waits for them.
 
-    Leaving the context waits for what is under way. A step that is there already is not written
-    again: what comes again, after a stop between the two kinds of state or to make good a damaged
-    step, has to be the same bit for bit.
+    A step that is there already is not written again: what comes again, after a stop between the
+    two kinds of state or to make good a damaged step, has to be the same bit for bit.
     """
 
     def __init__(self, root: pathlib.Path, batch: RunBatch):
-        folder = root.absolute() / batch.name
         self._batch = batch
         self._reader = Reader(root)
-        self._params = _manager(folder / "params", "params", cleanup_tmp_directories=True)
-        self._optimizer = _manager(
-            folder / "optimizer",
-            "opt_state",
-            max_to_keep=_KEPT_OPTIMISER_STATES,
-            cleanup_tmp_directories=True,
-        )
+        options: dict[str, Any] = {"cleanup_tmp_directories": True}
+        self._params = _manager(root, batch.name, "params", **options)
+        options["max_to_keep"] = _KEPT_OPTIMISER_STATES
+        self._optimizer = _manager(root, batch.name, "opt_state", **options)
 
     def __enter__(self) -> "Writer":
         return self
@@ -150,16 +124,11 @@ class Writer:
             self._optimizer.close()
 
     def save(self, step: int, params: Any, opt_state: Any | None) -> None:
-        """Starts writing the state at ``step``; returns once the arrays have been copied.
+        """Starts writing the state at ``step``, NumPy arrays; returns once they are copied.
 
-        Args:
-            step: the step.
-            params: parameters, NumPy arrays.
-            opt_state: optimiser state; None where a lost step in the middle is made good. Not
-                written either where a later one is there.
-
-        Raises:
-            CheckpointError: if the step is there with other parameters.
+        The optimiser's is None where a lost step in the middle is made good, and not written
+        either where a later one is there. Raises ``CheckpointError`` if the step is there with
+        other parameters.
         """
         latest = self._optimizer.latest_step()
         if opt_state is not None and (latest is None or step > latest):
@@ -183,13 +152,11 @@ class Writer:
         self._params.wait_until_finished()  # it may be this step that is under way
         meta = self._reader.meta(self._batch.name, "params", step)
         if meta["checksums"] != checksums(params):
-            raise CheckpointError(
-                self._batch.name,
-                "params",
-                step,
+            reason = (
                 "trained again, it comes out otherwise than it was written; resume where it was "
-                "trained (device, versions), or start anew with another --workdir",
+                "trained (device, versions), or start anew with another --workdir"
             )
+            raise CheckpointError(self._batch.name, "params", step, reason)
 
     def wait(self) -> None:
         """Returns when everything saved so far is committed; raises if writing failed."""
@@ -198,31 +165,34 @@ class Writer:
 
 
 class Reader:
-    """Reads committed checkpoints of all batches under one folder; safe beside a writer.
-
-    Attributes:
-        unreadable: batches that ``batches`` could not identify, and why.
-    """
+    """Reads committed checkpoints of all batches under one folder; safe beside a writer."""
 
     def __init__(self, root: pathlib.Path):
         self._root = root.absolute()
+        # Batches whose first checkpoint does not say whose it is, and why.
         self.unreadable: dict[str, CheckpointError] = {}
         self._managers: dict[tuple[str, str], ocp.CheckpointManager] = {}
         self._batches: dict[str, RunBatch] = {}  # what a folder holds never changes
 
     def _open(self, batch: str, item: str) -> ocp.CheckpointManager | None:
         if (batch, item) not in self._managers:
-            folder = _folder(self._root, batch, item)
-            if not folder.is_dir():
+            if not _folder(self._root, batch, item).is_dir():
                 return None
-            self._managers[batch, item] = _manager(folder, item, read_only=True)
+            self._managers[batch, item] = _manager(self._root, batch, item, read_only=True)
         return self._managers[batch, item]
 
-    def batches(self) -> dict[str, RunBatch]:
-        """Folder name → identity, of every batch with at least one committed checkpoint.
+    def _restore(self, batch: str, item: str, step: int, name: str, arguments: Any) -> Any:
+        """The arrays or the meta of a step; raises ``CheckpointError``, whatever happens."""
+        manager = self._open(batch, item)
+        try:
+            if manager is None:
+                raise FileNotFoundError(self._root / batch)
+            return manager.restore(step, args=ocp.args.Composite(**{name: arguments}))[name]
+        except Exception as error:
+            raise CheckpointError(batch, item, step, error) from error
 
-        A batch whose first checkpoint does not say whose it is goes to ``unreadable`` instead.
-        """
+    def batches(self) -> dict[str, RunBatch]:
+        """Folder name → identity, of every batch with a checkpoint, unless it is ``unreadable``."""
         self.unreadable = {}
         for folder in sorted(self._root.iterdir()) if self._root.is_dir() else ():
             steps = [] if folder.name in self._batches else self.steps(folder.name)
@@ -252,87 +222,55 @@ class Reader:
     def params(self, batch: RunBatch, step: int, template: Any) -> Any:
         """Parameters of a batch at a step, as NumPy arrays shaped like ``template``.
 
-        Raises:
-            CheckpointError: if the step is not there, of another configuration, or unreadable.
+        Raises ``CheckpointError`` if they cannot be read, ``OtherConfigurationError`` if they can.
         """
-        return self._restore(batch, "params", step, template)
+        return self._read(batch, "params", step, template)
 
     def opt_state(self, batch: RunBatch, step: int, template: Any) -> Any:
         """Optimiser state of a batch at a step; see ``params``."""
-        flat = self._restore(batch, "opt_state", step, _leaves(template))
+        flat = self._read(batch, "opt_state", step, _leaves(template))
         return jax.tree.unflatten(jax.tree.structure(template), [flat[k] for k in sorted(flat)])
 
     def meta(self, batch: str, item: str, step: int) -> dict[str, Any]:
         """What is said of a checkpoint: run_ids, config_hash, checksums; raises as ``params``."""
-        manager = self._open(batch, item)
-        try:
-            if manager is None:
-                raise FileNotFoundError(self._root / batch)
-            restored = manager.restore(step, args=ocp.args.Composite(meta=ocp.args.JsonRestore()))
-            meta = restored["meta"]
-            lacking = {"run_ids", "config_hash", "checksums"} - set(meta)
-            if lacking:
-                raise ValueError(f"its meta lacks {', '.join(sorted(lacking))}")
-            return meta
-        except Exception as error:
-            raise CheckpointError(batch, item, step, error) from error
+        meta = self._restore(batch, item, step, "meta", ocp.args.JsonRestore())
+        there = set(meta) if isinstance(meta, dict) else set()
+        lacking = {"run_ids", "config_hash", "checksums"} - there
+        if lacking:
+            reason = f"its meta lacks {', '.join(sorted(lacking))}"
+            raise CheckpointError(batch, item, step, reason)
+        return meta
 
     def verify(self, batch: RunBatch, item: str, step: int) -> None:
-        """Reads all arrays of a checkpoint and holds them against their checksums.
-
-        Raises:
-            CheckpointError: as ``params``.
-        """
+        """Holds all arrays of a checkpoint against their checksums; raises as ``params``."""
         meta = self.meta(batch.name, item, step)
-        manager = self._open(batch.name, item)
-        assert manager is not None
-        try:
-            arguments = ocp.args.Composite(**{item: ocp.args.PyTreeRestore()})
-            found = checksums(manager.restore(step, args=arguments)[item])
-        except Exception as error:
-            raise CheckpointError(batch.name, item, step, error) from error
-        if found != meta["checksums"]:
+        tree = self._restore(batch.name, item, step, item, ocp.args.PyTreeRestore())
+        if checksums(tree) != meta["checksums"]:
             reason = "its arrays do not have the checksums they were written with"
             raise CheckpointError(batch.name, item, step, reason)
 
-    def _restore(self, batch: RunBatch, item: str, step: int, template: Any) -> Any:
+    def _read(self, batch: RunBatch, item: str, step: int, template: Any) -> Any:
         meta = self.meta(batch.name, item, step)
-
-        def unreadable(reason: object) -> CheckpointError:
-            return CheckpointError(batch.name, item, step, reason)
-
         hashes = {meta["config_hash"], batch.config_hash} - {""}
         if len(hashes) > 1:
             raise OtherConfigurationError(
                 f"checkpoint {item} of batch {batch.name} at step {step} is whole, but of another "
                 f"configuration ({meta['config_hash'][:12]}, wanted {batch.config_hash[:12]})"
             )
-        manager = self._open(batch.name, item)
-        assert manager is not None
-        try:
-            tree = _read_arrays(manager, item, step, template)
-        except Exception as error:
-            raise unreadable(error) from error
-        for path, leaf in jax.tree_util.tree_leaves_with_path(template):
-            found = tree
-            for key in path:
-                found = found[key.key]
+        arguments = ocp.args.PyTreeRestore(
+            item=jax.tree.map(lambda _: 0, template),
+            restore_args=jax.tree.map(lambda _: ocp.RestoreArgs(restore_type=np.ndarray), template),
+            partial_restore=True,
+        )
+        tree = self._restore(batch.name, item, step, item, arguments)
+        expected = jax.tree_util.tree_leaves_with_path(template)
+        for (path, leaf), found in zip(expected, jax.tree.leaves(tree), strict=True):
             if found.shape != leaf.shape or found.dtype != leaf.dtype:
-                raise unreadable(
-                    f"{jax.tree_util.keystr(path)} is {found.dtype}{found.shape}, "
-                    f"expected {leaf.dtype}{leaf.shape}"
-                )
+                kinds = f"is {found.dtype}{found.shape}, expected {leaf.dtype}{leaf.shape}"
+                reason = f"{jax.tree_util.keystr(path)} {kinds}"
+                raise CheckpointError(batch.name, item, step, reason)
         for name, value in checksums(tree).items():
             if meta["checksums"].get(name) != value:
-                raise unreadable(f"{name} does not have the checksum it was written with")
+                reason = f"{name} does not have the checksum it was written with"
+                raise CheckpointError(batch.name, item, step, reason)
         return tree
-
-
-def _read_arrays(manager: ocp.CheckpointManager, item: str, step: int, template: Any) -> Any:
-    restore_args = jax.tree.map(lambda _: ocp.RestoreArgs(restore_type=np.ndarray), template)
-    arguments = ocp.args.PyTreeRestore(
-        item=jax.tree.map(lambda _: 0, template),
-        restore_args=restore_args,
-        partial_restore=True,
-    )
-    return manager.restore(step, args=ocp.args.Composite(**{item: arguments}))[item]

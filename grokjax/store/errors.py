@@ -16,13 +16,7 @@ class DamagedTableError(RuntimeError):
 
 
 class CheckpointError(RuntimeError):
-    """A checkpoint is missing or damaged; the message says which.
-
-    Attributes:
-        batch: folder name of the batch.
-        item: params or opt_state.
-        step: the step.
-    """
+    """A checkpoint, of ``item`` params or opt_state, is missing or damaged."""
 
     def __init__(self, batch: str, item: str, step: int, reason: object):
         super().__init__(

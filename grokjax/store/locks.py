@@ -11,16 +11,13 @@ from collections.abc import Iterator
 from grokjax.settings.fields import InvalidSettingError
 from grokjax.store.errors import WorkdirError
 
-LOCK, ANALYSIS_LOCK = ".lock", ".analysis.lock"  # of training, of the diagnostics' tables
+# Of training, of the diagnostics' tables.
+LOCKS = LOCK, ANALYSIS_LOCK = ".lock", ".analysis.lock"
 
 
 @contextlib.contextmanager
 def owning(workdir: pathlib.Path, lock: str = LOCK) -> Iterator[None]:
-    """Holds the work directory for writing; the system frees it when this process ends.
-
-    Raises:
-        WorkdirError: naming the holder, if another process has it.
-    """
+    """Holds the work directory until this process ends; ``WorkdirError`` names another holder."""
     try:
         workdir.mkdir(parents=True, exist_ok=True)
         file = open(workdir / lock, "a+", encoding="utf-8")  # noqa: SIM115 - closed below

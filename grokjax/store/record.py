@@ -1,65 +1,64 @@
 """sweep.json: what was asked for, with what it was made, and what may change."""
 
 import dataclasses
+import importlib.metadata
 import json
 import os
 import pathlib
+import platform
+import subprocess
+import sys
+import time
 from collections.abc import Collection, Mapping
 from typing import Any
 
 from grokjax.settings import grid, plugins, registry
 from grokjax.settings.config import SweepConfig
-from grokjax.settings.fields import InvalidSettingError, fields_of
+from grokjax.settings.fields import InvalidSettingError, check, fields_of
 from grokjax.settings.grid import Run, RunSettings
 from grokjax.settings.registry import KINDS
 from grokjax.store import results
 from grokjax.store.errors import WorkdirError
-from grokjax.store.locks import ANALYSIS_LOCK, LOCK
-from grokjax.store.provenance import provenance
+from grokjax.store.locks import LOCKS
 
 _FORMATS = (1, 2)  # that can be read; the last is written
 _COPY = ".sweep.json.copy"  # for when it is damaged
-
-
-# --------------------------------------------------------------------------- sweep.json
+# What anything but a record of ours may raise on its way through the JSON reader and our types.
+_UNREADABLE = (OSError, ValueError, LookupError, TypeError, AttributeError, ArithmeticError,
+               RecursionError)  # fmt: skip
+_PACKAGES = ("jax", "jaxlib", "flax", "optax", "numpy", "scipy", "orbax-checkpoint", "giotto-ph",
+             "redzed-tda", "pandas", "pyarrow")  # fmt: skip
+_COMPUTING = ("jax", "jaxlib", "flax", "optax", "numpy")
 
 
 def read_record(workdir: pathlib.Path) -> dict[str, Any]:
-    """The content of sweep.json.
-
-    Raises:
-        WorkdirError: if there is none, or it is not what a sweep wrote.
-    """
-    path = workdir / "sweep.json"
+    """The content of sweep.json; raises ``WorkdirError`` if it is not what a sweep wrote."""
+    path, copy = workdir / "sweep.json", workdir / _COPY
     try:
         record = json.loads(path.read_text(encoding="utf-8"))
-        _check_record(record)
+        _check_record(workdir, record)
     except FileNotFoundError as error:
-        copy = workdir / _COPY
         way = f"; its last copy is there: cp {copy} {path}" if copy.exists() else ""
         raise WorkdirError(f"{workdir} holds no sweep: there is no sweep.json{way}") from error
     except _UNREADABLE as error:
+        problem = f"is damaged ({error!r})"
+        if isinstance(error, InvalidSettingError):
+            problem = f"asks for what this version does not have, or is damaged ({error})"
         raise WorkdirError(
-            f"{path} is damaged ({error!r}); its last copy may be whole: "
-            f"cp {workdir / _COPY} {path}"
+            f"{path} {problem}; its last copy may be whole: cp {copy} {path}"
         ) from error
     return record
 
 
-# What anything but a record of ours may raise on its way through the JSON reader and our types.
-_UNREADABLE = (OSError, ValueError, LookupError, TypeError, AttributeError, ArithmeticError,
-               RecursionError)  # fmt: skip
-
-
-def _check_record(record: dict[str, Any]) -> None:
-    """Raises ValueError, KeyError, TypeError or WorkdirError unless a sweep wrote this."""
+def _check_record(workdir: pathlib.Path, record: dict[str, Any]) -> None:
+    """Raises WorkdirError or one of ``_UNREADABLE`` unless a sweep wrote this."""
     if record["format"] not in _FORMATS:
         raise ValueError(f"format {record['format']}, expected {_FORMATS[-1]}")
     if not isinstance(record["starts"], list) or not isinstance(record["flags"], dict):
         raise TypeError("starts must be a list and flags an object")
     plug_ins = plugins.problem(record.get("plugins", {}))
     if plug_ins:
-        raise WorkdirError(f"the sweep {plug_ins}")
+        raise WorkdirError(f"{workdir} {plug_ins}")
     config = config_of(record)
     batched = [run_id for batch in record["batches"] for run_id in batch]
     if sorted(batched) != sorted(run.run_id for run in config.runs):
@@ -110,11 +109,8 @@ def prepare(
     """Makes or reopens the work directory of a sweep; returns its batches.
 
     How runs are batched is decided once and recorded, so that a resumed sweep, perhaps with more
-    or less memory, goes on bit for bit. Runs that are new get batches of their own.
-
-    Raises:
-        InvalidSettingError: if the directory holds another sweep or something else, or what has
-            changed since is not ``allowed``.
+    or less memory, goes on bit for bit. Runs that are new get batches of their own. Raises
+    ``InvalidSettingError`` if the directory holds another sweep, or changes are not ``allowed``.
     """
     path = workdir / "sweep.json"
     now = provenance()
@@ -132,11 +128,13 @@ def prepare(
     else:
         batches = grid.plan_batches(config.runs, runs_per_batch)
         record = {"starts": []}
-    record["config"] = config.to_json()
-    record["format"] = _FORMATS[-1]
-    record["flags"] = flags
-    record["plugins"] = plugins.loaded()
-    record["batches"] = [[run.run_id for run in batch] for batch in batches]
+    record |= {
+        "config": config.to_json(),
+        "format": _FORMATS[-1],
+        "flags": flags,
+        "plugins": plugins.loaded(),
+        "batches": [[run.run_id for run in batch] for batch in batches],
+    }
     record["starts"].append(now)
     write_record(workdir, record)
     return batches
@@ -151,32 +149,24 @@ def write_record(workdir: pathlib.Path, record: dict[str, Any]) -> None:
 
 def check_usable(workdir: pathlib.Path, config: SweepConfig, allowed: Collection[str] = ()) -> None:
     """Raises ``InvalidSettingError``, having written nothing, if the sweep cannot go there."""
-    ours = {LOCK, ANALYSIS_LOCK}
     if (workdir / "sweep.json").exists() or (workdir / _COPY).exists():
         _changes(workdir, read_record(workdir), config, provenance(), allowed)
-    elif workdir.exists() and (not workdir.is_dir() or set(os.listdir(workdir)) - ours):
-        raise InvalidSettingError(
-            "workdir", workdir, "exists and holds no sweep; name a new or empty directory"
-        )
+    elif workdir.exists() and (not workdir.is_dir() or set(os.listdir(workdir)) - {*LOCKS}):
+        message = "exists and holds no sweep; name a new or empty directory"
+        raise InvalidSettingError("workdir", workdir, message)
     nearest = next(path for path in (workdir, *workdir.absolute().parents) if path.exists())
     writable = nearest.is_dir() and os.access(nearest, os.W_OK | os.X_OK)
-    if not writable or os.statvfs(nearest).f_flag & os.ST_RDONLY:
-        raise InvalidSettingError(
-            "workdir", workdir, f"cannot be written: {nearest} is not a directory open to writing"
-        )
-
-
-# --------------------------------------------------------------------------- what may change
-
-_COMPUTING = ("jax", "jaxlib", "flax", "optax", "numpy")
+    writable = writable and not os.statvfs(nearest).f_flag & os.ST_RDONLY
+    message = f"cannot be written: {nearest} is not a directory open to writing"
+    check(writable, "workdir", workdir, message)
 
 
 def allowed_changes() -> tuple[str, ...]:
     """What may be allowed to change: axes may gain values, and what is named behind them."""
-    flags = [kind.flag for kind in KINDS]
-    flags += [own.flag for part in (*registry.classes(), RunSettings)
-              for own in fields_of(part).values()]  # fmt: skip
-    return (*dict.fromkeys(flags), "steps", "precision", "code", "packages")
+    parts = (*registry.classes(), RunSettings)
+    flags = [own.flag for part in parts for own in fields_of(part).values()]
+    names = [*(kind.flag for kind in KINDS), *flags, "steps", "precision", "code", "packages"]
+    return tuple(dict.fromkeys(names))
 
 
 def _changes(
@@ -186,11 +176,7 @@ def _changes(
     now: dict[str, Any],
     allowed: Collection[str],
 ) -> dict[str, list[Any]]:
-    """What differs from the sweep that is there, as name → [old, new].
-
-    Raises:
-        InvalidSettingError: if a difference is not allowed, or would leave out what is there.
-    """
+    """What differs from the sweep that is there, as name → [old, new]; raises if it may not."""
     there = config_of(record)
     old = there.trained() | _versions(record["starts"][-1])
     new = asked.trained() | _versions(now)
@@ -200,34 +186,27 @@ def _changes(
         if old.get(name) != new.get(name)
     }
     for name, (before, after) in changes.items():
-        differs = f"--{name}={_text(before)} where this one has {_text(after)}"
-        if name.partition(" of ")[0] not in allowed:
-            if name in ("code", "packages"):
-                hint = "use what it was made with"
-                differs = f"{name} {_text(before)} where this is {_text(after)}"
-            else:
-                hint = "name another directory, or the same settings to resume"
-            flag = name.partition(" of ")[0]
-            way = ""
-            if flag in allowed_changes():
-                way = f", or allow the change, which is recorded: --allow={flag}"
-            raise InvalidSettingError(
-                "workdir",
-                workdir,
-                f"holds another sweep, with {differs}; {hint}{way}",
-            )
+        flag = name.partition(" of ")[0]
+        if flag in allowed:
+            continue
+        if name in ("code", "packages"):
+            differs = f"{name} {text_of(before)} where this is {text_of(after)}"
+            hint = "use what it was made with"
+        else:
+            differs = f"--{name}={text_of(before)} where this one has {text_of(after)}"
+            hint = "name another directory, or the same settings to resume"
+        if flag in allowed_changes():
+            hint += f", or allow the change, which is recorded: --allow={flag}"
+        message = f"holds another sweep, with {differs}; {hint}"
+        raise InvalidSettingError("workdir", workdir, message)
     lost = {run.run_id for run in there.runs} - {run.run_id for run in asked.runs}
-    if lost:
-        raise InvalidSettingError(
-            "workdir", workdir, f"a sweep can gain runs but not lose any, such as {min(lost)}"
-        )
-    if asked.train.steps < there.train.steps:
-        raise InvalidSettingError(
-            "steps", asked.train.steps, f"{workdir} is at {there.train.steps}; it can gain steps"
-        )
-    if asked.train.steps > there.train.steps and any(run.optimizer.horizon for run in there.runs):
-        message = f"{workdir} has a schedule that ends at {there.train.steps}; it cannot gain steps"
-        raise InvalidSettingError("steps", asked.train.steps, message)
+    message = f"a sweep can gain runs but not lose any, such as {min(lost, default='none')}"
+    check(not lost, "workdir", workdir, message)
+    end, steps = there.train.steps, asked.train.steps
+    check(steps >= end, "steps", steps, f"{workdir} is at {end}; it can gain steps")
+    fixed = steps > end and any(run.optimizer.horizon for run in there.runs)
+    message = f"{workdir} has a schedule that ends at {end}; it cannot gain steps"
+    check(not fixed, "steps", steps, message)
     return changes
 
 
@@ -239,5 +218,36 @@ def _versions(start: dict[str, Any]) -> dict[str, str]:
     }
 
 
-def _text(value: Any) -> str:
+def text_of(value: Any) -> str:
+    """A value of sweep.json as a message says it."""
     return ",".join(map(str, value)) if isinstance(value, list) else str(value)
+
+
+def provenance() -> dict[str, Any]:
+    """With what, where and when this process runs."""
+    import jax  # here, because reading a record needs none
+
+    devices = jax.local_devices()
+    return {
+        "time": time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime()),
+        "command": [pathlib.Path(sys.argv[0]).name, *sys.argv[1:]],
+        "grokjax": importlib.metadata.version("grokjax"),
+        "commit": commit(),
+        "python": platform.python_version(),
+        "packages": {name: importlib.metadata.version(name) for name in _PACKAGES},
+        "platform": platform.platform(),
+        "cpu_count": os.cpu_count(),
+        "devices": [f"{device.platform}:{device.device_kind}" for device in devices],
+        "process": f"{jax.process_index()} of {jax.process_count()}",
+    }
+
+
+def commit() -> str | None:
+    """The git commit of this checkout, ``+changes`` behind it if files differ; None outside."""
+    command = ["git", "describe", "--always", "--exclude=*", "--abbrev=40", "--dirty=+changes"]
+    here = pathlib.Path(__file__).parent
+    try:
+        found = subprocess.run(command, cwd=here, capture_output=True, text=True, timeout=20)
+    except (OSError, subprocess.TimeoutExpired):
+        return None
+    return None if found.returncode else found.stdout.strip()

@@ -1,10 +1,9 @@
 """The tables of a work directory: Parquet, whole at every moment, one row a key.
 
-A measurement of one checkpoint of a batch is committed as a *part*: a small Parquet file, written
-beside its place and renamed into it. Parts are compacted into ``W/results/<table>.parquet`` now and
-then and at the end, in the order of the grid, and removed once it holds them. A part is complete or
-absent, so what is done can be read off the rows; a part that is in the table but not yet removed is
-recognised by its units and counts once.
+A measurement of one checkpoint of a batch is committed as a *part*: a small Parquet file, renamed
+into its place. Parts are compacted into ``W/results/<table>.parquet`` now and then and at the end,
+and removed once it holds them. A part is complete or absent, so what is done can be read off the
+rows; one that is in the table but not yet removed is recognised by its units and counts once.
 """
 
 import contextlib
@@ -20,22 +19,36 @@ import pandas as pd
 import pyarrow as pa
 import pyarrow.parquet as pq
 
+from grokjax import diagnostics
 from grokjax.diagnostics import Table
 from grokjax.settings.grid import digest
 from grokjax.store.errors import DamagedTableError
 
-METRICS = Table(
-    columns={
-        "train_loss": "float64",
-        "train_accuracy": "float64",
-        "test_loss": "float64",
-        "test_accuracy": "float64",
-        "novel_accuracy": "float64",
-        "weight_norm": "float64",
-    },
-    empty=("novel_accuracy",),
-)
+_METRICS = ("train_loss", "train_accuracy", "test_loss", "test_accuracy", "novel_accuracy",
+            "weight_norm")  # fmt: skip
+METRICS = Table(columns=dict.fromkeys(_METRICS, "float64"), empty=("novel_accuracy",))
 _SETTINGS = b"grokjax.settings"
+
+
+def known_tables() -> dict[str, Table]:
+    """Name → table, of all diagnostics that exist."""
+    names = diagnostics.names()
+    return {key: own for name in names for key, own in diagnostics.get(name).TABLES.items()}
+
+
+def dtypes(table: Table) -> dict[str, str]:
+    """Column → pandas dtype, of all columns of a table."""
+    return {"run_id": "str", "step": "int64", **table.columns}
+
+
+def empty(table: Table) -> pd.DataFrame:
+    """A table without rows."""
+    return pd.DataFrame({name: pd.Series(dtype=kind) for name, kind in dtypes(table).items()})
+
+
+def keys(table: Table) -> list[str]:
+    """The columns that name a unit, run and step first."""
+    return list(dict.fromkeys(["run_id", "step", *table.unit]))
 
 
 def _sync(path: pathlib.Path) -> None:
@@ -61,6 +74,17 @@ def replacing(path: pathlib.Path) -> Iterator[pathlib.Path]:
         temporary.unlink(missing_ok=True)
 
 
+def move(source: pathlib.Path, target: pathlib.Path) -> pathlib.Path:
+    """Moves a file or folder, numbered if the name is taken; returns where it went."""
+    free, count = target, 1
+    while free.exists():
+        count += 1
+        free = target.with_stem(f"{target.stem}-{count}")
+    free.parent.mkdir(parents=True, exist_ok=True)
+    os.replace(source, free)
+    return free
+
+
 def write_text(path: pathlib.Path, text: str) -> None:
     """Writes a small text file whole or not at all."""
     with replacing(path) as temporary:
@@ -76,11 +100,7 @@ def write_parquet(path: pathlib.Path, frame: pd.DataFrame, settings: Any = None)
 
 
 def read_parquet(path: pathlib.Path) -> pd.DataFrame:
-    """Reads a table.
-
-    Raises:
-        DamagedTableError: if the file is not whole Parquet, or not as it was written.
-    """
+    """Reads a table; raises ``DamagedTableError`` if it is not whole, or not as it was written."""
     try:
         return pq.read_table(path, page_checksum_verification=True).to_pandas()
     except (pa.ArrowException, OSError, ValueError) as error:
@@ -92,23 +112,15 @@ def read_parquet(path: pathlib.Path) -> pd.DataFrame:
 
 def _require_columns(path: pathlib.Path, frame: pd.DataFrame, table: Table) -> pd.DataFrame:
     """The frame, with columns that came after it was written at their default."""
-    expected = ["run_id", "step", *table.columns]
+    expected = list(dtypes(table))
     for column, default in table.later.items():
         if column not in frame:
             values = default(frame) if callable(default) else default
             frame.insert(min(expected.index(column), frame.shape[1]), column, values)
     if list(frame.columns) != expected:
-        raise DamagedTableError(
-            f"{path} has the columns {list(frame.columns)}, expected {expected}"
-        )
+        message = f"{path} has the columns {list(frame.columns)}, expected {expected}"
+        raise DamagedTableError(message)
     return frame
-
-
-def _read_settings(path: pathlib.Path) -> Any:
-    try:
-        return json.loads((pq.read_schema(path).metadata or {}).get(_SETTINGS, b"null"))
-    except (pa.ArrowException, OSError, ValueError) as error:
-        raise DamagedTableError(f"{path} cannot be read ({error})") from error
 
 
 class Results:
@@ -131,10 +143,7 @@ class Results:
             litter.unlink(missing_ok=True)
 
     def recover(self, name: str, table: Table) -> list[str]:
-        """Moves damaged files of a table to ``results/damaged``; returns what is worth telling.
-
-        What they held counts as not measured from then on.
-        """
+        """Moves damaged files of a table to ``results/damaged``; returns what is worth telling."""
         messages = []
         for path in [self.path(name), *self._parts(name)]:
             if not path.exists():
@@ -142,35 +151,19 @@ class Results:
             try:
                 _require_columns(path, read_parquet(path), table)
             except DamagedTableError as error:
-                kept = self._move(path, "damaged", f"{name}-{path.stem}")
+                kept = move(path, self._folder / "damaged" / f"{name}-{path.stem}.parquet")
                 messages.append(f"{error}; it is kept as {kept}")
         return messages
 
-    def _move(self, path: pathlib.Path, folder: str, stem: str) -> pathlib.Path:
-        """Moves a file into a folder beside the tables, under a name that is free there."""
-        target = self._folder / folder / f"{stem}.parquet"
-        count = 1
-        while target.exists():
-            count += 1
-            target = target.with_name(f"{stem}-{count}.parquet")
-        target.parent.mkdir(parents=True, exist_ok=True)
-        os.replace(path, target)
-        return target
-
     def append(self, name: str, table: Table, rows: Sequence[Mapping[str, Any]]) -> None:
-        """Commits rows of whole units (``table.unit``); they are there, or not, after a crash.
-
-        Raises:
-            ValueError: if a row lacks a column or has one that the table does not know.
-        """
+        """Commits rows of whole units; they are there, or not, after a crash."""
         if not rows:
             return
-        columns = {"run_id": "str", "step": "int64", **table.columns}
+        columns = dtypes(table)
         for row in rows:
             if row.keys() != columns.keys():
-                raise ValueError(
-                    f"a row of table '{name}' has columns {sorted(row)}, expected {sorted(columns)}"
-                )
+                own = f"a row of table '{name}' has columns {sorted(row)}"
+                raise ValueError(f"{own}, expected {sorted(columns)}")
         frame = pd.DataFrame(rows, columns=list(columns)).astype(columns)
         units = frame[list(table.unit)].drop_duplicates()
         part = f"{int(frame['step'].iloc[0]):09d}-{digest(units.values.tolist())[:16]}.parquet"
@@ -189,21 +182,17 @@ class Results:
             units = pd.MultiIndex.from_frame(frame[list(table.unit)])
             frames.append(frame[~units.isin(seen)])
             seen = seen.append(units.unique())
-        columns = {"run_id": "str", "step": "int64", **table.columns}
         if not frames:
-            return pd.DataFrame({name: pd.Series(dtype=kind) for name, kind in columns.items()})
-        return self.arranged(pd.concat(frames, ignore_index=True).astype(columns), table)
+            return empty(table)
+        return self.arranged(pd.concat(frames, ignore_index=True).astype(dtypes(table)), table)
 
     def arranged(self, frame: pd.DataFrame, table: Table) -> pd.DataFrame:
         """The rows in the order of the grid, then by step and unit."""
-        keys = list(dict.fromkeys(["run_id", "step", *table.unit]))
-        place = {"run_id": lambda ids: ids.map(self._order)}
-        return frame.sort_values(
-            keys,
-            key=lambda column: place.get(str(column.name), lambda c: c)(column),
-            kind="stable",
-            ignore_index=True,
-        )
+
+        def place(column: pd.Series) -> pd.Series:
+            return column.map(self._order) if column.name == "run_id" else column
+
+        return frame.sort_values(keys(table), key=place, kind="stable", ignore_index=True)
 
     def compact(self, name: str, table: Table, settings: Any = None) -> None:
         """Writes the table anew if parts have come, then removes those parts."""
@@ -217,7 +206,12 @@ class Results:
     def settings(self, name: str) -> Any:
         """What the table was measured with; None if it is not there."""
         path = self.path(name)
-        return _read_settings(path) if path.exists() else None
+        if not path.exists():
+            return None
+        try:
+            return json.loads((pq.read_schema(path).metadata or {}).get(_SETTINGS, b"null"))
+        except (pa.ArrowException, OSError, ValueError) as error:
+            raise DamagedTableError(f"{path} cannot be read ({error})") from error
 
     def set_aside(self, name: str, table: Table) -> pathlib.Path | None:
         """Moves a table out of the way, keeping it; returns where it went, None if none was."""
@@ -227,4 +221,4 @@ class Results:
         if not path.exists():
             return None
         stamp = time.strftime("%Y%m%dT%H%M%S", time.gmtime())
-        return self._move(path, "replaced", f"{name}-{stamp}")
+        return move(path, self._folder / "replaced" / f"{name}-{stamp}.parquet")

@@ -37,27 +37,18 @@ def _described(run: Run) -> dict[str, Any]:
 def table(
     runs: Sequence[Run], metrics: pd.DataFrame, steps: int, failed: Sequence[str] = ()
 ) -> pd.DataFrame:
-    """A row a run.
-
-    Args:
-        runs: the grid.
-        metrics: the metrics table so far.
-        steps: the step at which a run is done.
-        failed: ids of runs that an error took down.
-    """
+    """A row a run of the grid, which is done at step ``steps``; ``failed``: ids of runs."""
     grouped = dict(list(metrics.groupby("run_id", sort=False)))
     rows = []
     for run in runs:
         own = grouped.get(run.run_id)
         row = _described(run) | {"status": "running"}
-        row |= {"memorisation_step": pd.NA, "generalisation_step": pd.NA}
         if own is not None:
             own = own.sort_values("step")
             step = own["step"].to_numpy()
             memorised = statistics.memorisation_step(step, own["train_accuracy"].to_numpy())
             grokked = statistics.generalisation_step(step, own["test_accuracy"].to_numpy())
-            row["memorisation_step"] = pd.NA if memorised is None else memorised
-            row["generalisation_step"] = pd.NA if grokked is None else grokked
+            row |= {"memorisation_step": memorised, "generalisation_step": grokked}
             if own["train_loss"].isna().any():
                 row["status"] = "diverged"
             elif step[-1] >= steps:
@@ -74,11 +65,7 @@ def write(path: pathlib.Path, frame: pd.DataFrame) -> None:
 
 
 def read(path: pathlib.Path, runs: Sequence[Run] | None = None) -> pd.DataFrame:
-    """Reads ``runs.parquet``; settings that came after it was written are those of the runs.
-
-    Raises:
-        DamagedTableError: if it is not whole Parquet.
-    """
+    """Reads ``runs.parquet``; settings that came after it was written are those of the runs."""
     frame = read_parquet(path)
     missing = [name for name in columns() if name not in frame]
     if not missing or runs is None:

@@ -10,18 +10,20 @@ untrusted: what its header says is checked against what is expected before anyth
 and a compressed file is never inflated beyond that.
 """
 
+import dataclasses
 import functools
 import gzip
 import math
 import pathlib
 import struct
 import zlib
-from typing import NamedTuple
+from typing import ClassVar, NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
 
-from grokjax.settings.fields import InvalidSettingError
+from grokjax.settings.fields import InvalidSettingError, Part
+from grokjax.tasks.task import Integers, Permutation
 
 # Name → examples, of which the first N_TRAIN train.
 EXAMPLES = {"mnist": 11_000, "digits": 1_797}
@@ -43,26 +45,20 @@ class DatasetError(ValueError):
     """A file of images is missing, damaged or not what it should be; the message names it."""
 
 
-class Images(NamedTuple):
+class Examples(NamedTuple):
     """Examples in order, those that train first."""
 
     pixels: NDArray[np.uint8]  # (n, width), from 0 to the white of `PIXELS`
     labels: NDArray[np.int32]  # (n,), 0 to 9
 
 
-# --------------------------------------------------------------------------- IDX
-
-
 def read_idx(path: pathlib.Path, shape: tuple[int, ...], n_first: int) -> NDArray[np.uint8]:
-    """The first entries of an IDX file of unsigned bytes, plain or gzip by what it begins with.
+    """(n_first, *shape[1:]) first entries of an IDX file of unsigned bytes, plain or gzip.
 
     Args:
-        path: the file.
+        path: the file; what it begins with tells whether it is compressed.
         shape: the axes its header must give.
         n_first: how many entries along the first axis to read; at most ``shape[0]``.
-
-    Returns:
-        (n_first, *shape[1:]) uint8.
 
     Raises:
         DatasetError: if the file cannot be read, its header is another one, it ends early, or
@@ -100,11 +96,7 @@ def _check_header(path: pathlib.Path, header: bytes, shape: tuple[int, ...]) -> 
 
 
 def find(folder: pathlib.Path, name: str) -> pathlib.Path:
-    """The file of that name in the folder, plain or with .gz.
-
-    Raises:
-        DatasetError: naming all the files wanted, if there is none.
-    """
+    """The file of that name in the folder, plain or with .gz; raises ``DatasetError``."""
     for candidate in (folder / name, folder / f"{name}.gz"):
         if candidate.is_file():
             return candidate
@@ -112,7 +104,7 @@ def find(folder: pathlib.Path, name: str) -> pathlib.Path:
     raise DatasetError(f"{folder} has no {name} or {name}.gz; it must hold {every}")
 
 
-def read_mnist(folder: pathlib.Path) -> Images:
+def read_mnist(folder: pathlib.Path) -> Examples:
     """The first 1,000 training images and all test images; raises ``DatasetError``."""
     parts = {}
     for which, (name, shape) in _FILES.items():
@@ -122,20 +114,14 @@ def read_mnist(folder: pathlib.Path) -> Images:
     labels = np.concatenate([parts["train labels"], parts["test labels"]])
     if labels.max() >= N_CLASSES:
         raise DatasetError(f"{folder} has a label {labels.max()}; labels are 0 to {N_CLASSES - 1}")
-    return Images(pixels.reshape(len(pixels), -1), labels.astype(np.int32))
+    return Examples(pixels.reshape(len(pixels), -1), labels.astype(np.int32))
 
-
-# --------------------------------------------------------------------------- what others use
 
 _folder: pathlib.Path | None = None
 
 
 def use(folder: str) -> None:
-    """Says where MNIST's files are; one folder a process.
-
-    Raises:
-        DatasetError: if another folder was named before.
-    """
+    """Says where MNIST's files are; raises ``DatasetError`` if another folder was named before."""
     global _folder
     path = pathlib.Path(folder).absolute()
     if _folder not in (None, path):
@@ -149,13 +135,8 @@ def recall(folder: str) -> None:
         use(folder)
 
 
-def named() -> bool:
-    """Whether a folder of MNIST was named."""
-    return _folder is not None
-
-
 @functools.cache
-def load(name: str) -> Images:
+def load(name: str) -> Examples:
     """The examples of ``mnist`` or ``digits``, read once.
 
     Raises:
@@ -170,14 +151,80 @@ def load(name: str) -> Images:
         from sklearn.datasets import load_digits
 
         pixels, labels = load_digits(return_X_y=True)
-        images = Images(pixels.astype(np.uint8), labels.astype(np.int32))
+        images = Examples(pixels.astype(np.uint8), labels.astype(np.int32))
     assert images.pixels.shape == (EXAMPLES[name], PIXELS[name][0])
     return images
 
 
-def require(name: str) -> None:
-    """Loads a set now; raises ``InvalidSettingError`` naming the flag if that cannot be done."""
-    try:
-        load(name)
-    except DatasetError as error:
-        raise InvalidSettingError("mnist_dir", _folder, str(error)) from error
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class Images(Permutation):
+    """Which digit an image shows. The first examples train, the others test."""
+
+    column: ClassVar[str] = "operation"
+    examples: ClassVar[str] = "features"
+    n_elements: ClassVar[int] = 0
+    n_outputs: ClassVar[int] = N_CLASSES
+    n_train: ClassVar[int] = N_TRAIN
+    structure: ClassVar[None] = None
+    sources: ClassVar[dict[str, str]] = {
+        "mnist_dir": "folder of MNIST's four IDX files, plain or gzipped; without it the task "
+        "mnist learns the 8x8 digits that scikit-learn ships, and says so"
+    }
+
+    @property
+    def inputs(self) -> str:
+        """Features, and whose."""
+        return f"features {self.name}"
+
+    @property
+    def n_places(self) -> int:
+        """Number of images."""
+        return EXAMPLES[self.name]
+
+    @property
+    def n_examples(self) -> int:
+        """The same: every place is an example."""
+        return self.n_places
+
+    @property
+    def truth(self) -> NDArray[np.int32]:
+        """(n,) digits."""
+        return load(self.name).labels
+
+    def train_places(self, random: np.random.Generator) -> Integers:
+        """The first, whatever the seed."""
+        return np.arange(N_TRAIN)
+
+    @staticmethod
+    def features(name: str) -> tuple[NDArray[np.uint8], float]:
+        """(n, pixels) brightness of every image, and the number that stands for white."""
+        return load(name).pixels, PIXELS[name][1]
+
+    @classmethod
+    def use(cls, source: str, value: str, recalled: bool = False) -> None:
+        """Says where MNIST is; ``recalled`` where a sweep that is read again found it."""
+        (recall if recalled else use)(value)
+
+    @classmethod
+    def resolve(cls, name: str) -> tuple[str, str]:
+        """What is learned under a name, and what is worth telling of that.
+
+        Raises:
+            InvalidSettingError: if the images cannot be read.
+        """
+        note = ""
+        if name == "mnist" and _folder is None:
+            name, note = "digits", "no --mnist_dir: scikit-learn's 8x8 digits stand in for MNIST"
+        try:
+            load(name)
+        except DatasetError as error:
+            raise InvalidSettingError("mnist_dir", _folder, str(error)) from error
+        return name, note
+
+    @classmethod
+    def title(cls, name: str) -> str:
+        """The set, as figures call it."""
+        return "MNIST" if name == "mnist" else "scikit-learn's 8×8 digits in MNIST's stead"
+
+
+PARTS: dict[str, type[Part]] = dict.fromkeys(EXAMPLES, Images)

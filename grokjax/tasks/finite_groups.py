@@ -24,20 +24,15 @@ _FORM = re.compile(rf"[sd]{_NUMBER}|{_CYCLE}(x{_CYCLE})*")
 
 @dataclasses.dataclass(frozen=True, eq=False)
 class FiniteGroup:
-    """A finite group of m elements; element 0 is the identity.
+    """A finite group of m elements; element 0 is the identity."""
 
-    Attributes:
-        name: as :func:`find` takes it, or ``units(n)``.
-        table: (m, m) int32, read-only: row i, column j holds the index of g_i · g_j.
-        element_names: permutations x ↦ g(x) in one-line notation (``21345``), rotations and
-            reflections (``e``, ``r2``, ``r2s``), residues (``4``, ``(1,0,4)``).
-        cycles: orders of the factors of a product of cyclic groups, of which the last runs fastest
-            along the elements; empty for other groups.
-    """
-
-    name: str
-    table: NDArray[np.int32]
+    name: str  # as :func:`find` takes it, or ``units(n)``
+    table: NDArray[np.int32]  # (m, m), read-only: row i, column j holds the index of g_i · g_j
+    # Permutations x ↦ g(x) in one-line notation (``21345``), rotations and reflections (``e``,
+    # ``r2``, ``r2s``), residues (``4``, ``(1,0,4)``).
     element_names: tuple[str, ...]
+    # Orders of the factors of a product of cyclic groups, of which the last runs fastest along the
+    # elements; empty for other groups.
     cycles: tuple[int, ...] = ()
 
     def __post_init__(self) -> None:
@@ -73,18 +68,13 @@ def find(name: str) -> FiniteGroup | None:
 
 @functools.lru_cache
 def units(n: int) -> tuple[NDArray[np.int64], FiniteGroup]:
-    """The residues that have an inverse modulo n, under multiplication.
+    """The residues that have an inverse modulo n, read-only, and their group of multiplication.
 
-    Args:
-        n: From 2 to ``LARGEST``.
-
-    Returns:
-        The residues in the order of the elements, read-only, and the group. For a prime they are
-        the powers of its least primitive root, so that the group is the cyclic one of order n − 1;
-        otherwise they ascend, and ``cycles`` is empty.
+    For a prime they are the powers of its least primitive root, so that the group is the cyclic one
+    of order n − 1; otherwise they ascend, and ``cycles`` is empty.
 
     Raises:
-        ValueError: Another n.
+        ValueError: for an n below 2 or above ``LARGEST``.
     """
     if not 2 <= n <= LARGEST:
         raise ValueError(f"units are known modulo 2 to {LARGEST}, not {n}")

@@ -23,9 +23,8 @@ def _structure(name: str) -> Structure:
     if name.endswith(_CONJUGATE):
         inverse = np.argmin(group.table, axis=1)  # where the product is the identity, element 0
         asked = group.table[group.table, inverse[:, None]]
-    kind = {0: "group", 1: "cyclic"}.get(len(group.cycles), "cycles")
     return Structure(
-        kind=kind,
+        kind={0: "group", 1: "cyclic"}.get(len(group.cycles), "cycles"),
         elements=elements,
         second=elements,
         cycles=group.cycles,
@@ -73,9 +72,7 @@ class Group(PairTask):
     @property
     def truth(self) -> NDArray[np.int32]:
         """(n²,) products or conjugates."""
-        asked = self.structure.asked
-        assert asked is not None
-        return asked.ravel()
+        return np.ravel(self.structure.asked)  # type: ignore[arg-type]
 
     @property
     def structure(self) -> Structure:

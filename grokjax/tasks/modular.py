@@ -17,28 +17,17 @@ LARGEST = 1999  # n² x n logits are evaluated; beyond this they do not fit anyw
 
 
 class Operation(NamedTuple):
-    """What is asked of a pair of residues.
+    """What is asked of a pair of residues."""
 
-    Attributes:
-        function: of (a, b, n), integer arrays and a number, with values in 0 … n − 1.
-        about: in a line.
-        group: whose product it is: sums, or products of the units; empty if of none.
-        second: which b makes it that product with the group's element: itself or its inverse.
-        elements: whether residues are a cycle to it although it is no product.
-    """
-
-    function: Callable[[Any, Any, int], Any]
+    function: Callable[[Any, Any, int], Any]  # (a, b, n) → 0 … n − 1; a and b are integer arrays
     about: str
-    group: str = ""
-    second: int = 1
-    elements: bool = True
+    group: str = ""  # whose product it is: sums, or products of the units; empty if of none
+    second: int = 1  # 1 or -1: whether b or its inverse makes it that product
+    elements: bool = True  # whether residues are a cycle to it although it is no product
 
 
 def _divide(a: Any, b: Any, n: int) -> Any:
-    inverse = np.full(n, -1)
-    for unit in range(n):
-        if math.gcd(unit, n) == 1:
-            inverse[unit] = pow(unit, -1, n)
+    inverse = np.array([pow(x, -1, n) if math.gcd(x, n) == 1 else -1 for x in range(n)])
     return np.where(inverse[b] < 0, -1, a * inverse[b] % n)
 
 
@@ -75,28 +64,23 @@ def _truth(name: str, n: int) -> NDArray[np.int32]:
 def _structure(name: str, n: int) -> Structure | None:
     operation = OPERATIONS[name]
     if operation.group == "units":
-        residues, group = units(n)
-        inverse = np.array([pow(int(unit), -1, n) for unit in residues])
-        return Structure(
-            kind="cyclic" if group.cycles else "group",
-            elements=residues,
-            second=residues if operation.second > 0 else inverse,
-            cycles=group.cycles,
-            table=group.table,
-            asked=group.table,
-            names=group.element_names,
-        )
-    if not operation.elements:
+        elements, group = units(n)
+        inverse = np.array([pow(int(unit), -1, n) for unit in elements])
+        cycles, table, names = group.cycles, group.table, group.element_names
+    elif operation.elements:
+        elements = np.arange(n)
+        inverse = -elements % n
+        cycles, table, names = (n,), np.add.outer(elements, elements).astype(np.int32) % n, ()
+    else:
         return None
-    residues = np.arange(n)
-    table = np.add.outer(residues, residues).astype(np.int32) % n
     return Structure(
-        kind="cyclic",
-        elements=residues,
-        second=operation.second * residues % n,
-        cycles=(n,),
+        kind="cyclic" if cycles else "group",
+        elements=elements,
+        second=elements if operation.second > 0 else inverse,
+        cycles=cycles,
         table=table,
         asked=table if operation.group else None,
+        names=names,
     )
 
 
@@ -145,16 +129,13 @@ class Modular(PairTask, Modulus):
     @property
     def in_words(self) -> str:
         """Whose pairs they are."""
-        return f"prime {self.prime}" if _is_prime(self.prime) else f"modulus {self.prime}"
+        is_prime = all(self.prime % d for d in range(2, math.isqrt(self.prime) + 1))
+        return f"{'prime' if is_prime else 'modulus'} {self.prime}"
 
     @classmethod
     def about(cls, name: str) -> str:
         """The operation in a line."""
         return OPERATIONS[name].about
-
-
-def _is_prime(n: int) -> bool:
-    return all(n % d for d in range(2, math.isqrt(n) + 1))
 
 
 PARTS: dict[str, type[Part]] = dict.fromkeys(OPERATIONS, Modular)

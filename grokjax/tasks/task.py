@@ -13,7 +13,7 @@ import abc
 import dataclasses
 import hashlib
 from collections.abc import Mapping
-from typing import Any, ClassVar, NamedTuple, Protocol
+from typing import Any, ClassVar, NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
@@ -26,57 +26,17 @@ Integers = NDArray[np.int64]
 
 @dataclasses.dataclass(frozen=True, kw_only=True, eq=False)
 class Structure:
-    """What the elements of a task are to each other.
+    """What the elements of a task are to each other."""
 
-    Attributes:
-        kind: cyclic (a cycle of residues), cycles (a product of such), or group.
-        elements: (m,) which of the task's elements are the group's, in the group's order.
-        second: (m,) the elements that, as second of a pair, stand for the group's.
-        cycles: orders of the cyclic factors; empty for a group that is no such product.
-        table: (m, m) int32, place of the product of the group's elements i and j.
-        asked: (m, m) int32, place of the label of (elements[i], second[j]); None of a task that
-            is no product or conjugate of the group's elements.
-        names: of the group's elements; empty where they are their own numbers.
-    """
-
-    kind: str
-    elements: Integers
-    second: Integers
-    cycles: tuple[int, ...]
-    table: NDArray[np.int32]
+    kind: str  # cyclic (a cycle of residues), cycles (a product of such), or group
+    elements: Integers  # (m,) which of the task's elements are the group's, in the group's order
+    second: Integers  # (m,) those that, as second of a pair, stand for the group's
+    cycles: tuple[int, ...]  # orders of the cyclic factors; empty for no product of such
+    table: NDArray[np.int32]  # (m, m) place of the product of the group's elements i and j
+    # (m, m) place of the label of (elements[i], second[j]); None of a task that is no product or
+    # conjugate of the group's elements.
     asked: NDArray[np.int32] | None
-    names: tuple[str, ...] = ()
-
-
-class Task(Protocol):
-    """A part that a network can learn.
-
-    Attributes:
-        name: its name.
-        examples: what an example is: ``pairs`` (of elements), or ``features``.
-        inputs: the same, and whose features they are.
-        n_elements: elements that have a row in the embedding; 0 for features.
-        n_outputs: labels are below this.
-        n_places: places of examples, as above.
-        n_examples: places that are examples.
-        n_train: those that train.
-        truth: (n_places,) int32 labels, −1 where a place is no example.
-        structure: of the elements; None where there is none.
-    """
-
-    name: str
-    examples: ClassVar[str]
-    inputs: str
-    n_elements: int
-    n_outputs: int
-    n_places: int
-    n_examples: int
-    n_train: int
-    truth: NDArray[np.int32]
-    structure: Structure | None
-
-    def train_places(self, random: np.random.Generator) -> Integers:
-        """(n_train,) places of the training examples, ascending."""
+    names: tuple[str, ...] = ()  # of the elements; empty where they are their own numbers
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -178,9 +138,6 @@ class PairTask(Permutation, Fraction, abc.ABC):
         return self.name
 
 
-# --------------------------------------------------------------------------- streams
-
-
 # What a split leaves out of its stream: fractions are nested, and labels come after it.
 _NOT_OF_THE_SPLIT = ("train_fraction", "label_permutation")
 
@@ -199,15 +156,12 @@ def _key_data(purpose: str, values: Mapping[str, Any]) -> NDArray[np.uint32]:
     return np.frombuffer(_entropy(purpose, values)[:8], dtype="<u4").astype(np.uint32)
 
 
-def _examples(run: Run) -> dict[str, Any]:
-    """What says which examples there are: the task and its settings but those of the split."""
-    values = run.task.values.items()
-    own = {name: value for name, value in values if name not in _NOT_OF_THE_SPLIT}
-    return {"operation": run.task.name} | own
-
-
 def _told(run: Run, *names: str) -> dict[str, Any]:
-    return {name: run.task.values[name] for name in names if name in run.task.values}
+    """What says which examples there are (all of the task but its split), settings named, seed."""
+    values = run.task.values
+    own = {name: value for name, value in values.items() if name not in _NOT_OF_THE_SPLIT}
+    named = {name: values[name] for name in names if name in values}
+    return {"operation": run.task.name} | own | named | {"seed": run.seed}
 
 
 def init_key(run: Run) -> NDArray[np.uint32]:
@@ -215,23 +169,18 @@ def init_key(run: Run) -> NDArray[np.uint32]:
 
     Two operations on the same elements begin with the same parameters.
     """
-    own = {name: value for name, value in _examples(run).items() if name != "operation"}
-    return _key_data("init", {"model": run.model.name} | own | {"seed": run.seed})
+    own = {name: value for name, value in _told(run).items() if name != "operation"}
+    return _key_data("init", {"model": run.model.name} | own)
 
 
 def batch_key(run: Run) -> NDArray[np.uint32]:
     """(2,) uint32 key data (threefry) of the order in which training examples come."""
-    values = _examples(run) | _told(run, "train_fraction") | {"seed": run.seed}
-    return _key_data("batches", values)
+    return _key_data("batches", _told(run, "train_fraction"))
 
 
 def cloud_generator(run: Run) -> np.random.Generator:
     """The stream from which the pairs of the run's hidden-state clouds are drawn."""
-    values = _examples(run) | _told(run, "train_fraction") | {"seed": run.seed}
-    return _generator("cloud", values)
-
-
-# --------------------------------------------------------------------------- data
+    return _generator("cloud", _told(run, "train_fraction"))
 
 
 class Data(NamedTuple):
@@ -254,8 +203,13 @@ def make_data(run: Run) -> Data:
     merely treats both positions alike. Examples that are no pairs are never novel.
     """
     task = run.task
-    train = task.train_places(_generator("split", _examples(run) | {"seed": run.seed}))
-    labels = _permuted(run, task.truth, train)
+    train = task.train_places(_generator("split", _told(run)))
+    labels = task.truth.copy()
+    n_permuted = round(task.values.get("label_permutation", 0.0) * len(train))
+    if n_permuted:
+        rng = _generator("labels", _told(run, *_NOT_OF_THE_SPLIT))
+        chosen = rng.choice(train, n_permuted, replace=False)
+        labels[chosen] = labels[rng.permutation(chosen)]
     train_mask = np.zeros(task.n_places, bool)
     train_mask[train] = True
     test_mask = ~train_mask & (task.truth >= 0)
@@ -265,16 +219,3 @@ def make_data(run: Run) -> Data:
         given_away = train_mask[transpose] & (labels[transpose] == task.truth)
         novel_mask = test_mask & ~given_away
     return Data(labels, task.truth, train_mask, test_mask, novel_mask, train)
-
-
-def _permuted(run: Run, truth: NDArray[np.int32], train: Integers) -> NDArray[np.int32]:
-    """The labels a run is told: some of its training labels permuted among themselves."""
-    labels = truth.copy()
-    share = run.task.values.get("label_permutation", 0.0)
-    n_permuted = round(share * len(train))
-    if n_permuted:
-        values = _examples(run) | _told(run, *_NOT_OF_THE_SPLIT) | {"seed": run.seed}
-        rng = _generator("labels", values)
-        chosen = rng.choice(train, n_permuted, replace=False)
-        labels[chosen] = labels[rng.permutation(chosen)]
-    return labels

@@ -5,6 +5,7 @@ Several processes may use a folder at once, and any of it may be deleted at any 
 is missing or cannot be read is compiled again.
 """
 
+import contextlib
 import hashlib
 import os
 import pathlib
@@ -12,7 +13,6 @@ import platform
 import tempfile
 import time
 import warnings
-from typing import Any
 
 import jax
 
@@ -21,27 +21,13 @@ OFF = "off"
 _DAYS_KEPT = 90
 
 
-def default_folder() -> pathlib.Path:
-    """``grokjax/compilation`` in the user's cache folder (XDG base directories).
-
-    Raises:
-        RuntimeError: if the user has no home.
-    """
-    base = os.environ.get("XDG_CACHE_HOME", "")
-    # The specification wants relative paths ignored.
-    root = pathlib.Path(base) if os.path.isabs(base) else pathlib.Path.home() / ".cache"
-    return root / "grokjax" / "compilation"
-
-
 def use_cache(setting: str = "") -> str:
     """Keeps every program compiled from now on, and takes those that are there.
 
-    To be called before anything is compiled.
-
-    Args:
-        setting: a folder, ``off``, or nothing for the user's own cache folder. With nothing, the
-            environment variables JAX has for this (JAX_COMPILATION_CACHE_DIR,
-            JAX_ENABLE_COMPILATION_CACHE) come first.
+    To be called before anything is compiled. The setting is a folder, ``off``, or nothing for
+    ``grokjax/compilation`` in the user's cache folder (XDG base directories); with nothing, the
+    environment variables JAX has for this (JAX_COMPILATION_CACHE_DIR,
+    JAX_ENABLE_COMPILATION_CACHE) come first.
 
     Returns:
         Why there is no cache although there should be one, else nothing.
@@ -49,11 +35,18 @@ def use_cache(setting: str = "") -> str:
     if setting == OFF:
         jax.config.update("jax_enable_compilation_cache", False)
         return ""
-    chosen = _value("jax_compilation_cache_dir") or not _value("jax_enable_compilation_cache")
-    if chosen and not setting:
+    told = jax.config.values
+    said = told["jax_compilation_cache_dir"] or not told["jax_enable_compilation_cache"]
+    if said and not setting:
         return ""
     try:
-        folder = (pathlib.Path(setting) if setting else default_folder()) / _machine()
+        chosen = pathlib.Path(setting)
+        if not setting:
+            base = pathlib.Path(os.environ.get("XDG_CACHE_HOME", ""))
+            # The specification wants relative paths ignored.
+            base = base if base.is_absolute() else pathlib.Path.home() / ".cache"
+            chosen = base / "grokjax" / "compilation"
+        folder = chosen / _machine()
         folder.mkdir(parents=True, exist_ok=True, mode=0o700)
         with tempfile.TemporaryFile(dir=folder):
             pass  # raises where nothing can be written
@@ -67,11 +60,6 @@ def use_cache(setting: str = "") -> str:
     # A full disk, or an entry half written by another process, costs a compilation and no more.
     warnings.filterwarnings("ignore", message="Error (reading|writing) persistent compilation")
     return ""
-
-
-def _value(name: str) -> Any:
-    # By name, because the oldest JAX supported does not declare these to type checkers.
-    return getattr(jax.config, name)
 
 
 def _machine() -> str:
@@ -94,8 +82,6 @@ def _forget_old(folder: pathlib.Path) -> None:
     """Removes entries older than three months: mostly those of versions no longer in use."""
     oldest = time.time() - _DAYS_KEPT * 86_400
     for path in folder.glob("*-cache"):
-        try:
+        with contextlib.suppress(FileNotFoundError):  # another process was faster
             if path.stat().st_mtime < oldest:
                 path.unlink()
-        except FileNotFoundError:  # another process was faster
-            pass

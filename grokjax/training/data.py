@@ -39,8 +39,7 @@ def features(inputs: str) -> Any | None:
     kind, _, name = inputs.partition(" ")
     if kind == "pairs":
         return None
-    task: Any = registry.find(registry.KINDS[1], name)
-    return task.features(name)
+    return registry.find(registry.KINDS[1], name).features(name)  # type: ignore[attr-defined]
 
 
 def sizes(runs: Sequence[Run]) -> Sizes:
@@ -67,20 +66,17 @@ def stack(runs: Sequence[Run]) -> RunData:
         n = len(data.train)
         inputs[i, :n] = np.stack(np.divmod(data.train, own), 1) if own else data.train[:, None]
         train_label[i, :n] = data.labels[data.train]
-        kinds = [data.train_mask, data.novel_mask, data.test_mask]
         place = np.arange(run.task.n_places)
         if own:
             place = place // own * side + place % own
+        kinds = [data.train_mask, data.novel_mask, data.test_mask]
         labels[i, place] = np.maximum(data.labels, 0)
         split[i, place] = np.select(kinds, [TRAIN, NOVEL, LEAKED], PADDING)
-    traced = {
-        name: np.array([run.traced[name] for run in runs], np.float32) for name in runs[0].traced
-    }
     return RunData(
         n_elements=np.array([run.task.n_elements for run in runs], np.int32),
         n_outputs=np.array([run.task.n_outputs for run in runs], np.int32),
         n_train=np.array([run.task.n_train for run in runs], np.int32),
-        traced=traced,
+        traced={k: np.array([run.traced[k] for run in runs], np.float32) for k in runs[0].traced},
         init_key=np.stack([init_key(run) for run in runs]),
         batch_key=np.stack([batch_key(run) for run in runs]),
         train_inputs=inputs,

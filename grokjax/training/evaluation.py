@@ -53,18 +53,14 @@ def evaluate_run(program: Program, params: Params, run: RunData) -> Evaluation:
         split = jnp.where(inside, run.split[place], PADDING)
         right = jnp.argmax(logits, axis=-1) == label
         member_BK = split[:, None] == jnp.array([[TRAIN, LEAKED, NOVEL]])
-        return (
-            member_BK.sum(0),
-            jnp.where(member_BK, losses[:, None], 0).sum(0),
-            (member_BK & right[:, None]).sum(0),
-        )
+        loss = jnp.where(member_BK, losses[:, None], 0).sum(0)
+        return member_BK.sum(0), loss, (member_BK & right[:, None]).sum(0)
 
     sums = jax.lax.map(block, jnp.arange(n_blocks) * size)
     count, loss, right = (part.sum(0) for part in sums)
     own = mask_padding(program.model.config, params, real_sizes(program, run))
     squares = [jnp.sum(leaf**2) for leaf in jax.tree.leaves(own)]
-    norm = jnp.sqrt(jnp.stack(squares).sum())
-    return Evaluation(count=count, right=right, loss=loss, weight_norm=norm)
+    return Evaluation(count, right, loss, jnp.sqrt(jnp.stack(squares).sum()))
 
 
 def metrics(evaluation: Evaluation) -> dict[str, np.ndarray]:
@@ -83,11 +79,11 @@ def metrics(evaluation: Evaluation) -> dict[str, np.ndarray]:
         ratio = part[:, members].sum(axis=1) / np.where(total > 0, total, np.nan)
         return np.where(sane, ratio, np.nan)
 
-    train_pairs, test, novel = slice(0, 1), slice(1, 3), slice(2, 3)
+    train, test, novel = slice(0, 1), slice(1, 3), slice(2, 3)
     with np.errstate(invalid="ignore"):
         return {
-            "train_loss": share(loss, train_pairs),
-            "train_accuracy": share(right, train_pairs),
+            "train_loss": share(loss, train),
+            "train_accuracy": share(right, train),
             "test_loss": share(loss, test),
             "test_accuracy": share(right, test),
             "novel_accuracy": share(right, novel),

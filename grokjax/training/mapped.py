@@ -23,12 +23,8 @@ from grokjax.training.step import Program, State
 def check_precision(precision: str) -> None:
     """Raises ``InvalidSettingError`` if the device would quietly train at another precision."""
     platform = jax.default_backend()
-    check(
-        precision != "tf32" or platform == "gpu",
-        "precision",
-        precision,
-        f"only a GPU has TF32 products, not a {platform}; float32 and bfloat16 are everywhere",
-    )
+    message = f"only a GPU has TF32 products, not a {platform}; float32 and bfloat16 are everywhere"
+    check(precision != "tf32" or platform == "gpu", "precision", precision, message)
 
 
 def use_every_core() -> None:
@@ -47,10 +43,9 @@ def use_every_core() -> None:
 
 
 def runs_mesh(n_runs: int) -> Mesh:
-    """A mesh with the one axis ``runs``, over the local devices or as many as n_runs keep busy.
+    """A mesh with the one axis ``runs``, over as many local devices as n_runs keep busy.
 
-    Of devices that would have nothing but padding to do none is taken: five runs on four devices
-    are two rounds, for which three do.
+    Five runs on four devices are two rounds, for which three do.
     """
     devices = jax.local_devices()
     rounds = -(-n_runs // len(devices))
@@ -59,25 +54,6 @@ def runs_mesh(n_runs: int) -> Mesh:
 
 def _one_by_one(mesh: Mesh) -> bool:
     return bool(mesh.devices.flat[0].platform == "cpu")
-
-
-def _over_runs(mesh: Mesh, function: Callable[..., Any]) -> Callable[..., Any]:
-    """Maps a one-run function over the runs of a batch, split over the mesh's devices.
-
-    Runs never talk to each other, so each device gets a program of its own without collectives.
-    An accelerator takes its runs at once (vmap). A CPU takes them one after the other: one run's
-    parameters and activations stay in its cache, where those of all runs would not, and the
-    matrix products of a single run fill its cores already.
-    """
-    runs, same = PartitionSpec("runs"), PartitionSpec()
-    one_by_one = _one_by_one(mesh)
-
-    def batched(mapped: Any, shared: Any) -> Any:
-        if one_by_one:
-            return jax.lax.map(lambda run: function(run, shared), mapped)
-        return jax.vmap(function, in_axes=(0, None))(mapped, shared)
-
-    return jax.shard_map(batched, mesh=mesh, in_specs=(runs, same), out_specs=runs, check_vma=False)
 
 
 def place(mesh: Mesh, tree: Any) -> Any:
@@ -89,7 +65,7 @@ def place(mesh: Mesh, tree: Any) -> Any:
 
     def put(leaf: Any) -> jax.Array:
         leaf = np.asarray(leaf)
-        missing = -leaf.shape[0] % mesh.size
+        missing = -len(leaf) % mesh.size
         if missing:
             leaf = np.concatenate([leaf, np.repeat(leaf[-1:], missing, axis=0)])
         return jax.device_put(leaf, sharding)
@@ -97,45 +73,63 @@ def place(mesh: Mesh, tree: Any) -> Any:
     return jax.tree.map(put, tree)
 
 
-def _jit(mesh: Mesh, function: Callable[..., Any], **options: Any) -> Any:
+def _jit(
+    program: Program, mesh: Mesh, function: Callable[..., Any], n_shared: int = 0, **options: Any
+) -> Any:
+    """Jits a one-run function over the runs of a batch, split over the mesh's devices.
+
+    Its last ``n_shared`` arguments are the same for all runs. Runs never talk to each other, so
+    each device gets a program of its own without collectives. An accelerator takes its runs at once
+    (vmap). A CPU takes them one after the other: one run's parameters and activations stay in its
+    cache, where those of all runs would not, and the matrix products of a single run fill its cores
+    already.
+    """
+    runs, same = PartitionSpec("runs"), PartitionSpec()
+
+    @functools.wraps(function)
+    def over_runs(*arguments: Any) -> Any:
+        n_mapped = len(arguments) - n_shared
+
+        def batched(*arguments: Any) -> Any:
+            mapped, shared = arguments[:n_mapped], arguments[n_mapped:]
+            if _one_by_one(mesh):
+                return jax.lax.map(lambda run: function(*run, *shared), mapped)
+            return jax.vmap(function, (0,) * n_mapped + (None,) * n_shared)(*arguments)
+
+        specs = (runs,) * n_mapped + (same,) * n_shared
+        with jax.default_matmul_precision(PRECISIONS[program.precision]):
+            return jax.shard_map(
+                batched, mesh=mesh, in_specs=specs, out_specs=runs, check_vma=False
+            )(*arguments)
+
     # Said outright, because JAX gives some outputs an equivalent sharding of another spelling,
     # with which the next call would compile again.
-    return jax.jit(function, out_shardings=NamedSharding(mesh, PartitionSpec("runs")), **options)
+    return jax.jit(over_runs, out_shardings=NamedSharding(mesh, runs), **options)
 
 
 @functools.cache
 def _compiled_init(program: Program, mesh: Mesh) -> Any:
-    return _jit(
-        mesh, lambda runs: _over_runs(mesh, lambda run, _: step.init(program, run))(runs, None)
-    )
+    return _jit(program, mesh, lambda run: step.init(program, run))
 
 
 @functools.cache
 def compiled_chunk(program: Program, mesh: Mesh, n_steps: int) -> Any:
     """The jitted function behind ``train_chunk``: (state, runs, first_step) → (state, losses)."""
 
-    def chunk(state: State, runs: RunData, first_step: jax.Array) -> tuple[State, jax.Array]:
-        def one(mapped: tuple[State, RunData], first: jax.Array) -> tuple[State, jax.Array]:
-            return step.train_run(program, n_steps, *mapped, first)
+    def chunk(state: State, run: RunData, first_step: jax.Array) -> tuple[State, jax.Array]:
+        return step.train_run(program, n_steps, state, run, first_step)
 
-        with jax.default_matmul_precision(PRECISIONS[program.precision]):
-            return _over_runs(mesh, one)((state, runs), first_step)
-
-    return _jit(mesh, chunk, donate_argnums=0)
+    return _jit(program, mesh, chunk, n_shared=1, donate_argnums=0)
 
 
 @functools.cache
 def compiled_evaluation(program: Program, mesh: Mesh) -> Any:
     """The jitted function behind ``evaluate``: (params, runs) → Evaluation."""
 
-    def evaluation(params: Params, runs: RunData) -> Evaluation:
-        def one(mapped: tuple[Params, RunData], _: None) -> Evaluation:
-            return evaluate_run(program, *mapped)
+    def evaluation(params: Params, run: RunData) -> Evaluation:
+        return evaluate_run(program, params, run)
 
-        with jax.default_matmul_precision(PRECISIONS[program.precision]):
-            return _over_runs(mesh, one)((params, runs), None)
-
-    return _jit(mesh, evaluation)
+    return _jit(program, mesh, evaluation)
 
 
 def init(program: Program, mesh: Mesh, runs: RunData) -> State:
@@ -146,11 +140,7 @@ def init(program: Program, mesh: Mesh, runs: RunData) -> State:
 def train_chunk(
     program: Program, mesh: Mesh, n_steps: int, state: State, runs: RunData, first_step: int
 ) -> tuple[State, jax.Array]:
-    """Trains all runs for ``n_steps`` steps from ``first_step``; ``state`` is consumed.
-
-    Returns:
-        The new state, and (R, n_steps) losses of the batches as they were met.
-    """
+    """The state after ``n_steps`` steps, and (R, n_steps) batch losses; ``state`` is consumed."""
     return compiled_chunk(program, mesh, n_steps)(state, runs, jnp.int32(first_step))
 
 

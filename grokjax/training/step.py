@@ -10,7 +10,6 @@ from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
-import numpy as np
 import optax
 
 from grokjax.models.network import Model, Params, Sizes
@@ -29,25 +28,15 @@ class State(NamedTuple):
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class Program:
-    """The static part of a batch: one compiled program per value of this.
+    """The static part of a batch: one compiled program per value of this."""
 
-    Attributes:
-        model: the network, for the batch's largest sizes.
-        optimizer: its part, traced settings at their defaults.
-        loss: likewise.
-        batch_size: examples a step, or ``FULL``.
-        inputs: what examples are, as tasks say it.
-        precision: of matrix products.
-        horizon: steps of the whole training where the optimiser depends on them, else 0.
-    """
-
-    model: Model
-    optimizer: Any
-    loss: Any
-    batch_size: int
-    inputs: str
-    precision: str
-    horizon: int = 0
+    model: Model  # for the batch's largest sizes
+    optimizer: Any  # its part, traced settings at their defaults
+    loss: Any  # likewise
+    batch_size: int  # examples a step, or ``FULL``
+    inputs: str  # what examples are, as tasks say it
+    precision: str  # of matrix products
+    horizon: int = 0  # steps of the whole training where the optimiser depends on them
 
     @classmethod
     def of(cls, runs: Sequence[Run], config: TrainConfig) -> "Program":
@@ -87,8 +76,7 @@ def inputs_of(program: Program, examples: jax.Array) -> jax.Array:
 
 def _optimizer(program: Program, run: RunData) -> optax.GradientTransformation:
     hidden = program.model.hidden(program.model.template())
-    own = program.optimizer.bound(run.traced)
-    return own.transformation(program.horizon, hidden)
+    return program.optimizer.bound(run.traced).transformation(program.horizon, hidden)
 
 
 def init(program: Program, run: RunData) -> State:
@@ -114,8 +102,7 @@ def training_order(run: RunData, first_step: jax.Array, n_steps: int, batch_size
     Returns:
         (n_steps, B) int32, each below the run's n_train.
     """
-    n_max = run.train_label.shape[-1]
-    n_train = run.n_train
+    n_train, n_max = run.n_train, run.train_label.shape[-1]
     wanted = n_steps * batch_size
     first = first_step * batch_size
     start = first // n_train * n_train
@@ -149,7 +136,7 @@ def loss(
     params: Params, program: Program, run: RunData, examples: jax.Array, label: jax.Array
 ) -> jax.Array:
     """Mean loss of a batch; of a full batch over the run's own training set."""
-    losses, _ = example_losses(program, run, params, examples, label)
+    losses = example_losses(program, run, params, examples, label)[0]
     if program.batch_size != FULL:
         return losses.mean()
     real = jnp.arange(losses.shape[0]) < run.n_train
@@ -173,8 +160,3 @@ def train_run(
         return State(optax.apply_updates(state.params, updates), opt_state), value
 
     return jax.lax.scan(step, state, batches, length=n_steps)
-
-
-def shapes(tree: Any) -> Any:
-    """Shapes and dtypes of a tree of NumPy arrays."""
-    return jax.tree.map(lambda leaf: jax.ShapeDtypeStruct(np.shape(leaf), leaf.dtype), tree)

@@ -34,18 +34,16 @@ class StopRequest:
 
     def due(self, seconds_to_checkpoint: float) -> bool:
         """Whether to stop now; finishing a checkpoint within the grace period comes first."""
-        if self._deadline is not None and time.monotonic() > self._deadline:
-            self.request("--max_seconds")
-        if self._requested_at is None:
-            return False
-        left = self._requested_at + self._grace - time.monotonic()
-        return seconds_to_checkpoint <= 0 or seconds_to_checkpoint > left
+        left = self._grace_left()
+        return left is not None and (seconds_to_checkpoint <= 0 or seconds_to_checkpoint > left)
 
     def seconds_left(self) -> float | None:
         """Until the process has to be gone; None while nobody has asked it to stop."""
-        if self._deadline is not None and time.monotonic() > self._deadline:
+        left = self._grace_left()
+        return None if left is None else max(0.0, left + _SECONDS_TO_COMMIT)
+
+    def _grace_left(self) -> float | None:
+        now = time.monotonic()
+        if self._deadline is not None and now > self._deadline:
             self.request("--max_seconds")
-        if self._requested_at is None:
-            return None
-        until = self._requested_at + self._grace + _SECONDS_TO_COMMIT
-        return max(0.0, until - time.monotonic())
+        return None if self._requested_at is None else self._requested_at + self._grace - now

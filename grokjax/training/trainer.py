@@ -5,7 +5,9 @@ nearest state before it; what does not fit into the device's memory is trained p
 """
 
 import contextlib
+import functools
 import itertools
+import math
 import pathlib
 import time
 from collections.abc import Iterator, Sequence
@@ -21,8 +23,7 @@ from grokjax.store.checkpoints import Reader, RunBatch, Writer
 from grokjax.store.errors import CheckpointError
 from grokjax.store.results import METRICS, Results
 from grokjax.training import data, evaluation, mapped
-from grokjax.training.evaluation import Evaluation
-from grokjax.training.step import Program, State
+from grokjax.training.step import Program, State, init
 from grokjax.training.stopping import Stopped, StopRequest
 
 # The device is handed this many steps at a time at most: fine enough for a live display and a
@@ -51,15 +52,6 @@ class TrainingListener(Protocol):
         """Something worth a line."""
 
 
-def _rows(runs: Sequence[Run], step: int, sums: Evaluation) -> list[dict[str, Any]]:
-    columns = evaluation.metrics(sums)
-    return [
-        {"run_id": run.run_id, "step": step}
-        | {name: float(column[i]) for name, column in columns.items()}
-        for i, run in enumerate(runs)
-    ]
-
-
 def calls(n_steps: int) -> list[int]:
     """Lengths of the calls that make so many steps, of one length where that is not too short.
 
@@ -70,11 +62,6 @@ def calls(n_steps: int) -> list[int]:
         return [whole] * (n_steps // whole)
     count = -(-n_steps // _MOST_STEPS_A_CALL)
     return [n_steps * (i + 1) // count - n_steps * i // count for i in range(count)]
-
-
-def _out_of_memory(error: Exception) -> bool:
-    text = str(error)
-    return "RESOURCE_EXHAUSTED" in text and "No space left" not in text
 
 
 class BatchTrainer:
@@ -108,7 +95,9 @@ class BatchTrainer:
             try:
                 return self._run(measured)
             except jax.errors.JaxRuntimeError as error:
-                if not _out_of_memory(error) or self._n_parts == len(self._runs):
+                text = str(error)
+                out_of_memory = "RESOURCE_EXHAUSTED" in text and "No space left" not in text
+                if not out_of_memory or self._n_parts == len(self._runs):
                     raise
             # Outside of the handler, which kept the arrays of the failed call alive.
             self._n_parts = min(2 * self._n_parts, len(self._runs))
@@ -129,8 +118,6 @@ class BatchTrainer:
         yield
         self._display.spent(what, time.perf_counter() - begun)
 
-    # ----------------------------------------------------------------- from start to end
-
     def _run(self, measured: set[tuple[str, int]]) -> None:
         last = self._settings.steps
         reader = Reader(self._root)
@@ -145,12 +132,11 @@ class BatchTrainer:
         for step in unmeasured:
             params = self._read(reader, step, "params")
             if params is not None:
-                self._evaluate(step, self._split(params))
+                self._evaluate(step, self._cut(params))
         with Writer(self._root, self.batch) as writer:
             self._make_good(writer, reader, measured)
-            start, states = self._latest(reader)
-            if states is None:
-                states = self._first_states()
+            start, states, is_new = self._latest(reader)
+            if is_new:
                 self._checkpoint(writer, 0, states)
             elif start < last:
                 self._note(f"resumed at step {start:,}")
@@ -175,46 +161,31 @@ class BatchTrainer:
         gaps = self._gaps(reader)
         if not gaps:
             return
-        step, states = self._latest(reader, before=gaps[0])
-        if states is None:
-            states = self._first_states()
+        step, states, _ = self._latest(reader, before=gaps[0])
         self._note(
             f"checkpoints {', '.join(f'{gap:,}' for gap in gaps)} are missing; "
             f"training from step {step:,} to make them again"
         )
         while True:
             # Also where nothing is missing: what is there must come out the same.
-            writer.save(step, self._parameters(states), None)
+            params = [state.params for state in states]
+            writer.save(step, self._gather(params), None)
             if not self._known(step, measured):
-                self._evaluate(step, [state.params for state in states])
+                self._evaluate(step, params)
             if step == gaps[-1]:
                 break
             states = self._train_to(step + self._settings.checkpoint_every, step, states)
             step += self._settings.checkpoint_every
         writer.wait()
 
-    # ----------------------------------------------------------------- states, part by part
-
-    def _first_states(self) -> list[State]:
-        return [
-            self._put_away(mapped.init(self._program, self._mesh, self._place(own)))
-            for own in self._data
-        ]
-
     def _cut(self, tree: Any) -> list[Any]:
         """A tree of all runs' NumPy arrays as one for each part."""
         return [jax.tree.map(lambda leaf, part=part: leaf[part], tree) for part in self._parts]
 
-    def _split(self, tree: Any) -> list[Any]:
-        """The same, on the device if there is one part only."""
-        parts = self._cut(tree)
-        return [self._place(part) for part in parts] if self._n_parts == 1 else parts
-
-    def _place(self, tree: Any) -> Any:
-        return mapped.place(self._mesh, tree)
-
     def _on_device(self, tree: Any) -> Any:
-        return tree if self._n_parts == 1 else self._place(tree)
+        """Places what lies in main memory."""
+        is_there = isinstance(jax.tree.leaves(tree)[0], jax.Array)
+        return tree if is_there else mapped.place(self._mesh, tree)
 
     def _put_away(self, tree: Any) -> Any:
         """Keeps a part's state on the device if it is the only one, else in main memory."""
@@ -231,17 +202,12 @@ class BatchTrainer:
             *parts,
         )
 
-    def _parameters(self, states: Sequence[State]) -> Any:
-        return self._gather([state.params for state in states])
-
-    # ----------------------------------------------------------------- training, checkpoints
-
     def _train_to(self, target: int, step: int, states: list[State]) -> list[State]:
         lengths = calls(target - step)
         calls_left = len(states) * len(lengths)
         trained = []
         for state, own in zip(states, self._data, strict=True):
-            state, placed = self._on_device(state), self._place(own)
+            state, placed = self._on_device(state), self._on_device(own)
             n_runs = len(own.n_train)
             at = step
             for n_steps in lengths:
@@ -271,38 +237,35 @@ class BatchTrainer:
         sums = []
         for part, own in zip(params, self._data, strict=True):
             with self._timed("compiling evaluation"):
-                placed = self._on_device(part), self._place(own)
+                placed = self._on_device(part), self._on_device(own)
                 found = mapped.evaluate(self._program, self._mesh, *placed)
             with self._timed("evaluation"):
                 sums.append(jax.device_get(found))
         with self._timed("evaluation"):
-            rows = _rows(self._runs, step, self._gather(sums))
+            columns = evaluation.metrics(self._gather(sums))
+            rows = [
+                {"run_id": run.run_id, "step": step}
+                | {name: float(column[i]) for name, column in columns.items()}
+                for i, run in enumerate(self._runs)
+            ]
             self._results.append("metrics", METRICS, rows)
         self._display.evaluated(self._index, step, rows)
 
-    # ----------------------------------------------------------------- reading back
-
-    def _latest(self, reader: Reader, before: int | None = None) -> tuple[int, list[State] | None]:
-        """The latest state that can be read, and its step; (0, None) if there is none."""
+    def _latest(self, reader: Reader, before: float = math.inf) -> tuple[int, list[State], bool]:
+        """The step and state of the latest that can be read, else of the first, which is new."""
         for step in reversed(reader.resumable_steps(self.batch.name)):
-            if before is None or step < before:
+            if step < before:
                 params = self._read(reader, step, "params")
                 opt_state = self._read(reader, step, "opt_state")
                 if params is not None and opt_state is not None:
-                    return step, self._split(State(params, opt_state))
-        return 0, None
+                    return step, self._cut(State(params, opt_state)), False
+        first = (mapped.init(self._program, self._mesh, self._on_device(own)) for own in self._data)
+        return 0, [self._put_away(state) for state in first], True
 
     def _read(self, reader: Reader, step: int, item: str) -> Any | None:
         """One kind of state at a step; None, and it is set aside, if it cannot be read."""
-        n_runs = len(self._runs)
-        padded = jax.eval_shape(
-            lambda stacked: mapped.init(self._program, self._mesh, stacked),
-            self._place(data.stack(self._runs)),
-        )
-        template = jax.tree.map(
-            lambda leaf: jax.ShapeDtypeStruct((n_runs, *leaf.shape[1:]), leaf.dtype),
-            getattr(padded, item),
-        )
+        stacked_init = jax.vmap(functools.partial(init, self._program))
+        template = getattr(jax.eval_shape(stacked_init, data.stack(self._runs)), item)
         read = reader.params if item == "params" else reader.opt_state
         try:
             return read(self.batch, step, template)

@@ -30,12 +30,9 @@ def _inner(equation: Any) -> list[tuple[Any, int]]:
     if "rule" in equation.params:  # of products with transposes of their own
         shapes = [v.aval for v in equation.invars]
         found.append((jax.make_jaxpr(equation.params["rule"].function)(*shapes).jaxpr, 1))
-    for value in equation.params.values():
-        for item in value if isinstance(value, tuple | list) else (value,):
-            if isinstance(item, core.ClosedJaxpr):
-                found.append((item.jaxpr, times))
-            elif isinstance(item, core.Jaxpr):
-                found.append((item, times))
+    for item in jax.tree.leaves(list(equation.params.values())):
+        if isinstance(item, core.Jaxpr | core.ClosedJaxpr):
+            found.append((getattr(item, "jaxpr", item), times))
     return found
 
 
@@ -86,29 +83,23 @@ def peak_bytes(jaxpr: Any) -> int:
 
 
 def _bytes(variable: Any) -> int:
-    shaped = variable.aval
-    size = getattr(shaped, "size", 0)
-    return size * getattr(getattr(shaped, "dtype", None), "itemsize", 8)
+    dtype = getattr(variable.aval, "dtype", None)
+    return getattr(variable.aval, "size", 0) * getattr(dtype, "itemsize", 8)
 
 
 class Traced:
     """The programs of one run, traced: no number is computed."""
 
     def __init__(self, run: Run, config: TrainConfig, n_steps: int = 1):
-        self.n_steps = n_steps
         program = Program.of([run], config)
-        stacked = step.shapes(data.stack([run]))
-        own = jax.tree.map(lambda s: jax.ShapeDtypeStruct(s.shape[1:], s.dtype), stacked)
-        state = jax.eval_shape(lambda run: step.init(program, run), own)
+        stacked = data.stack([run])
+        own = jax.tree.map(lambda leaf: jax.ShapeDtypeStruct(leaf.shape[1:], leaf.dtype), stacked)
+        state = jax.eval_shape(functools.partial(step.init, program), own)
         first = jax.ShapeDtypeStruct((), jnp.int32)
-
-        def train(state: Any, run: Any, first: Any) -> Any:
-            return step.train_run(program, n_steps, state, run, first)
-
+        train = functools.partial(step.train_run, program, n_steps)
         self.training = jax.make_jaxpr(train)(state, own, first).jaxpr
-        self.evaluation = jax.make_jaxpr(lambda params, run: evaluate_run(program, params, run))(
-            state.params, own
-        ).jaxpr
+        evaluate = functools.partial(evaluate_run, program)
+        self.evaluation = jax.make_jaxpr(evaluate)(state.params, own).jaxpr
 
 
 def costs(runs: Sequence[Run], config: TrainConfig) -> list[int]:
@@ -116,18 +107,13 @@ def costs(runs: Sequence[Run], config: TrainConfig) -> list[int]:
 
     Runs of one program and one size cost the same, and are traced once.
     """
-
-    @functools.cache
-    def of(key: Any) -> int:
-        traced = Traced(first[key], config)
-        steps = config.steps // traced.n_steps
-        n_evaluations = len(config.checkpoint_steps)
-        return steps * flops(traced.training) + n_evaluations * flops(traced.evaluation)
-
-    first: dict[Any, Run] = {}
+    found: dict[Any, int] = {}
     for run in runs:
-        first.setdefault(_shape(run), run)
-    return [of(_shape(run)) for run in runs]
+        if _shape(run) not in found:
+            traced = Traced(run, config)
+            evaluations = len(config.checkpoint_steps) * flops(traced.evaluation)
+            found[_shape(run)] = config.steps * flops(traced.training) + evaluations
+    return [found[_shape(run)] for run in runs]
 
 
 def _shape(run: Run) -> Any:

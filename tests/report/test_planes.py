@@ -80,8 +80,30 @@ def test_neighbours_are_a_wavelength_apart():
     assert (planes.neighbours_order(12, 4) == np.arange(12)).all()
 
 
-def structure(kind, elements):
-    return types.SimpleNamespace(kind=kind, elements=np.array(elements))
+@pytest.mark.parametrize("n", [4, 10, 11])
+def test_the_wave_of_two_values_has_no_plane(n):
+    alternating = 5 * np.cos(np.pi * np.arange(n))[:, None] * np.eye(1, 6)
+    cloud = circle(n, 1, d=6) + alternating
+    assert planes.strongest_frequency(cloud) == (1 if n % 2 == 0 else 5)
+
+
+def structure(kind, elements, names=()):
+    return types.SimpleNamespace(kind=kind, elements=np.array(elements), names=names)
+
+
+def test_only_a_cycle_has_an_order_by_frequency():
+    assert planes.circle_frequency(circle(11, 4, d=2), structure("cyclic", range(11))) == 4
+    assert planes.circle_frequency(np.ones((11, 2)), structure("cyclic", range(11))) == 1
+    for kind in ("group", "cycles"):
+        assert planes.circle_frequency(circle(11, 4, d=2), structure(kind, range(11))) == 0
+    assert planes.circle_frequency(circle(11, 4, d=2), None) == 0
+
+
+def test_elements_are_called_as_their_group_has_it():
+    units = structure("group", [1, 5, 7, 11], ("one", "five", "seven", "eleven"))
+    assert planes.element_names(12, units)[:6] == ["0", "one", "2", "3", "4", "five"]
+    assert planes.reading_order(12, units).tolist() == list(range(12))
+    assert planes.element_names(3, None) == ["0", "1", "2"]
 
 
 def test_elements_are_read_in_the_order_of_their_structure():

@@ -43,13 +43,6 @@ class MLP(Embedded):
         """hidden1, hidden2, …: after each layer's activation."""
         return tuple(f"hidden{i + 1}" for i in range(self.mlp_depth))
 
-    @property
-    def _first_width(self) -> int:
-        """Numbers that the first of the hidden layers with a kernel is given."""
-        if self.mlp_inputs == "one_hot":
-            return self.mlp_width
-        return self.d_model * (2 if self.mlp_inputs == "concatenate" else 1)
-
     def build(self, sizes: Any, real: Any, rngs: Any) -> Any:
         """See ``network.Architecture``.
 
@@ -65,14 +58,17 @@ class MLP(Embedded):
             embed = layers.embedding(sizes.elements, width, rngs, init, bound)
             if self.separate_embeddings or hot:
                 second = layers.embedding(sizes.elements, width, rngs, init, bound)
-        widths = [sizes.features or self._first_width] + [self.mlp_width] * self.mlp_depth
-        pairs = list(itertools.pairwise(widths))[1 if hot else 0 :]
+        widths = [self.mlp_width] * (self.mlp_depth if hot else self.mlp_depth + 1)
+        if not hot:
+            n_embedded = 2 if self.mlp_inputs == "concatenate" else 1
+            widths[0] = sizes.features or n_embedded * self.d_model
+        hidden = layers.listed(
+            layers.linear(n, m, rngs, init, bias=self.biases) for n, m in itertools.pairwise(widths)
+        )
         return layers.Layers(
             embed=embed,
             embed_second=second,
-            hidden=layers.listed(
-                layers.linear(n, m, rngs, init, bias=self.biases) for n, m in pairs
-            ),
+            hidden=hidden,
             unembed=layers.linear(self.mlp_width, sizes.outputs, rngs, init, bias=self.biases),
         )
 
@@ -103,10 +99,7 @@ class MLP(Embedded):
         else:
             kernel, bias = layers.weights(hidden.pop(0))
             width = self.d_model if self.mlp_inputs == "concatenate" else 0
-            if bias is None:
-                a_table = products.product(first, kernel[: self.d_model])
-            else:
-                a_table = products.affine(first, kernel[: self.d_model], bias)
+            a_table = layers.times(first, kernel[: self.d_model], bias)
             tables = [a_table, products.product(second, kernel[width:])]
         rows = products.take_rows(jnp.stack(tables), jnp.stack([inputs[:, 0], inputs[:, 1]]))
         n_pairs = inputs.shape[0]

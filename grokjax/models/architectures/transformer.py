@@ -65,8 +65,6 @@ class Transformer(Embedded):
         """T."""
         return 3 if self.equals_token else 2
 
-    # ----------------------------------------------------------------- layers
-
     def build(self, sizes: Any, real: Any, rngs: Any) -> Any:
         """See ``network.Architecture``."""
         width, init, second = self.d_model, self.initialisation, self.separate_embeddings
@@ -82,9 +80,8 @@ class Transformer(Embedded):
 
     def _block(self, rngs: Any) -> Any:
         width, hidden = self.d_model, self.d_ff
-        linear = functools.partial(
-            layers.linear, rngs=rngs, init=self.initialisation, bias=self.biases
-        )
+        common = {"rngs": rngs, "init": self.initialisation, "bias": self.biases}
+        linear = functools.partial(layers.linear, **common)
         norms, feeds = self.layer_norm != "none", hidden > 0
         bound = math.sqrt(6 / (4 * width))
         # In this order, because each layer draws from the stream of keys.
@@ -95,8 +92,6 @@ class Transformer(Embedded):
         up = linear(width, hidden) if feeds else None
         down = linear(hidden, width) if feeds else None
         return layers.Layers(norm1=norm1, qkv=qkv, out=out, norm2=norm2, up=up, down=down)
-
-    # ----------------------------------------------------------------- forward
 
     def apply(self, net: Any, inputs: Any, every: bool) -> Any:
         """See ``network.Architecture``."""
@@ -133,23 +128,21 @@ class Transformer(Embedded):
 
     def _first_rows(self, net: Any, inputs: Any) -> Any:
         """First-layer input and its query, key, value of every token: (T·B, 4D)."""
-        index = jnp.stack([inputs[:, 0], inputs[:, 1]])
-        rows = products.take_rows(self._tables(net), index)
+        rows = products.take_rows(self._tables(net), jnp.stack([inputs[:, 0], inputs[:, 1]]))
         if not self.equals_token:
             return rows
-        x = net.equals.embedding[...] + net.position.embedding[...][2:]
-        row = self._with_projections(net, x)
+        row = self._with_projections(
+            net, net.equals.embedding[...] + net.position.embedding[...][2:]
+        )
         same = jnp.broadcast_to(row, (inputs.shape[0], row.shape[1]))
         return jnp.concatenate([rows, same])
 
     def _tables(self, net: Any) -> Any:
         """First-layer input and its query, key, value for every (position, element): (2, P, 4D)."""
-        position = net.position.embedding[...]
+        embeddings = [net.embed.embedding[...]]
         if self.separate_embeddings:
-            both = [net.embed.embedding[...], net.embed_second.embedding[...]]
-            x_SPD = jnp.stack(both) + position[:2, None]
-        else:
-            x_SPD = net.embed.embedding[...][None] + position[:2, None]
+            embeddings.append(net.embed_second.embedding[...])
+        x_SPD = jnp.stack(embeddings) + net.position.embedding[...][:2, None]
         table = self._with_projections(net, x_SPD.reshape(-1, x_SPD.shape[-1]))
         return table.reshape(2, x_SPD.shape[1], -1)
 
@@ -184,12 +177,8 @@ class Transformer(Embedded):
         """
         qkv_SP3D = self._tables(net)[..., self.d_model :]
         q, k, v = jnp.split(qkv_SP3D, 3, axis=-1)
-        heads = (q.shape[1], self.n_heads, -1)
-        return {
-            "query": q[1].reshape(heads),
-            "key": k[0].reshape(heads),
-            "value": v[0].reshape(heads),
-        }
+        rows = {"query": q[1], "key": k[0], "value": v[0]}
+        return {name: own.reshape(len(own), self.n_heads, -1) for name, own in rows.items()}
 
 
 PARTS: dict[str, type[Part]] = {"transformer": Transformer}

@@ -57,6 +57,7 @@ const runs = () =>
     index: i,
     ...Object.fromEntries(Object.entries(data.runs).map(([name, column]) => [name, column[i]])),
   })));
+const hasEmbedding = (run) => data.settings[run.setting].elements > 0;
 const hasEnded = (run) => run.status === "diverged" || run.status === "failed";
 
 // ---------------------------------------------------------------- text
@@ -105,7 +106,8 @@ const PALETTE = {
   light: ["#0072B2", "#D55E00", "#009E73", "#B5568A", "#B87A00", "#3A8FC4", "#17191d"],
   dark: ["#56B4E9", "#F0853A", "#2FC79A", "#E39AC4", "#E6B94D", "#9DD3F7", "#eceef2"],
 };
-// matplotlib's cividis, for more settings than hues can tell apart, and twilight, for residues.
+// matplotlib's cividis, for more settings than hues can tell apart and for elements in no cycle, and
+// twilight, for those of one.
 const ORDERED = [
   "#00224e",
   "#123570",

@@ -27,7 +27,7 @@ const checkpoint = {
       waves: own.waves && 1.08 * size(own.waves),
       bars: ends(own.h0_deaths, own.h1_births, own.h1_deaths),
       count: Math.max(own.h1_births.shape[1] + own.h0_deaths.shape[1], 1),
-      share: own.spectra && ends(own.spectra)[1],
+      share: own.spectra && Math.max(ends(own.spectra)[1], 1.06 * Math.max(...own.even)),
     };
   },
 
@@ -35,10 +35,11 @@ const checkpoint = {
   draw(i, step) {
     const own = this.details;
     const said = [`Step ${number(step)}.`, this.curves(step)];
+    const missing = hasEmbedding(this.run) ? "not on this page" : "this network has no embedding";
     if (own?.components) said.push(this.embedding(own, i), this.spectrum(own, i));
-    else for (const id of ["components", "waves", "spectrum"]) this.nothing(id, "not on this page");
+    else for (const id of ["components", "waves", "spectrum"]) this.nothing(id, missing);
     if (own) said.push(this.bars(own, i));
-    else for (const id of ["diagram", "barcode"]) this.nothing(id, "not on this page");
+    else for (const id of ["diagram", "barcode"]) this.nothing(id, missing);
     return said.filter(Boolean).join(" ");
   },
 
@@ -56,34 +57,39 @@ const checkpoint = {
     this.plane(
       "components",
       row(own.components, i),
-      inOrder ? own.frequency : 1,
+      own.waves && !inOrder ? 1 : own.frequency,
       this.limits.components,
       `Embedding on its two main components, which hold ${percent(both)} of the variance.`,
     );
-    const k = own.frequencies[i];
-    $("waves-note").textContent = k
-      ? `k = ${k}, ${percent(own.wave_shares[i])} of the power`
-      : "";
-    this.plane(
-      "waves",
-      row(own.waves, i),
-      inOrder ? k || 1 : 1,
-      this.limits.waves,
-      `Embedding in the plane of its strongest wave, of frequency ${k}, which holds ${percent(own.wave_shares[i])} of the power.`,
-    );
+    this.wave(own, i, inOrder);
     return both == null
       ? "The embedding is not finite."
       : `Two main components hold ${percent(both)} of the variance.`;
   },
 
-  /** Points of residues, joined in the order in which a wave of frequency k passes them. */
+  wave(own, i, inOrder) {
+    if (!own.waves) return this.nothing("waves", "the elements of this task are no cycle");
+    const k = own.frequencies[i];
+    const share = percent(own.wave_shares[i]);
+    $("waves-note").textContent = k ? `k = ${k}, ${share} of the power` : "";
+    const text = `Embedding in the plane of its strongest wave, of frequency ${k}, which holds ${share} of the power.`;
+    return this.plane("waves", row(own.waves, i), inOrder ? k || 1 : 1, this.limits.waves, text);
+  },
+
+  /**
+   * Points of elements: of a cycle joined in the order in which a wave of frequency k passes them;
+   * where k is 0 they are none, and coloured one after the other.
+   */
   plane(id, flat, k, limit, text) {
     const n = flat.length / 2;
     if (flat.some((value) => value == null)) return this.nothing(id, "not finite");
     const places = range(n).map((x) => (k * x) % n);
     const order = range(n);
     if (new Set(places).size === n) places.forEach((place, x) => (order[place] = x));
-    const ring = [...order, order[0]];
+    const ring = k ? [...order, order[0]] : [];
+    const hues = k
+      ? places.map((place) => between(CYCLE, place / n))
+      : range(n).map((j) => between(ORDERED, j / Math.max(1, n - 1)));
     const [x, y] = [0, 1].map((c) => range(n).map((j) => flat[2 * j + c]));
     const traces = [
       {
@@ -99,11 +105,11 @@ const checkpoint = {
         mode: "markers",
         x,
         y,
-        text: this.details.residues.map((residue) => `residue ${residue}`),
+        text: this.details.elements.map((name) => `element ${name}`),
         hovertemplate: "%{text}<extra></extra>",
         marker: {
           size: n > 120 ? 6 : 9,
-          color: places.map((place) => between(CYCLE, place / n)),
+          color: hues,
           line: { color: css("--edge"), width: 0.8 },
         },
       },
@@ -121,34 +127,51 @@ const checkpoint = {
   },
 
   spectrum(own, i) {
+    if (!own.spectra) {
+      this.nothing("spectrum", "this task gives its elements no structure");
+      return "";
+    }
     const shares = row(own.spectra, i);
     if (!known(shares).length) {
       this.nothing("spectrum", "not finite");
       return "";
     }
     const hue = colours(2);
-    const k = own.frequencies[i];
-    const best = shares
-      .map((share, j) => [share, j + 1])
-      .sort((a, b) => b[0] - a[0])
-      .slice(0, 3);
-    const words = best.map(([share, at]) => `k = ${at} (${percent(share)})`).join(", ");
-    $("spectrum-note").textContent = `an even share is ${percent(1 / shares.length)}`;
+    // Elements of a cycle have frequencies, those of another group irreducible representations.
+    const [noun, label] = own.waves ? ["frequencies", "k = "] : ["irreps", ""];
+    const best = range(shares.length).sort((a, b) => shares[b] - shares[a]);
+    const words = best
+      .slice(0, 3)
+      .map((j) => `${label}${own.names[j]} (${percent(shares[j])})`)
+      .join(", ");
+    $("spectrum-note").textContent = "lines: what noise gives";
     const bars = {
       type: "bar",
-      x: range(shares.length).map((j) => j + 1),
+      x: own.waves ? own.names.map(Number) : own.names,
       y: shares,
-      marker: { color: shares.map((_, j) => hue[j + 1 === k ? 1 : 0]) },
-      hovertemplate: "k = %{x}: %{y:.1%}<extra></extra>",
+      marker: { color: shares.map((_, j) => hue[j === best[0] ? 1 : 0]) },
+      hovertemplate: `${label}%{x}: %{y:.1%}<extra></extra>`,
     };
-    const y = axis("share of power", { range: [0, this.limits.share], tickformat: ".0%" });
+    const noise = {
+      type: "scatter",
+      mode: "markers",
+      x: bars.x,
+      y: own.even,
+      marker: { symbol: "line-ew", size: 8, line: { color: css("--text"), width: 1.5 } },
+      hovertemplate: `${label}%{x}: %{y:.1%} in noise<extra></extra>`,
+    };
+    const n = shares.length;
+    const x = own.waves
+      ? axis("frequency k", { range: [0.4, n + 0.6] })
+      : axis("irrep", { type: "category", range: [-0.6, n - 0.4] });
+    const y = axis("share of power", { range: [0, this.limits.share], tickformat: "~%" });
     draw(
       "spectrum",
-      [bars],
-      layout(axis("frequency k"), y, { bargap: 0.15 }),
-      `Spectrum of the embedding. Strongest: ${words}.`,
+      [bars, noise],
+      layout(x, y, { bargap: 0.15 }),
+      `Spectrum of the embedding. Strongest ${noun}: ${words}.`,
     );
-    return `Strongest frequencies: ${words}.`;
+    return `Strongest ${noun}: ${words}.`;
   },
 
   bars(own, i) {
@@ -262,7 +285,7 @@ const checkpoint = {
       ...(chosen ? [[chosen, quantity(chosen).label, "y2"]] : LONGEST),
     ]
       .map(([key, name, side], k) => ({ key, values: this.curve(key), name, side, k }))
-      .filter((own) => own.values);
+      .filter((own) => own.values && known(own.values).length);
     if (!found.length) {
       drawNothing("run-curves", "not on this page");
       return "";

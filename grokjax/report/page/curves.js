@@ -4,8 +4,8 @@
 const TOGETHER = [
   ["accuracy", ["metrics/test_accuracy", "metrics/train_accuracy", "metrics/novel_accuracy"]],
   ["loss", ["metrics/test_loss", "metrics/train_loss"]],
-  ["accuracy by key frequencies", ["fourier/restricted_accuracy", "fourier/excluded_accuracy"]],
-  ["loss by key frequencies", ["fourier/restricted_loss", "fourier/excluded_loss"]],
+  ["accuracy by key frequencies or irreps", ["fourier/restricted_accuracy", "fourier/excluded_accuracy"]],
+  ["loss by key frequencies or irreps", ["fourier/restricted_loss", "fourier/excluded_loss"]],
 ];
 const SHOWN_FIRST =
   /^accuracy|^H[01] (max|total) \(embedding\)|^local dimension \((.*_both|embedding)\)|^Fourier/;
@@ -128,6 +128,7 @@ const curves = {
     });
     const y = axis("", { type: members[0].log ? "log" : "linear", exponentformat: "power" });
     if (/accuracy/.test(name)) y.range = [-0.03, 1.03];
+    else if (!members[0].log) y.range = level(visible.flatMap((i) => known(row(members[0].mean, i))));
     draw(div, traces, layout(stepAxis(), y), this.words(name, members, visible));
     this.together(div, all);
   },
@@ -181,6 +182,13 @@ const curves = {
     return `${name} against step, means by setting. ${ends.join("; ")}.`;
   },
 };
+
+/** A range for values that rounding alone tells apart, of which ticks would show every digit. */
+function level(values) {
+  const most = Math.max(...values);
+  const alike = most - Math.min(...values) < 1e-6 * Math.abs(most);
+  return alike ? [most - 0.1 * Math.abs(most), most + 0.1 * Math.abs(most)] : undefined;
+}
 
 /** Values as drawn: logarithms are stored as such. */
 const scaled = (values, log) =>

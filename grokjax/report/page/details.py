@@ -9,7 +9,7 @@ import numpy as np
 import pandas as pd
 from numpy.typing import NDArray
 
-from grokjax.diagnostics import fourier
+from grokjax.diagnostics import Structure, fourier
 from grokjax.report import planes
 from grokjax.report.page.packing import pack
 from grokjax.report.snapshots import Snapshot, Snapshots
@@ -33,34 +33,54 @@ def payloads(
 
 
 def _of_run(run: Run, shots: Sequence[Snapshot]) -> dict[str, Any]:
-    order = planes.reading_order(run.task.n_elements, run.task.structure)
+    structure = run.task.structure
+    order = planes.reading_order(run.task.n_elements, structure)
     components, shares, plane = [], [], None
     for shot in shots:
         plane, share = planes.principal_plane(shot.cloud[order], plane)
         components.append(plane)
         shares.append([_rounded(value) for value in share])
-    frequencies = [planes.strongest_frequency(shot.embedding[order]) for shot in shots]
-    waves = [
-        planes.fourier_plane(shot.cloud[order], frequency or 1)
-        for shot, frequency in zip(shots, frequencies, strict=True)
-    ]
-    spectra = [fourier.shares(fourier.spectrum(shot.embedding[order])) for shot in shots]
     last = next((p for p in reversed(components) if np.isfinite(p).all()), components[-1])
-    return {
+    names = planes.element_names(run.task.n_elements, structure)
+    found: dict[str, Any] = {
         "steps": [shot.step for shot in shots],
-        "residues": order.tolist(),
-        # The order in which the last picture's circle, if it is one, passes the residues.
-        "frequency": planes.strongest_frequency(last) or 1,
+        "elements": [names[place] for place in order],
         "components": pack([plane.ravel() for plane in components]),
         "shares": shares,
+        "frequency": planes.circle_frequency(last, structure),
+        **bars([shot.diagrams for shot in shots]),
+    }
+    if structure is not None:
+        found |= _spectra(structure, shots)
+    if planes.is_cycle(structure):
+        found |= _waves([shot.embedding[order] for shot in shots], [s.cloud[order] for s in shots])
+    return found
+
+
+def _spectra(structure: Structure, shots: Sequence[Snapshot]) -> dict[str, Any]:
+    """Power of each frequency or irrep, the constant left out, and its share in noise."""
+    lens = fourier.lens_of(structure)
+    sizes = np.asarray(lens.sizes[1:], np.float64)
+    powers = [lens.power(shot.embedding[structure.elements]) for shot in shots]
+    return {
+        "spectra": pack([fourier.shares(power) for power in powers]),
+        "names": list(lens.names[1:]),
+        "even": [_rounded(share) for share in sizes / sizes.sum()],
+    }
+
+
+def _waves(rows: Sequence[NDArray[Any]], clouds: Sequence[NDArray[Any]]) -> dict[str, Any]:
+    """The plane of the strongest wave of elements in the order of their cycle."""
+    frequencies = [planes.strongest_frequency(own) for own in rows]
+    shares = [fourier.shares(fourier.spectrum(own)) for own in rows]
+    pairs = list(zip(clouds, frequencies, strict=True))
+    return {
         "frequencies": frequencies,
-        "waves": pack([wave.ravel() for wave in waves]),
+        "waves": pack([planes.fourier_plane(cloud, k or 1).ravel() for cloud, k in pairs]),
         "wave_shares": [
             _rounded(share[k - 1] if k else np.nan)
-            for share, k in zip(spectra, frequencies, strict=True)
+            for share, k in zip(shares, frequencies, strict=True)
         ],
-        "spectra": pack(spectra),
-        **bars([shot.diagrams for shot in shots]),
     }
 
 

@@ -18,6 +18,7 @@ from grokjax.report.page.samples import Candidate, choose
 from grokjax.report.snapshots import Snapshots
 from grokjax.settings import flags as ours
 from grokjax.settings import labels
+from grokjax.settings.grid import Run
 from grokjax.store import record as records
 
 # The page is to stay below 25 MB; plotly.js takes 4.8 of them.
@@ -50,8 +51,9 @@ def build(sweep: Sweep, wanted: Sequence[str] = ()) -> dict[str, Any]:
         "title": sweep.workdir.resolve().name,
         "written": time.strftime("%Y-%m-%d %H:%M:%S UTC", time.gmtime()),
         "sweep": provenance(sweep),
-        "settings": _settings(runs, settings),
+        "settings": _settings(runs, settings, sweep.config.runs),
         "columns": labels.columns(),
+        "words": {own.name: dict(own.words) for own in labels.fields().values() if own.words},
         "runs": _runs(runs, settings, found),
         "curves": drawn,
         "details": shown,
@@ -81,7 +83,7 @@ def provenance(sweep: Sweep) -> dict[str, Any]:
     # Where parts have values of their own for a flag, none of them was asked for.
     trained = {flag: values for flag, values in config.trained().items() if " of " not in flag}
     flags = {
-        **{name: value for name, value in record.get("flags", {}).items() if value is not None},
+        **{k: value for k, value in record.get("flags", {}).items() if value not in (None, "")},
         **{flag: values for flag, values in trained.items() if values != usual.get(flag)},
         **dataclasses.asdict(config.options),
     }
@@ -167,8 +169,11 @@ def _plain(value: Any) -> Any:
     return value.item() if isinstance(value, np.generic) else value
 
 
-def _settings(runs: pd.DataFrame, settings: Sequence[labels.Setting]) -> list[dict[str, Any]]:
+def _settings(
+    runs: pd.DataFrame, settings: Sequence[labels.Setting], specs: Sequence[Run]
+) -> list[dict[str, Any]]:
     by_id = runs.set_index("run_id")
+    elements = {run.run_id: run.task.n_elements for run in specs}
     rows = []
     for own in settings:
         frame = by_id.loc[list(own.run_ids)]
@@ -177,6 +182,7 @@ def _settings(runs: pd.DataFrame, settings: Sequence[labels.Setting]) -> list[di
             "name": own.name,
             "panel": own.panel,
             "line": own.line,
+            "elements": elements[own.run_ids[0]],
             "runs": len(frame),
             "generalised": len(grown),
             "median_step": grown.median() if len(grown) else None,
@@ -211,7 +217,7 @@ def _details(
 
     def candidate(run_id: str) -> Candidate | None:
         steps: Sequence[int] = snapshots.steps(run_id)
-        if not steps and saved:
+        if not steps and saved and specs[run_id].task.n_elements:
             steps = sweep.config.train.checkpoint_steps
         if not steps:
             return None
@@ -235,11 +241,14 @@ def _details(
     every = len(sweep.config.train.checkpoint_steps)
     n_most = max((len(own) for own in chosen.values()), default=0)
     notes = [f"Left out: {message}" for message in snapshots.unreadable[:5]]
-    if not chosen and not snapshots.unreadable:
+    embedded = sum(specs[run_id].task.n_elements > 0 for run_id in runs["run_id"])
+    if not embedded:
+        notes.append("These networks have no embedding: there are curves alone.")
+    elif not chosen and not snapshots.unreadable:
         notes.append("There is no checkpoint, so there are no embeddings to show.")
-    elif chosen and (len(chosen) < len(runs) or n_most < every):
+    elif chosen and (len(chosen) < embedded or n_most < every):
         notes.append(
-            f"Embeddings, diagrams and spectra are here of {len(chosen):,} of {len(runs):,} runs, "
+            f"Embeddings, diagrams and spectra are here of {len(chosen):,} of {embedded:,} runs, "
             f"at up to {n_most} of {every} checkpoints; of every setting first the run in the "
             "middle of those that generalised. Others can be asked for by name: "
             f"python -m grokjax.report --workdir={shlex.quote(str(sweep.workdir))} --runs=RUN_ID"

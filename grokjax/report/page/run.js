@@ -21,6 +21,7 @@ const view = {
     this.details = await this.find(run.run_id);
     if (this.run !== run) return; // another one was chosen meanwhile
     this.steps = this.details?.steps ?? data.curves.steps;
+    $("order").parentElement.hidden = !this.details?.waves;
     $("step").max = String(this.steps.length - 1);
     const start = run.generalisation_step ?? this.steps.at(-1);
     this.place(this.nearest(step ?? start));
@@ -33,7 +34,7 @@ const view = {
   async find(id) {
     const here = data.details[id];
     $("run-notice").hidden = true;
-    if (here) return here;
+    if (here || !hasEmbedding(this.run)) return here ?? null;
     let text = data.checkpoints
       ? "Its embedding, diagrams and spectra are not on this page; " +
         `python -m grokjax.report --workdir=${data.sweep.folder} --runs=${id} puts them there.`
@@ -87,7 +88,7 @@ const view = {
     const rows = [
       ["setting", data.settings[run.setting].name],
       ["seed", run.seed],
-      ["training pairs", number(run.n_train)],
+      ["training examples", number(run.n_train)],
       ["status", run.status],
       [
         "memorised",
@@ -113,7 +114,12 @@ const view = {
       ...rows
         .filter(([, value]) => value != null)
         .map(([name, value]) =>
-          element("div", {}, element("dt", {}, name), element("dd", {}, String(value))),
+          element(
+            "div",
+            { class: String(value).length > 40 ? "long" : null },
+            element("dt", {}, name),
+            element("dd", {}, String(value)),
+          ),
         ),
     );
   },

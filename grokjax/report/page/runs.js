@@ -6,6 +6,8 @@ const ALIASES = {
   memorised: "memorisation_step",
   accuracy: "last_test_accuracy",
   p: "prime",
+  n: "prime",
+  task: "operation",
 };
 
 const table = {
@@ -14,7 +16,7 @@ const table = {
   all: false,
 
   columns() {
-    const differs = (name) => new Set(data.runs[name]).size > 1;
+    const differs = (name) => new Set(known(data.runs[name])).size > 1;
     return [
       ["run_id", "run"],
       ...data.columns.filter(differs).map((name) => [name, name.replaceAll("_", " ")]),
@@ -126,7 +128,15 @@ const table = {
 /** Measurements with the same figures in all rows; other numbers as short as they are. */
 function cell(name, value) {
   const measured = ["last_test_accuracy", "before", "after"].includes(name);
-  return measured && value != null ? value.toPrecision(3) : number(value);
+  if (measured && value != null) return value.toPrecision(3);
+  const [word] = Object.entries(data.words[name] ?? {}).find(([, own]) => own === value) ?? [];
+  return word ?? number(value);
+}
+
+/** What a word of the filter stands for: a number, true or false, or itself. */
+function plain(text) {
+  if (/^(true|false)$/i.test(text)) return text.toLowerCase() === "true";
+  return text.trim() !== "" && Number.isFinite(Number(text)) ? Number(text) : text;
 }
 
 /** A word of the filter as a test of a run. */
@@ -135,11 +145,12 @@ function test(word) {
   const name = found && (ALIASES[found[1].toLowerCase()] ?? found[1].toLowerCase());
   if (!found || !(name in data.runs)) {
     const wanted = word.toLowerCase();
-    return (run) => `${run.run_id} ${run.status}`.toLowerCase().includes(wanted);
+    const shown = table.columns().map(([column]) => column);
+    return (run) => shown.some((column) => String(run[column]).toLowerCase().includes(wanted));
   }
   const [, , sign, text] = found;
   if (sign === "=" && /^(none|never)$/i.test(text)) return (run) => run[name] == null;
-  const wanted = text.trim() !== "" && Number.isFinite(Number(text)) ? Number(text) : text;
+  const wanted = data.words[name]?.[text] ?? plain(text);
   const compare = {
     "<": (a) => a < wanted,
     ">": (a) => a > wanted,

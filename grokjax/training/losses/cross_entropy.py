@@ -1,4 +1,4 @@
-"""Cross-entropy, from the logits on in float32 or float64."""
+"""Cross-entropies: under softmax, in float32 or float64, and under StableMax."""
 
 import dataclasses
 from typing import Any, ClassVar
@@ -23,18 +23,41 @@ class CrossEntropy(Part):
     )
 
     def per_example(self, logits: Any, label: Any, real: Any) -> Any:
-        """(B,) cross-entropies.
-
-        The label's logit is picked by a mask: a look-up's gradient would be a scatter, which
-        accelerators do badly. Sum and look-up agree to the bit.
-        """
+        """(B,) cross-entropies."""
         logits = jnp.where(real[None], logits, jnp.finfo(logits.dtype).min)
         if self.loss_precision == "float64":
             return float64.cross_entropy(logits, label)
-        chosen = jnp.arange(logits.shape[-1])[None] == label[:, None]
-        picked = jnp.where(chosen, logits, 0).sum(-1)
-        return jax.nn.logsumexp(logits, axis=-1) - picked
+        return jax.nn.logsumexp(logits, axis=-1) - _picked(logits, label)
 
 
-PARTS: dict[str, type[Part]] = {"cross_entropy": CrossEntropy}
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class StableMax(Part):
+    """Cross-entropy under StableMax in place of softmax.
+
+    That of Prieto et al. 2025 (arXiv 2501.04697), section 4.1: for the exponential stands
+    s(x) = x + 1 for x ≥ 0 and 1 / (1 − x) below. It grows linearly, so a network that is sure of
+    its answers still has a gradient.
+    """
+
+    column: ClassVar[str] = "loss"
+
+    def per_example(self, logits: Any, label: Any, real: Any) -> Any:
+        """(B,) −log of the label's share of the sum of s(logits)."""
+        # Where the other branch is taken, its argument is kept off the pole.
+        low = 1 / (1 - jnp.minimum(logits, 0))
+        size = jnp.where(logits >= 0, logits + 1, low)
+        size = jnp.where(real[None], size, 0)
+        return jnp.log(size.sum(-1)) - jnp.log(_picked(size, label))
+
+
+def _picked(values: Any, label: Any) -> Any:
+    """(B,) each label's of (B, Q) values, picked by a mask.
+
+    A look-up's gradient would be a scatter, which accelerators do badly; both agree to the bit.
+    """
+    chosen = jnp.arange(values.shape[-1])[None] == label[:, None]
+    return jnp.where(chosen, values, 0).sum(-1)
+
+
+PARTS: dict[str, type[Part]] = {"cross_entropy": CrossEntropy, "stablemax": StableMax}
 DEFAULT = "cross_entropy"

@@ -1,31 +1,30 @@
-"""Adam, with decoupled weight decay (the study's optimiser) or with L2 regularisation."""
+"""Adam, with decoupled weight decay (the study's optimiser) or L2 regularisation, and Muon."""
 
 import dataclasses
 from typing import Any
 
-from grokjax.settings.fields import Part, field
+from grokjax.settings.fields import BELOW_1, Part, field
 from grokjax.settings.lazy import lazy
 from grokjax.training.optimizers.shared import Scheduled
 
-optax = lazy("optax")
+optax, optax_contrib = lazy("optax"), lazy("optax.contrib")
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class Moments(Scheduled):
     """The moments of Adam's kin, with the study's values."""
 
-    beta1: float = field(
-        0.9, help="decay of the mean of gradients", allowed="a number from 0, below 1",
-        accepts=lambda v: 0 <= v < 1,
-    )  # fmt: skip
-    beta2: float = field(
-        0.98, help="decay of the mean of squared gradients", allowed="a number from 0, below 1",
-        accepts=lambda v: 0 <= v < 1,
-    )  # fmt: skip
+    beta1: float = field(0.9, help="decay of the mean of gradients", **BELOW_1)
+    beta2: float = field(0.98, help="decay of the mean of squared gradients", **BELOW_1)
     epsilon: float = field(
         1e-6, help="added to the root of the mean square", allowed="a finite number above 0",
         accepts=lambda v: 0 < v < 1e30,
     )  # fmt: skip
+
+    @property
+    def moments(self) -> dict[str, Any]:
+        """Optax's names of them."""
+        return {"b1": self.beta1, "b2": self.beta2, "eps": self.epsilon}
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -33,16 +32,9 @@ class AdamW(Moments):
     """Adam with decoupled weight decay (Loshchilov and Hutter, arXiv 1711.05101)."""
 
     def transformation(self, n_steps: int, hidden: Any) -> Any:
-        """See ``shared.Optimizer``."""
-        return self.chain(
-            optax.adamw(
-                self.rate(n_steps),
-                b1=self.beta1,
-                b2=self.beta2,
-                eps=self.epsilon,
-                weight_decay=self.weight_decay,
-            )
-        )
+        """See ``Optimizer``."""
+        rate, decay = self.rate(n_steps), self.weight_decay
+        return self.chain(optax.adamw(rate, **self.moments, weight_decay=decay))
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -50,12 +42,31 @@ class Adam(Moments):
     """Adam (Kingma and Ba, arXiv 1412.6980); weight decay is L2 regularisation, in the gradient."""
 
     def transformation(self, n_steps: int, hidden: Any) -> Any:
-        """See ``shared.Optimizer``."""
+        """See ``Optimizer``."""
         return self.chain(
             optax.add_decayed_weights(self.weight_decay),
-            optax.adam(self.rate(n_steps), b1=self.beta1, b2=self.beta2, eps=self.epsilon),
+            optax.adam(self.rate(n_steps), **self.moments),
         )
 
 
-PARTS: dict[str, type[Part]] = {"adamw": AdamW, "adam": Adam}
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class Muon(Moments):
+    """Updates of orthogonalised momentum for hidden matrices, AdamW for everything else.
+
+    That of Jordan et al. 2024, as Optax has it. Embeddings and read-out are AdamW's, as its authors
+    advise; their padding would also change what orthogonalising them gives.
+    """
+
+    momentum: float = field(0.95, help="of sgd and muon: decay of the sum of gradients", **BELOW_1)
+
+    def transformation(self, n_steps: int, hidden: Any) -> Any:
+        """See ``Optimizer``."""
+        rate, decay = self.rate(n_steps), self.weight_decay
+        # Optax's own choice for the rest is AdamW with Nesterov momentum.
+        muon = optax_contrib.muon(rate, beta=self.momentum, eps=self.epsilon, weight_decay=decay)
+        adamw = optax.adamw(rate, **self.moments, weight_decay=decay)
+        return self.chain(optax.partition({True: muon, False: adamw}, hidden))
+
+
+PARTS: dict[str, type[Part]] = {"adamw": AdamW, "adam": Adam, "muon": Muon}
 DEFAULT = "adamw"

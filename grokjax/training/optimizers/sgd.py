@@ -3,7 +3,7 @@
 import dataclasses
 from typing import Any
 
-from grokjax.settings.fields import Part, field
+from grokjax.settings.fields import BELOW_1, Part, field
 from grokjax.settings.lazy import lazy
 from grokjax.training.optimizers.shared import Scheduled
 
@@ -14,13 +14,10 @@ optax = lazy("optax")
 class SGD(Scheduled):
     """Gradient descent with momentum; weight decay is L2 regularisation, in the gradient."""
 
-    momentum: float = field(
-        0.9, help="of sgd and muon: decay of the sum of gradients",
-        allowed="a number from 0, below 1", accepts=lambda v: 0 <= v < 1,
-    )  # fmt: skip
+    momentum: float = field(0.9, help="of sgd and muon: decay of the sum of gradients", **BELOW_1)
 
     def transformation(self, n_steps: int, hidden: Any) -> Any:
-        """See ``shared.Optimizer``."""
+        """See ``Optimizer``."""
         return self.chain(
             optax.add_decayed_weights(self.weight_decay),
             optax.sgd(self.rate(n_steps), momentum=self.momentum),

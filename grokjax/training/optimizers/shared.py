@@ -2,30 +2,12 @@
 
 import dataclasses
 import math
-from typing import Any, ClassVar, Protocol
+from typing import Any, ClassVar
 
-from grokjax.settings.fields import Part, field
+from grokjax.settings.fields import ABOVE_0, Part, field
 from grokjax.settings.lazy import lazy
 
 jax, jnp, optax = lazy("jax"), lazy("jax.numpy"), lazy("optax")
-
-
-class Optimizer(Protocol):
-    """A part that trains."""
-
-    name: str
-
-    @property
-    def horizon(self) -> bool:
-        """Whether what it does depends on how many steps there will be."""
-
-    def transformation(self, n_steps: int, hidden: Any) -> Any:
-        """The Optax transformation of gradients to updates; its settings may be traced.
-
-        Args:
-            n_steps: of the whole training; 0 where there is no horizon.
-            hidden: tree of booleans, which parameters are matrices between hidden layers.
-        """
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -47,12 +29,11 @@ class Scheduled(Part):
     learning_rate: float = field(
         0.003,
         help="learning rate after warm-up",
-        allowed="a finite number above 0",
-        accepts=lambda v: 0 < v < math.inf,
         traced=True,
         flag="learning_rates",
         symbol="lr",
         label="lr {}",
+        **ABOVE_0,
     )
     warmup_steps: int = field(
         10, help="steps in which the learning rate rises linearly", between=(0, 2**31 - 1)

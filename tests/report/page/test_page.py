@@ -20,6 +20,7 @@ import grokjax
 from grokjax.report import drawing, serving
 from grokjax.store.results import METRICS, Results
 from tests import synthetic
+from tests.report import mixed
 
 CHROMIUM = shutil.which("chromium") or shutil.which("chromium-browser")
 DRIVER = shutil.which("chromedriver")
@@ -340,6 +341,71 @@ def test_a_row_leads_to_its_run_and_the_address_leads_back(page, folder):
     page.get("about:blank")
     page.get(address)
     wait(page, lambda: by_id(page, "run-title").text == run_id)
+
+
+# --------------------------------------------------------------------------- several tasks
+
+
+@pytest.fixture(scope="module")
+def several(tmp_path_factory):
+    """Tasks of every structure, two widths, two optimisers, whole training sets as batches."""
+    root = tmp_path_factory.mktemp("several") / "w"
+    config = mixed.make(root)
+    drawing.write(root)
+    return root, config
+
+
+@pytest.fixture
+def page_of_several(page, several):
+    """Its page, after the other one: errors are looked at there."""
+    page.get((several[0] / "report" / "index.html").as_uri())
+    return page
+
+
+def test_elements_are_shown_as_their_structure_has_it(page_of_several, several):
+    page, (_, config) = page_of_several, several
+    script = """const own = (id) => document.getElementById(id);
+      const [points, bars] = [own('components').data, own('spectrum').data];
+      const {title} = own('spectrum').layout.xaxis;
+      return [points[0]?.x.length, points[1]?.text[1], bars[0]?.x, title?.text]"""
+    cycle, no_cycle = "Embedding in the plane of its strongest wave", "this task are no cycle"
+    for operation, joined, name, axis, bars, wave in (
+        ("add", 12, "1", "frequency k", [1, 2, 3, 4, 5], cycle),
+        ("multiply", 11, "2", "frequency k", [1, 2, 3, 4, 5], cycle),
+        ("s3", 0, "132", "irrep", ["(2,1)", "(1,1,1)"], no_cycle),
+        ("average", 0, "1", None, None, no_cycle),
+    ):
+        go(page, f"run?id={mixed.run_of(config, operation).run_id}&step=100")
+        wait(page, lambda: f"-{operation}-" in by_id(page, "run-title").text)  # noqa: B023
+        assert wave in by_id(page, "waves").get_attribute("aria-label")
+        shown = page.execute_script(script)
+        assert shown == [joined, f"element {name}", bars, axis]
+        assert by_id(page, "order").is_displayed() == (wave == cycle)
+        irreps = "Strongest irreps: " in by_id(page, "says").text
+        assert irreps == (operation == "s3")
+    go(page, f"run?id={mixed.run_of(config, 'digits').run_id}&step=100")
+    wait(page, lambda: "digits" in by_id(page, "run-title").text)
+    for panel in ("components", "waves", "spectrum", "diagram", "barcode"):
+        assert by_id(page, panel).get_attribute("aria-label") == "this network has no embedding"
+    assert not by_id(page, "run-notice").is_displayed()
+
+
+def test_any_setting_filters_runs_and_those_that_differ_are_columns(page_of_several, several):
+    page, runs = page_of_several, grokjax.load(several[0]).runs
+    go(page, "runs")
+    heads = [head.text for head in page.find_elements(By.CSS_SELECTOR, "#runs-table thead button")]
+    assert heads[1:5] == ["operation", "optimizer", "d model", "seed"]  # and no beta1
+    box = by_id(page, "filter")
+    for text, expected in (
+        ("sgd n=none", (runs["optimizer"] == "sgd") & runs["prime"].isna()),
+        ("ADAMW d_model>16", (runs["optimizer"] == "adamw") & (runs["d_model"] > 16)),
+        ("task=s3 batch_size=full", runs["operation"] == "s3"),
+        ("p=11 biases=true", runs["prime"] == 11),
+        ("momentum=none p=11", (runs["optimizer"] == "adamw") & (runs["prime"] == 11)),
+    ):
+        box.send_keys(Keys.CONTROL, "a")
+        box.send_keys(text)
+        assert rows(page) == runs["run_id"][expected].tolist(), text
 
 
 # --------------------------------------------------------------------------- data

@@ -1,0 +1,134 @@
+"""Widths, optimisers, tasks and primes in one grid: killed, resumed, sharded, merged, measured."""
+
+import json
+import os
+import signal
+import subprocess
+import sys
+
+import numpy as np
+import pytest
+
+import grokjax
+from grokjax import analyze, check, cli, merge, sweep
+from grokjax.report import __main__ as report
+from grokjax.report import drawing
+from grokjax.running import audit
+from tests.programs import assert_same_tables, call, tables
+
+# A run a batch: padded to another's size, the last bits of a sum may be others.
+GRID = """
+--models=mlp --d_model=8,12 --mlp_width=16 --mlp_depth=1 --optimizers=adamw,sgd --operations=add,d5
+--primes=11,13 --train_fractions=0.5 --batch_size=32 --seeds=1 --runs_per_batch=1 --steps=20
+--checkpoint_every=10 --diagnostics=persistence,fourier
+""".split()
+WRITE_REPORT = drawing.write
+N_RUNS, N_SHARDS = 2 * 2 * (2 + 1), 3
+
+
+@pytest.fixture(autouse=True, scope="module")
+def _no_pages():
+    """Only the test of the report draws one."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(drawing, "write", lambda *_: "none")
+        yield
+
+
+@pytest.fixture(scope="module")
+def undisturbed(tmp_path_factory):
+    """The grid swept in one go."""
+    workdir = tmp_path_factory.mktemp("undisturbed") / "w"
+    assert call(sweep.main, *GRID, f"--workdir={workdir}") == 0
+    return workdir
+
+
+def killed(*flags):
+    """Starts a sweep and kills it in the middle."""
+    command = [sys.executable, "-m", "tests.sweep_without_pages", *GRID, *flags]
+    environment = os.environ | {"PYTHONUNBUFFERED": "1"}
+    with subprocess.Popen(command, stdout=subprocess.PIPE, text=True, env=environment) as process:
+        for line in process.stdout:
+            if line.startswith("batch 2 step 10 "):
+                process.kill()
+                break
+    return process.returncode
+
+
+@pytest.fixture(scope="module")
+def merged(undisturbed, tmp_path_factory):
+    """Three shards, one of them killed in the middle and resumed, merged in place."""
+    workdir = tmp_path_factory.mktemp("shards") / "w"
+    where = f"--workdir={workdir}"
+    assert killed(where, f"--shard=1/{N_SHARDS}") == -signal.SIGKILL
+    for i in range(N_SHARDS):
+        assert call(sweep.main, *GRID, where, f"--shard={i}/{N_SHARDS}") == cli.EXIT_OK
+    assert call(merge.main, where) == cli.EXIT_OK
+    return workdir
+
+
+def test_it_is_one_work_directory(undisturbed):
+    runs = grokjax.load(undisturbed).runs
+    assert len(runs) == runs["run_id"].nunique() == N_RUNS
+    assert list(runs["status"]) == ["done"] * N_RUNS
+    # What a run's parts do not have does not multiply it, and is null in its row.
+    group = runs.query("operation == 'd5'")
+    assert len(group) == 4 and group["prime"].isna().all()
+    assert set(group["n_train"]) == {50}
+    assert runs.query("optimizer == 'sgd'")[["beta1", "beta2", "epsilon"]].isna().all(axis=None)
+    assert runs.query("optimizer == 'adamw'")["momentum"].isna().all()
+    assert runs[["n_heads", "d_ff"]].isna().all(axis=None)
+    assert all("-optimizer=sgd" in run_id for run_id in runs.query("optimizer == 'sgd'")["run_id"])
+    assert set(runs["d_model"]) == {8, 12}
+
+
+def test_networks_have_their_own_sizes(undisturbed):
+    loaded = grokjax.load(undisturbed)
+    for run in loaded.runs.itertuples():
+        n = 10 if run.operation == "d5" else run.prime
+        params = loaded.checkpoint(run.run_id, 20)
+        assert params["embed"]["embedding"].shape == (n, run.d_model)
+        assert params["unembed"]["kernel"].shape == (16, n)
+        assert set(loaded.persistence.query("run_id == @run.run_id")["n_points"]) == {n}
+    spectra = loaded.spectra.merge(loaded.runs[["run_id", "operation"]])
+    assert set(spectra.query("operation == 'd5'")["degree"]) == {1, 2}
+    assert set(spectra.query("operation == 'add'")["degree"]) == {1}
+
+
+def test_killed_resumed_sharded_and_merged_its_tables_are_the_same(merged, undisturbed):
+    record = json.loads((merged / "shard-001-of-003/sweep.json").read_text())
+    assert len(record["starts"]) == 2
+    assert set(tables(merged)) == {"runs", "metrics", "persistence", "fourier", "spectra"}
+    assert_same_tables(tables(merged), tables(undisturbed))
+
+
+def test_in_shared_batches_numbers_are_alike(undisturbed, tmp_path):
+    """Programs by static part: runs that differ in their task train side by side, padded."""
+    arguments = [*GRID, "--runs_per_batch=8", f"--workdir={tmp_path / 'w'}"]
+    assert call(sweep.main, *arguments) == cli.EXIT_OK
+    record = json.loads((tmp_path / "w/sweep.json").read_text())
+    assert [len(batch) for batch in record["batches"]] == [3] * 4
+    ours, theirs = (grokjax.load(folder).metrics for folder in (tmp_path / "w", undisturbed))
+    assert ours[["run_id", "step"]].equals(theirs[["run_id", "step"]])
+    np.testing.assert_allclose(ours.iloc[:, 2:], theirs.iloc[:, 2:], rtol=1e-4, atol=1e-5)
+
+
+def test_it_is_measured_checked_and_reported(merged, undisturbed, monkeypatch, capsys):
+    where = f"--workdir={merged}"
+    for name in ("fourier", "persistence"):
+        (merged / f"results/{name}.parquet").unlink()
+    assert call(analyze.main, where) == cli.EXIT_OK
+    assert_same_tables(tables(merged), tables(undisturbed))
+    assert call(check.main, where) == cli.EXIT_OK
+    found = audit.audit(merged)
+    assert found.findings == found.unfinished == ()
+    assert (found.n_runs, found.n_checkpoints) == (N_RUNS, 3 * N_RUNS)
+    with monkeypatch.context() as patch:
+        patch.setattr(drawing, "write", WRITE_REPORT)
+        assert call(report.main, where) == cli.EXIT_OK
+    assert (merged / "report/index.html").stat().st_size > 100_000
+    assert list((merged / "figures").glob("*.svg"))
+    assert "d5" in capsys.readouterr().out  # the table of settings
+    # Nothing is left to do.
+    assert call(sweep.main, *GRID, where) == cli.EXIT_OK
+    assert "12 runs in 12 batch(es)" in capsys.readouterr().out
+    assert_same_tables(tables(merged), tables(undisturbed))
