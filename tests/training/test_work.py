@@ -134,15 +134,15 @@ def test_products_within_loops_maps_and_calls_are_counted():
 
 
 def test_costs_are_each_runs_own_in_the_order_of_the_grid():
-    runs = make_runs(model=["mlp"], mlp_depth=[1, 2], prime=[11, 23], weight_decay=[0.0, 1.0],
+    runs = make_runs(model=["mlp"], mlp_depth=[1, 2], prime=[11], weight_decay=[0.0, 1.0],
                      batch_size=[0, 16], train_fraction=[0.5, 0.7])  # fmt: skip
     costs = work.costs(runs, CONFIG)
-    key = {(r.model.mlp_depth, r.task.prime, r.settings.batch_size,
+    key = {(r.model.mlp_depth, r.settings.batch_size,
             r.settings.batch_size or r.task.train_fraction): cost
            for r, cost in zip(runs, costs, strict=True)}  # fmt: skip
-    assert len(runs) == 32
+    assert len(runs) == 16
     # Of full batches also the training set counts; weight decay never does.
-    assert len(set(costs)) == len(key) == 2 * 2 * (1 + 2)
+    assert len(set(costs)) == len(key) == 2 * (1 + 2)
     assert work.costs(runs[::-1], CONFIG) == costs[::-1]
     one, twice, thrice = (
         work.costs(runs[:1], TrainConfig(steps=n, checkpoint_every=n))[0] for n in (50, 100, 150)
