@@ -22,9 +22,6 @@ def summary(folder: str | os.PathLike[str]) -> pd.DataFrame:
     return summaries.by_setting(summaries.outcomes(Sweep(folder)))
 
 
-# --------------------------------------------------------------------------- figures
-
-
 def draw(sweep: Sweep) -> Iterator[tuple[str, Figure]]:
     """The figures of a sweep with their names, as far as its tables and checkpoints go."""
     runs = summaries.table_of_runs(sweep)

@@ -5,6 +5,9 @@ state; `save` writes it as SVG or PDF, the same bytes every time. Sizes are thos
 page (`COLUMN` and `PAGE`) and type is 7 points or more at that size. Colours are those of Okabe
 and Ito (2008), which people of any common colour vision can tell apart; what two colours tell
 apart on one line of a panel, dashes or markers tell as well.
+
+Throughout, ``runs`` is the table of runs (``grokjax.load(W).runs``) or a part of it, and ``width``
+is in inches.
 """
 
 import os
@@ -29,12 +32,7 @@ _ENDED = "ended early (diverged or failed), not in the mean"
 
 
 def save(figure: Figure, path: str | os.PathLike[str], suffix: str = "") -> None:
-    """Writes a figure as its suffix says (svg, pdf, png): same figure, same bytes.
-
-    Args:
-        figure: what to write.
-        path: where to.
-        suffix: the format; default: what the path ends in.
+    """Writes a figure as ``suffix``, else the path's own, says (svg, pdf, png): the same bytes.
 
     Raises:
         ValueError: for a format that matplotlib does not know.
@@ -45,17 +43,8 @@ def save(figure: Figure, path: str | os.PathLike[str], suffix: str = "") -> None
         figure.savefig(path, format=suffix, metadata=dates.get(suffix), dpi=200)
 
 
-# --------------------------------------------------------------------------- curves
-
-
 def accuracy(runs: pd.DataFrame, metrics: pd.DataFrame, *, width: float = PAGE) -> Figure:
-    """Test and train accuracy against step; see `curves`.
-
-    Args:
-        runs: the table of runs (``grokjax.load(W).runs``), or a part of it.
-        metrics: the table of metrics.
-        width: in inches.
-    """
+    """Test and train accuracy, out of the table of metrics, against step; see `curves`."""
     columns = ["test_accuracy", "train_accuracy"]
     figure = curves(runs, metrics, columns, ylabel="accuracy", width=width)
     for axes in figure.axes:
@@ -71,14 +60,7 @@ def topology(
     cloud: str = "embedding",
     width: float = PAGE,
 ) -> Figure:
-    """A column of the persistence table against step; see `curves`.
-
-    Args:
-        runs: the table of runs, or a part of it.
-        persistence: the table of persistence.
-        column: such as ``h1_max`` or ``h1_total``.
-        cloud: which cloud.
-        width: in inches.
+    """A column of the persistence table (``h1_max``, ``h1_total`` …) against step; see `curves`.
 
     Raises:
         ValueError: if the table has no such column or cloud.
@@ -87,8 +69,8 @@ def topology(
     if cloud not in known and known:
         raise ValueError(f"there is no cloud '{cloud}' in the table; there are {', '.join(known)}")
     own = persistence[persistence["cloud"] == cloud]
-    name = labels.COLUMNS.get(column, column)
-    return curves(runs, own, [column], ylabel=f"{name} ({cloud})", width=width)
+    ylabel = f"{labels.COLUMNS.get(column, column)} ({cloud})"
+    return curves(runs, own, [column], ylabel=ylabel, width=width)
 
 
 def curves(
@@ -110,11 +92,11 @@ def curves(
     standard deviation (n − 1); a single run has none. Infinite values are left out like NaN.
 
     Args:
-        runs: the table of runs, or a part of it.
+        runs: the table of runs.
         table: with columns ``run_id``, ``step`` and those to draw; one row a run and step.
         columns: from one to four.
         ylabel: of the axis that all panels share.
-        width: in inches.
+        width: of the figure.
 
     Raises:
         ValueError: if there is no run, a column is not in the table or a run has two rows for one
@@ -154,9 +136,7 @@ def curves(
 
 
 def wide(table: pd.DataFrame, column: str, run_ids: Sequence[str]) -> pd.DataFrame:
-    """A column of some runs: a row a step, a column a run, NaN where a run has no row.
-
-    Runs that have no row at all have no column.
+    """A column by step (rows) and run (columns, of runs that have any row); NaN where none is.
 
     Raises:
         ValueError: if a run has two rows for one step.
@@ -164,9 +144,6 @@ def wide(table: pd.DataFrame, column: str, run_ids: Sequence[str]) -> pd.DataFra
     own = table[table["run_id"].isin(run_ids)]
     frame = own.pivot(index="step", columns="run_id", values=column).astype(float)
     return frame[[run_id for run_id in run_ids if run_id in frame]]
-
-
-# --------------------------------------------------------------------------- one run
 
 
 def persistence_diagrams(
@@ -178,7 +155,7 @@ def persistence_diagrams(
         diagrams: step → diagrams of degrees 0 and 1, (k, 2) each, such as
             ``grokjax.load(W).diagram(run_id, step)`` gives. Degree 0 is drawn as ticks at its
             deaths, its infinite bar as a triangle at the upper end.
-        width: in inches.
+        width: of the figure.
 
     Raises:
         ValueError: if there is no step.
@@ -211,7 +188,7 @@ def embedding(
             elements that are neighbours in that order are joined. 1 is the order of the rows
             themselves; a network that reads residues by a wave of frequency k lays them on a circle
             in the order of that k. 0: elements on no cycle, coloured one after the other.
-        width: in inches.
+        width: of the figure.
 
     Raises:
         ValueError: if there is no step.
@@ -239,13 +216,8 @@ def birth(
 ) -> Figure:
     """One run's loop being born: its curves above, clouds and diagrams at a few steps below.
 
-    Args:
-        curve: with columns ``step``, ``test_accuracy`` and ``h1_max``.
-        clouds: as for `embedding`.
-        diagrams: as for `persistence_diagrams`, at the same steps.
-        frequency: as for `embedding`.
-        title: above it all.
-        width: in inches.
+    Its ``curve`` has columns ``step``, ``test_accuracy`` and ``h1_max``. Clouds and frequency are
+    as for `embedding`, diagrams as for `persistence_diagrams` and at the same steps.
 
     Raises:
         ValueError: if clouds and diagrams are not of the same steps, or there are none.
@@ -256,9 +228,7 @@ def birth(
     with panels.style():
         figure, rows, above = panels.square_panels(len(clouds), 2, width, above=1.3)
         assert above is not None
-        panels.draw_two_scales(
-            above, curve["step"], curve["test_accuracy"], curve["h1_max"], clouds
-        )
+        panels.draw_two_scales(above, curve, clouds)
         plane = None
         for upper, lower, (step, cloud) in zip(*rows, clouds.items(), strict=True):
             plane = panels.draw_embedding(upper, np.asarray(cloud), frequency, plane)

@@ -21,21 +21,13 @@ from grokjax.training import data
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class Snapshot:
-    """A run at a checkpoint.
-
-    Attributes:
-        run_id: the run.
-        step: the checkpoint.
-        embedding: (p, d) float32, raw.
-        cloud: (p, d) float32, normalised as the sweep's diagnostics have it.
-        diagrams: of the cloud, degrees 0 and 1, (k, 2) each; empty if the cloud is not finite.
-    """
+    """A run at a checkpoint."""
 
     run_id: str
     step: int
-    embedding: NDArray[np.float32]
-    cloud: NDArray[np.float32]
-    diagrams: list[NDArray[np.float64]]
+    embedding: NDArray[np.float32]  # (p, d), raw
+    cloud: NDArray[np.float32]  # (p, d), normalised as the sweep's diagnostics have it
+    diagrams: list[NDArray[np.float64]]  # of the cloud, (k, 2) each; empty if it is not finite
 
 
 class Snapshots:
@@ -43,7 +35,7 @@ class Snapshots:
 
     def __init__(self, workdir: pathlib.Path, config: SweepConfig):
         self._runs = {run.run_id: run for run in config.runs}
-        self._config = config
+        self._options = config.options
         self._reader = Reader(workdir / "checkpoints")
         self._batches = {
             run_id: batch
@@ -79,18 +71,14 @@ class Snapshots:
             for step in sorted(set(steps) & set(self.steps(run_id))):
                 by_file[self._batches[run_id].name, step].append(run_id)
         for (_, step), run_ids in by_file.items():
+            batch = self._batches[run_ids[0]]
             try:
-                rows = self._embeddings(self._batches[run_ids[0]], step)
+                stack = network.embedding(self._reader.params(batch, step, self._template(batch)))
             except CheckpointError as error:
                 self.unreadable.append(str(error))
                 continue
+            rows = dict(zip(batch.run_ids, stack, strict=True))
             yield from self._snapshots(step, {run_id: rows[run_id] for run_id in run_ids})
-
-    def _embeddings(self, batch: RunBatch, step: int) -> dict[str, NDArray[np.float32]]:
-        """Run id → (p, d) embedding of all runs of a batch."""
-        runs = [self._runs[run_id] for run_id in batch.run_ids]
-        stack = network.embedding(self._reader.params(batch, step, self._template(batch)))
-        return {run.run_id: stack[i, : run.task.n_elements] for i, run in enumerate(runs)}
 
     def _template(self, batch: RunBatch) -> network.Params:
         """Shapes of the embeddings of a batch; finding them takes as long as reading them."""
@@ -102,39 +90,31 @@ class Snapshots:
         return self._templates[batch.name]
 
     def _snapshots(
-        self, step: int, embeddings: Mapping[str, NDArray[np.float32]]
+        self, step: int, padded: Mapping[str, NDArray[np.float32]]
     ) -> Iterator[Snapshot]:
-        options = self._config.options
-        normalised = [normalize(rows, options.cloud_normalisation) for rows in embeddings.values()]
+        options = self._options
+        embeddings = [rows[: self._runs[name].task.n_elements] for name, rows in padded.items()]
+        clouds = [normalize(rows, options.cloud_normalisation) for rows in embeddings]
         # Both engines give the same bars; this is the fast one.
-        computed = persistence.many(normalised, engine="redzed", n_threads=options.ph_threads)
-        for (run_id, rows), cloud, found in zip(
-            embeddings.items(), normalised, computed, strict=True
-        ):
-            yield Snapshot(
-                run_id=run_id,
-                step=step,
-                embedding=rows,
-                cloud=cloud,
-                diagrams=[np.zeros((0, 2))] * 2 if isinstance(found, Exception) else found,
-            )
+        computed = persistence.many(clouds, engine="redzed", n_threads=options.ph_threads)
+        for run_id, rows, cloud, found in zip(padded, embeddings, clouds, computed, strict=True):
+            bars = [np.zeros((0, 2))] * 2 if isinstance(found, Exception) else found
+            yield Snapshot(run_id=run_id, step=step, embedding=rows, cloud=cloud, diagrams=bars)
 
 
 def typical_run(runs: pd.DataFrame) -> str | None:
     """The run that figures of a single run show; None if there is no run.
 
     Of the runs that generalised, those of the largest training set, and of these the one with the
-    middle generalisation step (the lower of two); if none generalised, the first that did not
-    diverge.
+    middle generalisation step (the lower of two); if none did, the first that did not diverge.
     """
     grown = runs[runs["generalisation_step"].notna()]
     if len(grown):
         grown = grown[grown["n_train"] == grown["n_train"].max()]
         ordered = grown.sort_values("generalisation_step", kind="stable")
         return str(ordered["run_id"].iloc[(len(ordered) - 1) // 2])
-    rest = runs[~runs["status"].isin(("diverged", "failed"))]
-    rest = rest if len(rest) else runs
-    return str(rest["run_id"].iloc[0]) if len(rest) else None
+    ended = runs["status"].isin(("diverged", "failed"))
+    return next(iter((*runs.loc[~ended, "run_id"], *runs["run_id"])), None)
 
 
 def telling_steps(steps: Sequence[int], generalisation_step: int | None) -> list[int]:
