@@ -195,7 +195,8 @@ def _details(
             return None
         at = summaries.optional_step(grown[run_id])
         marks = [] if at is None else [*[step for step in steps if step < at][-1:], at]
-        points, batch = specs[run_id].task.n_elements, str(snapshots.batch(run_id))
+        batch = snapshots.batches[run_id].name if run_id in snapshots.batches else ""
+        points = specs[run_id].task.n_elements
         return Candidate(run_id=run_id, points=points, steps=steps, marks=marks, batch=batch)
 
     chosen = choose(settings, runs, candidate, _DETAILS_BYTES, wanted)
