@@ -14,7 +14,6 @@ import os
 import pathlib
 from collections.abc import Mapping, Sequence
 
-import numpy as np
 import pandas as pd
 from matplotlib.figure import Figure
 from numpy.typing import ArrayLike
@@ -149,27 +148,22 @@ def wide(table: pd.DataFrame, column: str, run_ids: Sequence[str]) -> pd.DataFra
 def persistence_diagrams(
     diagrams: Mapping[int, Sequence[ArrayLike]], *, width: float = PAGE
 ) -> Figure:
-    """Persistence diagrams of one cloud at several steps, on common axes.
+    """Persistence diagrams of one cloud on common axes, by step.
 
-    Args:
-        diagrams: step → diagrams of degrees 0 and 1, (k, 2) each, such as
-            ``grokjax.load(W).diagram(run_id, step)`` gives. Degree 0 is drawn as ticks at its
-            deaths, its infinite bar as a triangle at the upper end.
-        width: of the figure.
+    Those of a step are of degrees 0 and 1, (k, 2) each, such as ``grokjax.load(W).diagram(run_id,
+    step)`` gives. Degree 0 is drawn as ticks at its deaths, its infinite bar as a triangle at the
+    upper end.
 
     Raises:
         ValueError: if there is no step.
     """
     if not diagrams:
         raise ValueError("diagrams must hold at least one step")
-    limits = panels.diagram_range(diagrams.values())
     with panels.style():
         figure, (row,), _ = panels.square_panels(len(diagrams), 1, width)
-        for axes, (step, degrees) in zip(row, diagrams.items(), strict=True):
-            panels.draw_diagram(axes, degrees, limits)
+        panels.draw_diagrams(figure, row, diagrams)
+        for axes, step in zip(row, diagrams, strict=True):
             axes.set_title(f"step {step:,}")
-        row[0].set_ylabel("death")
-        panels.legend_below(figure, panels.degree_handles())
     return figure
 
 
@@ -197,11 +191,7 @@ def embedding(
         raise ValueError("clouds must hold at least one step")
     with panels.style():
         figure, (row,), _ = panels.square_panels(len(clouds), 1, width)
-        plane = None
-        for axes, (step, cloud) in zip(row, clouds.items(), strict=True):
-            plane = panels.draw_embedding(axes, np.asarray(cloud), frequency, plane)
-            axes.set_title(f"step {step:,}")
-        panels.element_bar(figure, row, len(np.asarray(cloud)), frequency)
+        panels.draw_embeddings(figure, row, clouds, frequency)
     return figure
 
 
@@ -224,19 +214,12 @@ def birth(
     """
     if not clouds or list(clouds) != list(diagrams):
         raise ValueError(f"clouds are of steps {list(clouds)}, diagrams of {list(diagrams)}")
-    limits = panels.diagram_range(diagrams.values())
     with panels.style():
         figure, rows, above = panels.square_panels(len(clouds), 2, width, above=1.3)
         assert above is not None
         panels.draw_two_scales(above, curve, clouds)
-        plane = None
-        for upper, lower, (step, cloud) in zip(*rows, clouds.items(), strict=True):
-            plane = panels.draw_embedding(upper, np.asarray(cloud), frequency, plane)
-            upper.set_title(f"step {step:,}")
-            panels.draw_diagram(lower, diagrams[step], limits)
-        rows[1][0].set_ylabel("death")
-        panels.element_bar(figure, rows[0], len(np.asarray(cloud)), frequency)
-        panels.legend_below(figure, panels.degree_handles())
+        panels.draw_embeddings(figure, rows[0], clouds, frequency)
+        panels.draw_diagrams(figure, rows[1], diagrams)
         if title:
             figure.suptitle(panels.wrapped(title, width), fontsize=8)
     return figure

@@ -13,7 +13,7 @@ from matplotlib.axes import Axes
 from matplotlib.cm import ScalarMappable
 from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
-from matplotlib.ticker import FuncFormatter, MaxNLocator
+from matplotlib.ticker import MaxNLocator
 from numpy.typing import ArrayLike, NDArray
 
 from grokjax.report import planes
@@ -47,19 +47,16 @@ def style() -> Iterator[None]:
         yield
 
 
-def short_step(step: float) -> str:
-    """A step as an axis shows it: 500, 1k, 2.5k, 60k."""
-    return f"{step / 1000:g}k" if abs(step) >= 1000 else f"{step:g}"
-
-
 def wrapped(text: str, width: float) -> str:
     """A title in lines that fit a width in inches: 8-point letters take about 0.06 of one."""
     return textwrap.fill(text, int(width / 0.06))
 
 
 def step_axis(axes: Axes) -> None:
-    """Few, short labels on an axis of steps."""
-    axes.xaxis.set_major_formatter(FuncFormatter(lambda step, _: short_step(step)))
+    """Few, short labels on an axis of steps: 500, 1k, 2.5k, 60k."""
+    axes.xaxis.set_major_formatter(
+        lambda step, _: f"{step / 1000:g}k" if abs(step) >= 1000 else f"{step:g}"
+    )
     axes.xaxis.set_major_locator(MaxNLocator(5, integer=True, steps=[1, 2, 5, 10]))
 
 
@@ -207,13 +204,20 @@ def draw_diagram(axes: Axes, degrees: Sequence[ArrayLike], limits: tuple[float, 
         axis.set_major_locator(MaxNLocator(4))
 
 
-def degree_handles() -> list[Line2D]:
-    """Legend entries of `draw_diagram`."""
-    return [
+def draw_diagrams(
+    figure: Figure, row: Sequence[Axes], diagrams: Mapping[int, Sequence[ArrayLike]]
+) -> None:
+    """A row of diagrams on common axes, and their legend."""
+    limits = diagram_range(diagrams.values())
+    for axes, degrees in zip(row, diagrams.values(), strict=True):
+        draw_diagram(axes, degrees, limits)
+    row[0].set_ylabel("death")
+    handles = [
         Line2D([], [], marker="o", color=H1, ls="", ms=4, markeredgewidth=0, label="H1"),
         Line2D([], [], marker="_", color=H0, ls="", ms=6, label="deaths of H0 (births at 0)"),
         Line2D([], [], marker="^", color=H0, ls="", ms=4, label="H0 that never dies"),
     ]
+    legend_below(figure, handles)
 
 
 def draw_embedding(
@@ -241,8 +245,15 @@ def draw_embedding(
     return plane
 
 
-def element_bar(figure: Figure, row: Sequence[Axes], n_elements: int, frequency: int) -> None:
-    """The colours of elements, beside a row of panels."""
+def draw_embeddings(
+    figure: Figure, row: Sequence[Axes], clouds: Mapping[int, ArrayLike], frequency: int
+) -> None:
+    """A row of clouds of the same elements, turned alike, and the elements' colours beside it."""
+    plane = None
+    for axes, (step, cloud) in zip(row, clouds.items(), strict=True):
+        plane = draw_embedding(axes, np.asarray(cloud), frequency, plane)
+        n_elements = len(plane)
+        axes.set_title(f"step {step:,}")
     scale = mpl.colors.Normalize(0, n_elements if frequency else n_elements - 1)
     label = {0: "element", 1: "place r"}.get(frequency, f"{frequency}·r mod {n_elements}")
     colours = ScalarMappable(scale, CYCLE if frequency else ORDERED)

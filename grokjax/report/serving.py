@@ -263,9 +263,8 @@ class Server(http.server.ThreadingHTTPServer):
         A name that merely resolves to this machine does not: a page of another site could have
         chosen it (DNS rebinding). When listening on all addresses, any numeric one will do.
         """
-        if len(hosts) != 1:
-            return False
-        match = re.fullmatch(r"(\[[0-9a-fA-F:.]+\]|[^:\[\]]+)(?::(\d{1,5}))?", hosts[0].strip())
+        pattern = r"(\[[0-9a-fA-F:.]+\]|[^:\[\]]+)(?::(\d{1,5}))?"
+        match = re.fullmatch(pattern, hosts[0].strip()) if len(hosts) == 1 else None
         if match is None or int(match[2] or 80) != self.server_port:
             return False
         name = match[1].strip("[]").lower()

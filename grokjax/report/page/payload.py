@@ -130,16 +130,9 @@ def _runs(
         **{name: runs[name] for name in (*labels.columns(), "seed", *_RUN_COLUMNS)},
     }
     values = {quantity.key: quantity.values for quantity in found}
-    for name in ("train_accuracy", "test_accuracy"):
-        columns[f"last_{name}"] = pd.Series(_last(values[f"metrics/{name}"]))
+    for name in ("train_accuracy", "test_accuracy"):  # the last that is there
+        columns[f"last_{name}"] = pd.DataFrame(values[f"metrics/{name}"]).ffill(axis=1).iloc[:, -1]
     return {name: [_plain(value) for value in column] for name, column in columns.items()}
-
-
-def _last(values: curves.Floats) -> curves.Floats:
-    """The last finite value of each row; NaN where there is none."""
-    there = np.isfinite(values)
-    place = values.shape[1] - 1 - there[:, ::-1].argmax(axis=1)
-    return np.where(there.any(axis=1), values[np.arange(len(values)), place], np.nan)
 
 
 def _plain(value: Any) -> Any:
