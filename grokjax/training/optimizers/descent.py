@@ -1,4 +1,4 @@
-"""Adam, with decoupled weight decay (the study's optimiser) or L2 regularisation, and Muon."""
+"""AdamW (the study's optimiser), Adam, Muon, and gradient descent with momentum."""
 
 import dataclasses
 from typing import Any
@@ -68,5 +68,19 @@ class Muon(Moments):
         return self.chain(optax.partition({True: muon, False: adamw}, hidden))
 
 
-PARTS: dict[str, type[Part]] = {"adamw": AdamW, "adam": Adam, "muon": Muon}
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class SGD(Scheduled):
+    """Gradient descent with momentum; weight decay is L2 regularisation, in the gradient."""
+
+    momentum: float = field(0.9, help="of sgd and muon: decay of the sum of gradients", **BELOW_1)
+
+    def transformation(self, n_steps: int, hidden: Any) -> Any:
+        """See ``Optimizer``."""
+        return self.chain(
+            optax.add_decayed_weights(self.weight_decay),
+            optax.sgd(self.rate(n_steps), momentum=self.momentum),
+        )
+
+
+PARTS: dict[str, type[Part]] = {"adamw": AdamW, "adam": Adam, "muon": Muon, "sgd": SGD}
 DEFAULT = "adamw"
