@@ -1,6 +1,5 @@
 """What a person sees of a sweep: a live display on a terminal, plain lines in a pipe."""
 
-import abc
 import collections
 import os
 import pathlib
@@ -40,8 +39,10 @@ def _duration(seconds: float) -> str:
     return f"{hours}:{minutes:02d}:{rest:02d}" if hours else f"{minutes}:{rest:02d}"
 
 
-class _Display(abc.ABC):
-    """What both displays count and tell alike; see ``pipeline.Display``."""
+class PlainDisplay:
+    """One line a checkpoint of a batch, for pipes and logs."""
+
+    _lock = threading.Lock()
 
     def __init__(self) -> None:
         self._n_runs = 0
@@ -73,9 +74,10 @@ class _Display(abc.ABC):
             f"diagnostics took {_duration(spent['diagnostics'])} beside it"
         )
 
-    @abc.abstractmethod
     def note(self, text: str) -> None:
         """Something worth a line."""
+        with self._lock:
+            print(text, flush=True)
 
     def started(self, runs: Sequence[Run], run_steps: int, checkpoints: int) -> None:
         """The grid, the run-steps in all and the run checkpoints to be measured."""
@@ -106,9 +108,11 @@ class _Display(abc.ABC):
                 self._generalised.add(row["run_id"])
             if row["train_loss"] != row["train_loss"]:
                 self._diverged.add(row["run_id"])
+        self._tell(batch, step, rows)
 
-    def measured(self, done: int) -> None:
-        """How many run checkpoints have been through all diagnostics."""
+    def measured(self, done: int, seconds: float) -> None:
+        """How many run checkpoints have been through all diagnostics; the last took so long."""
+        self.spent("diagnostics", seconds)
         self._n_measured = done
 
     def _waiting(self) -> str:
@@ -120,20 +124,7 @@ class _Display(abc.ABC):
             parts.append(f"{len(self._diverged)} diverged")
         return f"of {self._n_runs} runs: " + ", ".join(parts)
 
-
-class PlainDisplay(_Display):
-    """One line a checkpoint of a batch, for pipes and logs."""
-
-    _lock = threading.Lock()
-
-    def note(self, text: str) -> None:
-        """Prints it."""
-        with self._lock:
-            print(text, flush=True)
-
-    def evaluated(self, batch: int, step: int, rows: Sequence[dict[str, Any]]) -> None:
-        """Prints the line of a checkpoint."""
-        super().evaluated(batch, step, rows)
+    def _tell(self, batch: int, step: int, rows: Sequence[dict[str, Any]]) -> None:
         rate = "compiling"
         if self._seconds:
             self._rate = self._steps / self._seconds
@@ -148,7 +139,7 @@ class PlainDisplay(_Display):
         )
 
 
-class LiveDisplay(_Display):
+class LiveDisplay(PlainDisplay):
     """Bars for training and diagnostics and a line of what has come out, redrawn in place."""
 
     def __init__(self, console: Console):
@@ -191,18 +182,16 @@ class LiveDisplay(_Display):
         rate = f"{run_steps / seconds:,.0f} run-steps/s"
         self._bars.update(self._training, advance=run_steps, rate=rate)
 
-    def evaluated(self, batch: int, step: int, rows: Sequence[dict[str, Any]]) -> None:
-        """Rewrites the line of what has come out."""
-        super().evaluated(batch, step, rows)
+    def _tell(self, batch: int, step: int, rows: Sequence[dict[str, Any]]) -> None:
         self._text.plain = f"batch {batch + 1}, step {step:,}; {self._outcome()}"
 
-    def measured(self, done: int) -> None:
+    def measured(self, done: int, seconds: float) -> None:
         """Moves the bar of diagnostics."""
-        super().measured(done)
+        super().measured(done, seconds)
         self._bars.update(self._measuring, completed=done, rate=self._waiting())
 
 
-def display() -> PlainDisplay | LiveDisplay:
+def display() -> PlainDisplay:
     """The live display if standard output is a terminal, else the plain one."""
     console = Console(file=sys.stdout)
     return LiveDisplay(console) if console.is_terminal else PlainDisplay()
