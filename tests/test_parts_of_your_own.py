@@ -14,22 +14,11 @@ import pytest
 ROOT = pathlib.Path(__file__).parent.parent
 NAMES = ("distance", "bilinear", "lion", "smoothed", "radius")
 PLUGINS = f"--plugins={','.join(NAMES)}"
-GRID = [
-    "--operations=distance,add",
-    "--models=bilinear,mlp",
-    "--optimizers=lion,adamw",
-    "--losses=smoothed",
-    "--smoothing=0,0.2",
-    "--diagnostics=persistence,radius",
-    "--primes=11",
-    "--train_fractions=0.6",
-    "--seeds=1",
-    "--steps=40",
-    "--checkpoint_every=10",
-    "--batch_size=32",
-    "--d_model=8",
-    "--mlp_width=8",
-]
+GRID = """
+    --operations=distance,add --models=bilinear,mlp --optimizers=lion,adamw --losses=smoothed
+    --smoothing=0,0.2 --diagnostics=persistence,radius --primes=11 --train_fractions=0.6
+    --seeds=1 --steps=40 --checkpoint_every=10 --batch_size=32 --d_model=8 --mlp_width=8
+""".split()
 
 
 @pytest.fixture(scope="module")
