@@ -45,12 +45,10 @@ class EventFiles:
             last = dict(self._written.get(run_id, {}))
             by_step: dict[int, dict[str, float]] = {}
             for quantity in found:
-                for j in np.flatnonzero(np.isfinite(quantity.values[i])):
-                    if steps[j] > last.get(quantity.key, -1):
-                        by_step.setdefault(steps[j], {})[quantity.key] = float(
-                            quantity.values[i, j]
-                        )
-                        last[quantity.key] = steps[j]
+                for step, value in zip(steps, quantity.values[i].tolist(), strict=True):
+                    if np.isfinite(value) and step > last.get(quantity.key, -1):
+                        by_step.setdefault(step, {})[quantity.key] = value
+                        last[quantity.key] = step
             if run_id not in self._written:
                 with results.replacing(path) as temporary, open(temporary, "wb") as file:
                     _records(file, by_step, begun, header=True)

@@ -90,12 +90,8 @@ def curves(
     diverged or failed: these are drawn, up to a cross, and not averaged. The band is ± one sample
     standard deviation (n − 1); a single run has none. Infinite values are left out like NaN.
 
-    Args:
-        runs: the table of runs.
-        table: with columns ``run_id``, ``step`` and those to draw; one row a run and step.
-        columns: from one to four.
-        ylabel: of the axis that all panels share.
-        width: of the figure.
+    The table has columns ``run_id``, ``step`` and the one to four to draw, and one row a run and
+    step; ``ylabel`` is of the axis that all panels share.
 
     Raises:
         ValueError: if there is no run, a column is not in the table or a run has two rows for one
@@ -175,9 +171,8 @@ def embedding(
     Signs of the components are chosen to agree from step to step.
 
     Args:
-        clouds: step → (n, d) cloud, a row an element, such as
-            ``grokjax.load(W).cloud(run_id, step)`` gives; one that is not finite gives an empty
-            panel.
+        clouds: step → (n, d), a row an element, such as ``grokjax.load(W).cloud(run_id, step)``
+            gives; one that is not finite gives an empty panel.
         frequency: k, of elements on a cycle, such as residues: colours follow k·r mod n, and
             elements that are neighbours in that order are joined. 1 is the order of the rows
             themselves; a network that reads residues by a wave of frequency k lays them on a circle

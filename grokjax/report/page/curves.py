@@ -67,9 +67,8 @@ def mean_and_spread(values: Floats) -> tuple[Floats, Floats]:
     """
     there = np.isfinite(values)
     count = there.sum(axis=0)
-    known = np.where(there, values, 0)
     with np.errstate(invalid="ignore", divide="ignore"):
-        mean = known.sum(axis=0) / count
+        mean = np.where(there, values, 0).sum(axis=0) / count
         squares = (np.where(there, values - mean, 0) ** 2).sum(axis=0)
         spread = np.sqrt(squares / (count - 1))
     return np.where(count > 0, mean, np.nan), np.where(count > 1, spread, np.nan)

@@ -85,13 +85,9 @@ def bars(diagrams: Sequence[Diagrams]) -> dict[str, Any]:
 
     The infinite bar of degree 0 is left out; so is every bar of a cloud that was not finite.
     """
-    columns = {
-        "h0_deaths": [degrees[0][:, 1] for degrees in diagrams],
-        "h1_births": [degrees[1][:, 0] for degrees in diagrams],
-        "h1_deaths": [degrees[1][:, 1] for degrees in diagrams],
-    }
     packed = {}
-    for name, rows in columns.items():
+    for name, degree, column in (("h0_deaths", 0, 1), ("h1_births", 1, 0), ("h1_deaths", 1, 1)):
+        rows = [degrees[degree][:, column] for degrees in diagrams]
         finite = [row[np.isfinite(row)] for row in rows]
         filled = itertools.zip_longest(*finite, fillvalue=np.nan)
         packed[name] = pack(np.array(list(filled), np.float64).T.reshape(len(rows), -1))
