@@ -48,7 +48,10 @@ def _load() -> _Found:
     for kind in KINDS:
         package = importlib.import_module(kind.package)
         for module in pkgutil.iter_modules(package.__path__):
-            _add(found, importlib.import_module(f"{kind.package}.{module.name}"))
+            loaded = importlib.import_module(f"{kind.package}.{module.name}")
+            _add(found, loaded)
+            if hasattr(loaded, "DEFAULT"):  # of ours alone: a plug-in changes no run's id
+                found.default[kind.column] = loaded.DEFAULT
     return found
 
 
@@ -72,8 +75,6 @@ def _add(found: _Found, module: ModuleType) -> list[str]:
     for part in getattr(module, "FAMILIES", ()):
         if part not in found.families[part.column]:
             found.families[part.column].append(part)
-    if hasattr(module, "DEFAULT"):
-        found.default[module.PARTS[module.DEFAULT].column] = module.DEFAULT
     return names
 
 
