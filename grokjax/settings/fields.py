@@ -194,11 +194,6 @@ class Part:
         """Raises ``InvalidSettingError`` for settings that cannot be together."""
 
     @classmethod
-    def about(cls, name: str) -> str:
-        """The part of that name in a line."""
-        return (cls.__doc__ or name).partition("\n")[0].rstrip(".")
-
-    @classmethod
     def title(cls, name: str) -> str:
         """What figures and the page call the part of that name."""
         return name

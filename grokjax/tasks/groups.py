@@ -52,12 +52,6 @@ class Group(PairTask):
         base = name.removesuffix(_CONJUGATE)
         return bool(finite_groups.problem(base)) or finite_groups.find(base) is not None
 
-    @classmethod
-    def about(cls, name: str) -> str:
-        """The task in a line."""
-        product = "a · b · a⁻¹" if name.endswith(_CONJUGATE) else "a · b"
-        return f"{product} in {name.removesuffix(_CONJUGATE)}"
-
     def validate(self) -> None:
         """The group must be small enough."""
         problem = finite_groups.problem(self.name.removesuffix(_CONJUGATE))
