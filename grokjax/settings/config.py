@@ -121,9 +121,7 @@ class SweepConfig:
 
         Where parts have values of their own for a flag, the part's name stands behind it.
         """
-        texts: dict[
-            str, dict[str, tuple[str, ...]]
-        ] = {}  # flag → part → as written
+        texts: dict[str, dict[str, tuple[str, ...]]] = {}  # flag → part → as written
         for column, parts in self.axes.items():
             for name, own in parts.items():
                 for setting in fields_of(grid.part_class(column, name)).values():
