@@ -28,7 +28,7 @@ def define() -> None:
     ours.define_source_flags()
     ours.define_option_flags()
     cli.define_compilation_flag()
-    ours.define_workdir_flag("work directory; default: work/<hash of what is trained>")
+    ours.define("workdir", None, "work directory; default: work/<hash of what is trained>")
     ours.define("max_seconds", None, "stop as by SIGTERM after so many seconds", float)
     ours.define("grace_seconds", 30.0, "time to reach a checkpoint when asked to stop")
     text = "changes since the last start: a flag of the grid that gains values, steps, precision, "

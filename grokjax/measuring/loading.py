@@ -14,7 +14,7 @@ from numpy.typing import ArrayLike, NDArray
 from grokjax import diagnostics
 from grokjax.diagnostics import RunView
 from grokjax.settings import plugins
-from grokjax.settings.lazy import lazy
+from grokjax.settings.fields import lazy
 from grokjax.store import record, runs
 from grokjax.store.results import METRICS, Results, known_tables
 

@@ -17,7 +17,7 @@ from grokjax.store import record
 
 def define() -> None:
     """The flags of this command."""
-    ours.define_workdir_flag("work directory of a sweep")
+    ours.define("workdir", None, "work directory of a sweep")
     ours.define("runs", "", "ids of runs that the page shows in detail before any others")
     ours.define("tensorboard", False, "write TensorBoard event files to W/tensorboard")
     ours.define("watch", False, "serve a page that renews itself, and write no other")

@@ -3,8 +3,7 @@
 import dataclasses
 from typing import Any, ClassVar
 
-from grokjax.settings.fields import Part, field
-from grokjax.settings.lazy import lazy
+from grokjax.settings.fields import Part, field, lazy
 
 jax, jnp = lazy("jax"), lazy("jax.numpy")
 float64 = lazy("grokjax.training.float64")

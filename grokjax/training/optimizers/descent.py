@@ -3,8 +3,7 @@
 import dataclasses
 from typing import Any
 
-from grokjax.settings.fields import BELOW_1, Part, field
-from grokjax.settings.lazy import lazy
+from grokjax.settings.fields import BELOW_1, Part, field, lazy
 from grokjax.training.optimizers.shared import Scheduled
 
 optax, optax_contrib = lazy("optax"), lazy("optax.contrib")
