@@ -112,10 +112,7 @@ def neuron_irreps(neurons: ArrayLike, irreps: Irreps) -> NeuronIrreps:
     result is :func:`fourier.neuron_frequencies`'. Blocks differ in size, and a neuron without
     structure falls to one of the largest: it is ``explained`` that tells.
 
-    Neurons are as there: (m², w) post-activation values in rows g·m + h, m at least 3.
-
-    Raises:
-        ValueError: On another shape.
+    Neurons, (m², w) in rows g·m + h, m at least 3, and errors are as there.
     """
     array = np.asarray(neurons)
     n, m = _exclusion.side(array, "neurons"), len(irreps.basis)
@@ -144,11 +141,11 @@ def restricted_and_excluded(
     """Loss and accuracy with the key irreps' functions of g·h alone, and without them.
 
     Each output's logits, as a function of the m² inputs, are projected on the functions f(g·h) for
-    f in the key irreps' blocks, which the matrix elements ρ_ij(g·h) span. Else inputs, results and
-    errors are those of :func:`fourier.restricted_and_excluded`.
+    f in the key irreps' blocks, which the matrix elements ρ_ij(g·h) span. Else inputs (m² rows
+    g·m + h), results and errors are those of :func:`fourier.restricted_and_excluded`.
 
     Args:
-        logits: Shape (m², q), rows g·m + h, m at least 3, without padding.
+        logits: Shape (m², q), m at least 3, without padding.
         labels: Shape (m²,), integers below q: what the loss is taken against.
         train_mask: Shape (m²,), boolean.
         irrep_indices: Irreps in 1 … K − 1; repeated ones count once. May be empty.
@@ -156,7 +153,7 @@ def restricted_and_excluded(
             operation on its elements, such as g·h·g⁻¹, whose rows hold each element once.
         irreps: Of the group, as from :func:`decompose`.
     """
-    return _exclusion.together(*_checked(logits, labels, train_mask, irrep_indices, table, irreps))
+    return _exclusion.evaluate(*_checked(logits, labels, train_mask, irrep_indices, table, irreps))
 
 
 def restricted_and_excluded_by_irrep(
@@ -168,9 +165,8 @@ def restricted_and_excluded_by_irrep(
     irreps: Irreps,
 ) -> RestrictedExcluded:
     """:func:`restricted_and_excluded` of each key irrep alone: four arrays, ascending."""
-    return _exclusion.one_by_one(
-        *_checked(logits, labels, train_mask, irrep_indices, table, irreps)
-    )
+    checked = _checked(logits, labels, train_mask, irrep_indices, table, irreps)
+    return _exclusion.evaluate(*checked, alone=True)
 
 
 def _checked(
@@ -194,9 +190,7 @@ def in_blocks(sums: Floats, key_sets: _exclusion.KeySets, irreps: Irreps) -> Flo
 
 def _by_irrep(squares: Floats, irreps: Irreps) -> Floats:
     """(M, …) by column of the basis → (K, …): sums over each block."""
-    starts = np.cumsum(irreps.sizes) - irreps.sizes
-    result: Floats = np.add.reduceat(squares, starts, axis=0)
-    return result
+    return np.add.reduceat(squares, np.cumsum(irreps.sizes) - irreps.sizes, axis=0)
 
 
 def _winners(neurons: NDArray[np.floating], irreps: Irreps) -> NeuronIrreps:
@@ -385,6 +379,6 @@ def _lettered(degrees: Integers) -> tuple[str, ...]:
 
 
 def _letters() -> Iterator[str]:
-    """Words in the order a … z, aa, ab …, without end."""
+    """The words a … z, aa, ab … without end."""
     for length in itertools.count(1):
         yield from map("".join, itertools.product(string.ascii_lowercase, repeat=length))

@@ -79,7 +79,7 @@ def audit(folder: pathlib.Path, repair: bool = False) -> Audit:
         missing = _missing(frame, wanted)
         if missing:
             unfinished.append(f"{name}: {len(missing):,} run checkpoints not measured yet")
-    findings += _runs(results, list(by_id))
+    findings += _runs(results.path("runs"), list(by_id))
     try:
         failed = isolation.Failures(folder / "results" / "failures.json").read()
         findings += [f"{f.diagnostic} failed on {f.cloud} of {f.run_id}, {f.step}" for f in failed]
@@ -161,9 +161,7 @@ def _rows(
     stray = sorted({key for key in places if key not in finite})
     if stray:
         yield f"{name}: rows of {len(stray):,} checkpoints that are not there, {_named(stray)}"
-    latest: dict[str, int] = {}
-    for run_id, step in places:
-        latest[run_id] = max(step, latest.get(run_id, -1))
+    latest = frame.groupby("run_id")["step"].max()
     gaps = [key for key in _missing(frame, steps) if key[1] < latest.get(key[0], -1)]
     if gaps:
         yield f"{name}: {len(gaps):,} checkpoints are missing between others, {_named(gaps)}"
@@ -187,13 +185,10 @@ def _named(keys: list[tuple[str, int]]) -> str:
     return f"such as {', '.join(named)}"
 
 
-def _runs(results: Results, wanted: list[str]) -> Iterator[str]:
+def _runs(path: pathlib.Path, wanted: list[str]) -> Iterator[str]:
     """Findings in runs.parquet."""
-    path = results.path("runs")
-    if not path.exists():
-        return
     try:
-        there = list(read_parquet(path)["run_id"])
+        there = list(read_parquet(path)["run_id"]) if path.exists() else wanted
     except (DamagedTableError, KeyError) as error:
         yield str(error)
         return

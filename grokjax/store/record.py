@@ -44,9 +44,8 @@ def read_record(workdir: pathlib.Path) -> dict[str, Any]:
         problem = f"is damaged ({error!r})"
         if isinstance(error, InvalidSettingError):
             problem = f"asks for what this version does not have, or is damaged ({error})"
-        raise WorkdirError(
-            f"{path} {problem}; its last copy may be whole: cp {copy} {path}"
-        ) from error
+        way = f"its last copy may be whole: cp {copy} {path}"
+        raise WorkdirError(f"{path} {problem}; {way}") from error
     return record
 
 
@@ -180,11 +179,8 @@ def _changes(
     there = config_of(record)
     old = there.trained() | _versions(record["starts"][-1])
     new = asked.trained() | _versions(now)
-    changes = {
-        name: [old.get(name), new.get(name)]
-        for name in {**old, **new}
-        if old.get(name) != new.get(name)
-    }
+    both = {name: [old.get(name), new.get(name)] for name in {**old, **new}}
+    changes = {name: values for name, values in both.items() if values[0] != values[1]}
     for name, (before, after) in changes.items():
         flag = name.partition(" of ")[0]
         if flag in allowed:
