@@ -96,7 +96,7 @@ def validate(options: Options, runs: Sequence[Run]) -> None:
     check(0 <= options.ph_verify <= 1, "ph_verify", options.ph_verify, "must lie in 0 … 1")
     if "dimension" in options.diagnostics:
         for run in {(run.model, run.task): run for run in runs}.values():
-            for name, n_points in cloud_sizes(options, run).items():
+            for name, n_points in _cloud_sizes(options, run).items():
                 message = (
                     f"the cloud '{name}' of run {run.run_id} has {n_points} points, and each needs "
                     "that many neighbours beside itself; take fewer neighbours, more points "
@@ -106,7 +106,7 @@ def validate(options: Options, runs: Sequence[Run]) -> None:
                 check(fits, "lid_neighbors", options.lid_neighbors, message)
 
 
-def cloud_sizes(options: Options, run: Run) -> dict[str, int]:
+def _cloud_sizes(options: Options, run: Run) -> dict[str, int]:
     """Cloud → points, of the clouds whose dimension is measured."""
     sizes = {}
     for name in layers.choose(options.clouds, run):

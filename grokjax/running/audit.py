@@ -59,8 +59,8 @@ def audit(folder: pathlib.Path, repair: bool = False) -> Audit:
         runs = [by_id[name] for name in names]
         expected.add(RunBatch.of(runs).name)
         findings += _checkpoints(reader, runs, config, steps, finite, damage)
-    for name in sorted({*reader.batches(), *reader.unreadable} - expected):
-        findings.append(f"checkpoints/{name} belongs to no batch of sweep.json")
+    strays = sorted({*reader.batches(), *reader.unreadable} - expected)
+    findings += [f"checkpoints/{name} belongs to no batch of sweep.json" for name in strays]
     last = config.train.steps
     behind = [name for name in by_id if max(steps.get(name, []), default=-1) < last]
     unfinished = []
@@ -104,14 +104,13 @@ def _checkpoints(
 ) -> Iterator[str]:
     """Findings in a batch's checkpoints; fills ``steps`` and ``finite``."""
     batch = RunBatch.of(runs)
-    there = reader.steps(batch.name)
-    allowed = set(config.train.checkpoint_steps)
-    for step in sorted(allowed):
-        if step < max(there, default=0) and step not in there:
-            yield f"checkpoint params of batch {batch.name} at step {step} is missing"
+    there, allowed = reader.steps(batch.name), set(config.train.checkpoint_steps)
+    own = f"checkpoint params of batch {batch.name} at step"
+    missing = [step for step in sorted(allowed - {*there}) if step < max(there, default=0)]
+    yield from (f"{own} {step} is missing" for step in missing)
     for step in there:
         if step not in allowed:
-            yield f"checkpoint params of batch {batch.name} at step {step} is no checkpoint step"
+            yield f"{own} {step} is no checkpoint step"
             continue
         try:
             stacked = read_params(reader, batch, step, runs)

@@ -58,9 +58,8 @@ def _check_record(workdir: pathlib.Path, record: dict[str, Any]) -> None:
     plug_ins = plugins.problem(record.get("plugins", {}))
     if plug_ins:
         raise WorkdirError(f"{workdir} {plug_ins}")
-    config = config_of(record)
     batched = [run_id for batch in record["batches"] for run_id in batch]
-    if sorted(batched) != sorted(run.run_id for run in config.runs):
+    if sorted(batched) != sorted(run.run_id for run in config_of(record).runs):
         raise ValueError("its batches are not the runs of its grid")
 
 
@@ -111,9 +110,8 @@ def prepare(
     or less memory, goes on bit for bit. Runs that are new get batches of their own. Raises
     ``InvalidSettingError`` if the directory holds another sweep, or changes are not ``allowed``.
     """
-    path = workdir / "sweep.json"
     now = provenance()
-    if path.exists():
+    if (workdir / "sweep.json").exists():
         record = read_record(workdir)
         changes = _changes(workdir, record, config, now, allowed)
         by_id = {run.run_id: run for run in config.runs}
@@ -207,11 +205,8 @@ def _changes(
 
 
 def _versions(start: dict[str, Any]) -> dict[str, str]:
-    packages = start["packages"]
-    return {
-        "code": f"{start['grokjax']} at {start['commit']}",
-        "packages": " ".join(f"{name} {packages[name]}" for name in _COMPUTING),
-    }
+    packages = " ".join(f"{name} {start['packages'][name]}" for name in _COMPUTING)
+    return {"code": f"{start['grokjax']} at {start['commit']}", "packages": packages}
 
 
 def text_of(value: Any) -> str:
