@@ -73,9 +73,8 @@ def twonn_pointwise_batch(
 ) -> NDArray[np.float64]:
     """:func:`twonn_pointwise` of clouds of one shape (b, n, d) → (b, n), as one compiled program.
 
-    Clouds are taken one after another, so memory is that of one of them: about 30 n² bytes. The
-    program is compiled once for each shape of ``clouds``. It runs where ``clouds`` lies. A cloud
-    that is not finite leaves the others be. Errors are those of :func:`twonn_pointwise`.
+    Clouds are taken one after another, in about 30 n² bytes, where ``clouds`` lies; one that is not
+    finite leaves the others be. Errors are those of :func:`twonn_pointwise`.
     """
     array = _checked(clouds, "(b, n, d)", empirical)
     n = array.shape[1]
@@ -108,8 +107,7 @@ def twonn_global(points: ArrayLike, *, empirical: str = "from_one") -> float:
 def summarize(pointwise: ArrayLike) -> DimensionSummary:
     """Mean and standard deviation (divisor n) of pointwise estimates, shape (n,), n at least 1.
 
-    Both are NaN where any estimate is: leaving such points out would give a mean over other points
-    than were asked for, unseen.
+    Both are NaN where any estimate is.
 
     Raises:
         ValueError: On another shape, or no points.
@@ -145,11 +143,7 @@ SETTINGS = ("clouds", "cloud_points", "cloud_selection", "cloud_normalisation", 
 
 
 def measure(views: Sequence[RunView], options: Options) -> Rows:
-    """Local dimension of every cloud asked for, and of the study's own.
-
-    The study's cloud, states of the last layer at both token positions, is taken as it is,
-    ``options.lid_points`` of them.
-    """
+    """Local dimension of every cloud asked for, and of the study's: states of the last layer."""
     rows = []
     n_neighbors, empirical = options.lid_neighbors, options.lid_empirical
     for view in views:

@@ -1,16 +1,14 @@
 """Fourier measures of networks that compute in a finite group, by irreducible representation.
 
-As Chughtai et al. (arXiv:2302.03025) carried Nanda et al.'s measures (arXiv:2301.05217, see
-``fourier``) over from residues to groups. The real functions on a group of m elements are the
-orthogonal sum of blocks that translations from the left and from the right leave in place. A block
-holds the matrix elements g ↦ ρ_ij(g) of one complex irreducible representation ρ (irrep) and of its
-conjugate, as cosine and sine do a frequency: d² dimensions for an irrep of degree d whose character
-is real, 2 d² else. For residues, in their order, blocks are the frequencies 0 … ⌊m/2⌋, and each
-measure here is the one of ``fourier``.
+As Chughtai et al. (arXiv:2302.03025) carried those of ``fourier`` over to groups. The real
+functions on a group of m elements are the orthogonal sum of blocks that translations from the left
+and from the right leave in place. A block holds the matrix elements g ↦ ρ_ij(g) of one complex
+irreducible representation ρ (irrep) and of its conjugate, as cosine and sine do a frequency: d²
+dimensions for an irrep of degree d whose character is real, 2 d² else. For residues, in their
+order, blocks are the frequencies 0 … ⌊m/2⌋, and each measure here is the one of ``fourier``.
 
-Groups come as Cayley tables: row g, column h holds the index of g·h. Arrays may be NumPy's or
-JAX's; sums are float64; what comes back is NumPy's or Python's. Non-finite values give NaN (and no
-key irrep), not an error.
+Groups come as Cayley tables: row g, column h holds the index of g·h. Arrays are as there, and
+non-finite values give NaN (and no key irrep), not an error.
 
 Shapes: M elements, K irreps (up to conjugation), W neurons, Q outputs.
 """
@@ -106,11 +104,9 @@ def neuron_irreps(neurons: ArrayLike, irreps: Irreps) -> NeuronIrreps:
     """The irrep whose functions of two elements explain most of each neuron's variance.
 
     The functions of irrep ρ on pairs (g, h) are those of its block B in g alone, in h alone, and
-    all products of the two: the span of B(g), B(h) and B(g) ⊗ B(h), of s² + 2 s dimensions for a
-    block of s. The products hold the matrix elements ρ_ij(g·h) and ρ_ij(g·h⁻¹). Spans of different
-    irreps are orthogonal. For residues the span is that of a frequency's eight waves, and the
-    result is :func:`fourier.neuron_frequencies`'. Blocks differ in size, and a neuron without
-    structure falls to one of the largest: it is ``explained`` that tells.
+    all products of the two, which hold the matrix elements ρ_ij(g·h) and ρ_ij(g·h⁻¹). Spans of
+    different irreps are orthogonal. For residues the result is :func:`fourier.neuron_frequencies`'.
+    A neuron without structure falls to one of the largest blocks: it is ``explained`` that tells.
 
     Neurons, (m², w) in rows g·m + h, m at least 3, and errors are as there.
     """

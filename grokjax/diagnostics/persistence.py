@@ -229,8 +229,8 @@ SETTINGS = ("clouds", "cloud_points", "cloud_selection", "cloud_normalisation", 
 def measure(views: Sequence[RunView], options: Options) -> Rows:
     """Diagrams and their summaries of every cloud of the runs at one checkpoint.
 
-    A share ``options.ph_verify`` of the clouds, chosen by a hash of run, step and cloud, is
-    recomputed by the other engine. A cloud that is not finite gives a row of NaN.
+    A share ``options.ph_verify`` of the clouds is recomputed by the other engine. A cloud that is
+    not finite gives a row of NaN.
 
     Raises:
         EngineMismatch: the engines disagree; the message names the cloud.
@@ -250,9 +250,9 @@ def measure(views: Sequence[RunView], options: Options) -> Rows:
                     raise EngineMismatch(f"cloud {name} of {view.run_id}: {error}") from None
             numbers = summarize(result)._asdict()
             rows["diagrams"] += [
-                {**key, "dimension": degree, "birth": float(birth), "death": float(death)}
+                {**key, "dimension": degree, "birth": birth, "death": death}
                 for degree, bars in enumerate(result)
-                for birth, death in bars
+                for birth, death in bars.tolist()
             ]
         elif np.isfinite(cloud).all():
             raise result

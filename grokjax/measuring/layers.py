@@ -1,10 +1,9 @@
 """Checkpoint → point clouds: which layer, which points.
 
-Clouds have names. ``embedding``: the rows of the embedding, before positions are added. ``layer1``
-… (transformer): the state of the token that is read out after each block; ``hidden1`` … (MLP): the
-state after each hidden layer. With ``_both`` behind it, the states of all tokens, a share of the
-points each (of an MLP layer: the same as without). Hidden states are taken on test examples, the
-same at every checkpoint of a run. A network without an embedding has hidden layers alone.
+``embedding``: the rows of the embedding, before positions are added. ``layer1`` … (transformer):
+the state of the token that is read out after each block; ``hidden1`` … (MLP): the state after each
+hidden layer. With ``_both`` behind it, the states of all tokens, a share of the points each. Hidden
+states are taken on test examples, the same at every checkpoint of a run.
 """
 
 import functools

@@ -67,12 +67,10 @@ class PlainDisplay:
         spent = self._spent
         took = time.monotonic() - self._first_step
         took -= sum(s for what, s in spent.items() if what.startswith("compiling"))
-        parts = [f"{what} {spent[what] / took:.0%}" for what in _PARTS]
+        parts = ", ".join(f"{what} {spent[what] / took:.0%}" for what in _PARTS)
         rest = 1 - sum(spent[what] for what in _PARTS) / took
-        self.note(
-            f"of {_duration(took)} after compilation: {', '.join(parts)}, other {rest:.0%}; "
-            f"diagnostics took {_duration(spent['diagnostics'])} beside it"
-        )
+        beside = f"diagnostics took {_duration(spent['diagnostics'])} beside it"
+        self.note(f"of {_duration(took)} after compilation: {parts}, other {rest:.0%}; {beside}")
 
     def note(self, text: str) -> None:
         """Something worth a line."""

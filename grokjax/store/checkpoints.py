@@ -100,8 +100,7 @@ def _leaves(tree: Any) -> dict[str, Any]:
 class Writer:
     """Writes one batch's checkpoints in the background; leaving its context waits for them.
 
-    A step that is there already is not written again: what comes again, after a stop between the
-    two kinds of state or to make good a damaged step, has to be the same bit for bit.
+    A step that is there already is not written again, and has to be the same bit for bit.
     """
 
     def __init__(self, root: pathlib.Path, batch: RunBatch):
@@ -123,9 +122,8 @@ class Writer:
     def save(self, step: int, params: Any, opt_state: Any | None) -> None:
         """Starts writing the state at ``step``, NumPy arrays; returns once they are copied.
 
-        The optimiser's is None where a lost step in the middle is made good, and not written
-        either where a later one is there. Raises ``CheckpointError`` if the step is there with
-        other parameters.
+        The optimiser's is None where a lost step is made good, and not written where a later one is
+        there. Raises ``CheckpointError`` if the step is there with other parameters.
         """
         latest = self._optimizer.latest_step()
         if opt_state is not None and (latest is None or step > latest):

@@ -106,9 +106,8 @@ def prepare(
 ) -> tuple[tuple[Run, ...], ...]:
     """Makes or reopens the work directory of a sweep; returns its batches.
 
-    How runs are batched is decided once and recorded, so that a resumed sweep, perhaps with more
-    or less memory, goes on bit for bit. Runs that are new get batches of their own. Raises
-    ``InvalidSettingError`` if the directory holds another sweep, or changes are not ``allowed``.
+    How runs are batched is decided once, so that a resumed sweep goes on bit for bit; new runs get
+    batches of their own. Raises ``InvalidSettingError`` unless changes are ``allowed``.
     """
     now = provenance()
     if (workdir / "sweep.json").exists():
