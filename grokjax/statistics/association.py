@@ -243,9 +243,9 @@ def pair(x: ArrayLike, y: ArrayLike) -> tuple[Floats, Floats]:
 
 def complete_pairs(x: ArrayLike, y: ArrayLike) -> tuple[Floats, Floats]:
     """Two series without the places where one is NaN."""
-    both = np.stack(pair(x, y))
-    first, second = both[:, ~np.isnan(both).any(axis=0)]
-    return first, second
+    x_n, y_n = pair(x, y)
+    complete = ~(np.isnan(x_n) | np.isnan(y_n))
+    return x_n[complete], y_n[complete]
 
 
 def mean_or_nan(values: NDArray[Any]) -> float:
