@@ -59,8 +59,7 @@ def _sweep(
     record.check_usable(folder, config, allowed)
     own = values.get_flags_for_module(ours.__name__) + values.get_flags_for_module(__name__)
     told = {flag.name: flag.value for flag in own if flag.value is not None}
-    if config.shard is not None:
-        told |= {"shard": str(config.shard)}
+    told |= {} if config.shard is None else {"shard": str(config.shard)}
     with contextlib.ExitStack() as stack:
         stack.enter_context(errors.storage_errors(folder))
         for lock in locks.LOCKS if config.options.diagnostics else [locks.LOCK]:
@@ -156,8 +155,8 @@ def main(values: flags.FlagValues) -> int:
     config = ours.sweep_config_from(values)
     asked = [name for name in values if values[name].present]
     options = views.fitting(config.options, config.grid, asked, print)
+    views.validate(options, config.grid)
     config = dataclasses.replace(config, options=options)
-    views.validate(config.options, config.grid)
     mapped.check_precision(config.train.precision)
     folder = pathlib.Path(values.workdir or f"work/{config.name}")
     known = record.allowed_changes()

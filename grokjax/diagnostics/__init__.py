@@ -3,9 +3,8 @@
 A diagnostic that a sweep can run is a module in this package, found by its name, that has
 
 * ``TABLES``: its tables, name → ``Table``;
-* ``measure(views, options)``: a function from runs at one checkpoint (a list of ``RunView``) and
-  the settings (``Options``) to the rows of those tables, name → list of dictionaries, ``run_id``
-  and ``step`` included;
+* ``measure(views, options)``: from runs at one checkpoint (``RunView``) and settings (``Options``)
+  to the rows of those tables, name → list of dictionaries, ``run_id`` and ``step`` included;
 * ``SETTINGS``: the options that its numbers depend on;
 * ``NEEDS_STRUCTURE``, optional: whether it measures only tasks whose elements have a structure.
 
@@ -118,8 +117,7 @@ _added: dict[str, ModuleType] = {}  # by plug-ins
 def add(module: ModuleType) -> str:
     """Adds a diagnostic from elsewhere; returns its name, the last part of the module's.
 
-    Raises:
-        ValueError: if there is another of that name.
+    Raises ValueError if there is another of that name.
     """
     name = module.__name__.rpartition(".")[2]
     if name in names() and _added.get(name) is not module:
@@ -131,21 +129,16 @@ def add(module: ModuleType) -> str:
 def names() -> tuple[str, ...]:
     """Names of the diagnostics that exist, in alphabetical order."""
     found = set(_added)
-    for module in pkgutil.iter_modules(__path__):
-        if module.name.startswith("_"):
-            continue
-        loaded = importlib.import_module(f"{__name__}.{module.name}")
-        if hasattr(loaded, "measure") and hasattr(loaded, "TABLES"):
-            found.add(module.name)
+    for name in (module.name for module in pkgutil.iter_modules(__path__)):
+        if not name.startswith("_"):
+            loaded = importlib.import_module(f"{__name__}.{name}")
+            if hasattr(loaded, "measure") and hasattr(loaded, "TABLES"):
+                found.add(name)
     return tuple(sorted(found))
 
 
 def get(name: str) -> ModuleType:
-    """The diagnostic of that name.
-
-    Raises:
-        ValueError: naming those that exist, if there is none of that name.
-    """
+    """The diagnostic of that name; raises ValueError, naming those that exist, if there is none."""
     if name not in names():
         raise ValueError(f"there is no diagnostic '{name}'; there are {', '.join(names())}")
     return _added.get(name) or importlib.import_module(f"{__name__}.{name}")

@@ -97,10 +97,9 @@ def distance(diagram_a: ArrayLike, diagram_b: ArrayLike, metric: str = "bottlene
     differences (L-infinity norm) and every other bar with the diagonal at half its length. The
     bottleneck distance is the smallest possible maximum of these costs, exact but for the last
     bits; the Wasserstein distance, of order 1, their smallest possible sum, to 1e-9 relative.
-    Both change continuously with the points (Cohen-Steiner, Edelsbrunner and Harer 2007, Discrete
-    Comput. Geom. 37, 103-120; Skraba and Turner 2020, arXiv:2006.16824). Infinite bars are matched
-    among themselves by birth; where their numbers differ the distance is ``inf``.
-    Computed by GUDHI and, inside it, Hera (Kerber, Morozov and Nigmetov 2017, ACM JEA 22, 1.4).
+    Infinite bars are matched among themselves by birth; where their numbers differ the distance is
+    ``inf``. Computed by GUDHI and, in it, Hera (Kerber, Morozov and Nigmetov 2017, ACM JEA 22,
+    1.4).
 
     Raises:
         ValueError: Rows that are not bars, or a metric not in ``METRICS``.
@@ -136,9 +135,8 @@ def require_same(
         ValueError: The numbers of degrees differ.
     """
     if len(diagrams_a) != len(diagrams_b):
-        raise ValueError(
-            f"diagrams must have equally many degrees, got {len(diagrams_a)} and {len(diagrams_b)}"
-        )
+        both = f"{len(diagrams_a)} and {len(diagrams_b)}"
+        raise ValueError(f"diagrams must have equally many degrees, got {both}")
     for degree, pair in enumerate(zip(diagrams_a, diagrams_b, strict=True)):
         a, b = (canonical(diagram) for diagram in pair)
         if not np.array_equal(a, b):

@@ -1,8 +1,7 @@
 """Restricted and excluded losses of logits, computed: what ``fourier`` and ``irreps`` document.
 
-What is removed or kept of a pair's logits is a function of its total: (a + b) mod n, or the product
-of two elements of a group. So restricted logits are a table (n, q), and all training inputs of one
-total lose the same row: sets of frequencies or irreps can share the exponentials of the logits.
+What is removed or kept of a pair's logits is a function of its total, (a + b) mod n or the product
+of two elements: restricted logits are a table (n, q), and all inputs of one total lose one row.
 
 Shapes: N totals, Q outputs, M inputs of one total, S sets of frequencies or irreps, W neurons.
 """
@@ -18,8 +17,7 @@ from numpy.typing import NDArray
 
 Floats = NDArray[np.float64]
 KeySets = Sequence[Sequence[int]]
-# Of (N, Q), the sums of logits over the inputs of each total, and the sets gives (S, N, Q): what
-# each set's directions hold of an input's logits, by its total.
+# (N, Q) sums of logits by total, the sets → (S, N, Q): what each holds of an input's logits.
 Parts = Callable[[Floats, KeySets], Floats]
 
 # A neuron whose variance is below this share of its mean square varies by rounding alone.
@@ -90,21 +88,18 @@ def check_inputs(logits: Any, labels: Any, train_mask: Any, totals: Any = None) 
             f"labels run from {label.min()} to {label.max()}; there are {array.shape[1]} outputs"
         )
     place = np.arange(n)
-    cyclic = np.add.outer(place, place) % n
-    table = cyclic if totals is None else np.asarray(totals, np.int64)
+    table = np.asarray(np.add.outer(place, place) % n if totals is None else totals, np.int64)
     if table.shape != (n, n) or (np.sort(table, axis=1) != place).any():
         raise ValueError(f"each of {n} rows of the table must hold 0 to {n - 1} once")
     return Inputs(table, array, label.astype(np.int64), mask)
 
 
-def together(inputs: Inputs, keys: Sequence[int], parts: Parts) -> RestrictedExcluded:
-    """All keys at once."""
-    return RestrictedExcluded(*_evaluate(inputs, [keys], parts)[:, 0].tolist())
-
-
-def one_by_one(inputs: Inputs, keys: Sequence[int], parts: Parts) -> RestrictedExcluded:
-    """Each key alone."""
-    return RestrictedExcluded(*_evaluate(inputs, [[k] for k in keys], parts))
+def evaluate(
+    inputs: Inputs, keys: Sequence[int], parts: Parts, alone: bool = False
+) -> RestrictedExcluded:
+    """All keys at once, or each alone."""
+    found = _evaluate(inputs, [[k] for k in keys] if alone else [keys], parts)
+    return RestrictedExcluded(*(found if alone else found[:, 0].tolist()))
 
 
 def _evaluate(inputs: Inputs, key_sets: KeySets, parts: Parts) -> Floats:
@@ -156,8 +151,7 @@ def _excluded(
     logits: Floats, labels: NDArray[np.int64], removed: Floats, tie: float
 ) -> tuple[Floats, Floats]:
     """(M, Q), (M,), (S, Q) → (S,), (S,): summed loss and credit of the logits less each row."""
-    n_sets = len(removed)
-    if n_sets == 1:
+    if (n_sets := len(removed)) == 1:
         loss, credit = _losses(logits - removed, labels, tie)
         return loss.sum(keepdims=True), credit.sum(keepdims=True)
     lead = _lead(logits, labels)[0][:, None]
@@ -206,5 +200,4 @@ def _losses_by_products(logits: Floats, labels: NDArray[np.int64], removed: Floa
         "mq,sq->ms", np.exp(logits - largest[:, None]), np.exp(least[:, None] - removed)
     )
     own = logits[np.arange(len(labels)), labels][:, None] - removed[:, labels].T
-    losses: Floats = np.log(sums) + largest[:, None] - least - own
-    return losses
+    return np.log(sums) + largest[:, None] - least - own

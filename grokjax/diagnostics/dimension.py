@@ -13,16 +13,12 @@ scikit-dimension 0.5, ``TwoNN().fit_transform_pw``:
   squares through the origin, with the i-th smallest at F = i / N. Releases before 0.5 put it at
   F = (i − 1) / N, which gives estimates about 5 % lower: ``empirical="from_zero"``.
 
-Where several points are equally far, which of them belong to a neighbourhood is scikit-dimension's
-accident; here it is the points of lowest index. Above 25 dimensions its distances within a
-neighbourhood come from inner products, whose rounding can leave coinciding points about 1e-8
-apart; here they are at distance 0 exactly.
-
-Neighbourhoods are chosen by float64 distances, whatever the input and ``jax_enable_x64``: which
-point is the last to enter is a matter of order, which float32 distances would change at about one
-point in ten thousand, and the estimate there by several percent. The ratios within come from the
-same distances rounded to float32, an error of 1e-7; distances below 1e-19 of the largest count
-as 0.
+Of points equally far those of lowest index enter a neighbourhood (in scikit-dimension it is an
+accident which), and coinciding points are at distance 0 exactly (there, above 25 dimensions, up to
+1e-8 apart). Neighbourhoods are chosen by float64 distances, whatever the input and
+``jax_enable_x64``: float32 would change the last to enter at one point in ten thousand, and the
+estimate there by several percent. The ratios within come from the same distances rounded to
+float32, an error of 1e-7; distances below 1e-19 of the largest count as 0.
 
 Shapes: B clouds, N points, D dimensions, K neighbours.
 """
@@ -77,19 +73,16 @@ def twonn_pointwise_batch(
 ) -> NDArray[np.float64]:
     """:func:`twonn_pointwise` of clouds of one shape (b, n, d) → (b, n), as one compiled program.
 
-    Clouds are taken one after another, so memory is that of one of them: about 30 n² bytes. The
-    program is compiled once for each shape of ``clouds``. It runs where ``clouds`` lies. A cloud
-    that is not finite leaves the others be. Errors are those of :func:`twonn_pointwise`.
+    Clouds are taken one after another, in about 30 n² bytes, where ``clouds`` lies; one that is not
+    finite leaves the others be. Errors are those of :func:`twonn_pointwise`.
     """
     array = _checked(clouds, "(b, n, d)", empirical)
     n = array.shape[1]
     if n_neighbors < _MIN_POINTS:
         raise ValueError(f"TwoNN needs at least {_MIN_POINTS} neighbours, not {n_neighbors}")
     if n <= n_neighbors:
-        raise ValueError(
-            f"{n} points are too few for neighbourhoods of {n_neighbors}: "
-            f"at least {n_neighbors + 1} are needed"
-        )
+        few = f"{n} points are too few for neighbourhoods of {n_neighbors}"
+        raise ValueError(f"{few}: at least {n_neighbors + 1} are needed")
     from grokjax.diagnostics import _twonn  # here, because it needs JAX
 
     return _twonn.in_float64(_twonn.pointwise_batch, array, n_neighbors, empirical == "from_zero")
@@ -114,8 +107,7 @@ def twonn_global(points: ArrayLike, *, empirical: str = "from_one") -> float:
 def summarize(pointwise: ArrayLike) -> DimensionSummary:
     """Mean and standard deviation (divisor n) of pointwise estimates, shape (n,), n at least 1.
 
-    Both are NaN where any estimate is: leaving such points out would give a mean over other points
-    than were asked for, unseen.
+    Both are NaN where any estimate is.
 
     Raises:
         ValueError: On another shape, or no points.
@@ -140,30 +132,20 @@ def _checked(points: Any, axes: str, empirical: str) -> Any:
 
 TABLES = {
     "dimension": Table(
-        columns={
-            "cloud": "str",
-            "n_points": "int64",
-            "n_neighbors": "int64",
-            "lid_mean": "float64",
-            "lid_std": "float64",
-            "lid_global": "float64",
-            "normalisation": "str",
-            "empirical": "str",
-        },
+        columns={"cloud": "str", "n_points": "int64", "n_neighbors": "int64"}
+        | dict.fromkeys((*DimensionSummary._fields, "lid_global"), "float64")
+        | {"normalisation": "str", "empirical": "str"},
         unit=("run_id", "step", "cloud"),
     )
 }
-_CLOUDS = ("clouds", "cloud_points", "cloud_selection", "cloud_normalisation")
-SETTINGS = (*_CLOUDS, "lid_points", "lid_neighbors", "lid_empirical")
+SETTINGS = ("clouds", "cloud_points", "cloud_selection", "cloud_normalisation", "lid_points",
+            "lid_neighbors", "lid_empirical")  # fmt: skip
 
 
 def measure(views: Sequence[RunView], options: Options) -> Rows:
-    """Local dimension of every cloud asked for, and of the study's own.
-
-    The study's cloud, states of the last layer at both token positions, is taken as it is,
-    ``options.lid_points`` of them.
-    """
+    """Local dimension of every cloud asked for, and of the study's: states of the last layer."""
     rows = []
+    n_neighbors, empirical = options.lid_neighbors, options.lid_empirical
     for view in views:
         clouds = [
             (name, options.cloud_normalisation, view.cloud(name))
@@ -172,21 +154,11 @@ def measure(views: Sequence[RunView], options: Options) -> Rows:
         ]
         clouds.append((view.last_states_name, "none", view.last_states(options.lid_points)))
         for name, how, cloud in clouds:
+            key = {"run_id": view.run_id, "step": view.step, "cloud": name, "normalisation": how}
             # One cloud a call: a program is compiled for each shape, however many are waiting.
-            estimates = twonn_pointwise(
-                cloud, options.lid_neighbors, empirical=options.lid_empirical
-            )
-            rows.append(
-                {
-                    "run_id": view.run_id,
-                    "step": view.step,
-                    "cloud": name,
-                    "n_points": len(cloud),
-                    "n_neighbors": options.lid_neighbors,
-                    **summarize(estimates)._asdict(),
-                    "lid_global": twonn_global(cloud, empirical=options.lid_empirical),
-                    "normalisation": how,
-                    "empirical": options.lid_empirical,
-                }
-            )
+            estimates = twonn_pointwise(cloud, n_neighbors, empirical=empirical)
+            numbers = summarize(estimates)._asdict()
+            numbers["lid_global"] = twonn_global(cloud, empirical=empirical)
+            described = {"n_points": len(cloud), "n_neighbors": n_neighbors, "empirical": empirical}
+            rows.append(key | numbers | described)
     return {"dimension": rows}

@@ -6,8 +6,7 @@ k = 1 … ⌊n/2⌋. For even n (residues without 0, read by discrete logarithm)
 one wave, the alternating signs over √n.
 
 Over the n² inputs (a, b), in rows a·n + b, a frequency has the eight waves of a, of b, and the
-four products of both. The products span the same space as the waves of a + b and of a − b, so all
-that is needed of n² rows are their sums over inputs with equal a, b, a + b and a − b.
+four products of both, which span the same space as the waves of a + b and of a − b.
 
 Arrays may be NumPy's or JAX's, of any real dtype; sums are float64; what comes back is NumPy's or
 Python's. Non-finite values give NaN (and no key frequency), not an error.
@@ -17,6 +16,7 @@ Shapes: N residues, F = ⌊N/2⌋ frequencies, W neurons, Q outputs, K key frequ
 
 from __future__ import annotations
 
+import functools
 import math
 from collections.abc import Callable, Iterable, Sequence
 from typing import Any, NamedTuple
@@ -41,11 +41,10 @@ class Concentration(NamedTuple):
 def spectrum(rows: ArrayLike) -> Floats:
     """Power of each frequency in rows indexed by residue: an embedding, or heads' q, k, v rows.
 
-    Rows of shape (n, …, d), n at least 3, row x of residue x, give shape (…, ⌊n/2⌋ + 1), float64:
-    one spectrum of an embedding (p, d), one a head of (p, h, d). Entry 0 is the constant, entry k
+    Rows (n, …, d), n at least 3, row x of residue x (in the order of discrete logarithms where the
+    operation is multiplicative), give (…, ⌊n/2⌋ + 1), float64. Entry 0 is the constant, entry k
     frequency k: the squared coefficients of its waves, summed over the last axis. A spectrum sums
-    to the squared norm of its rows. Read rows in the order of discrete logarithms first where the
-    operation is multiplicative.
+    to the squared norm of its rows.
 
     Raises:
         ValueError: Fewer than two axes or than 3 residues.
@@ -103,10 +102,9 @@ def circularity(embedding: ArrayLike, n_components: int = 4) -> float:
 
     For each of the first principal components (scores of the centred rows) of an embedding (n, d),
     the largest share of its power at one frequency, averaged; the paper takes 4 components. 1 for
-    circles of distinct size. Where two frequencies have equal power, components mix them, and the
-    measure falls: it is the paper's, as it stands. Components that do not exist (fewer dimensions,
-    or a singular value of 0 to rounding) are left out of the average. NaN where rows are not
-    finite or all the same.
+    circles of distinct size; where two frequencies have equal power, components mix them, and it
+    falls. Components that do not exist (fewer dimensions, or a singular value of 0 to rounding) are
+    left out of the average. NaN where rows are not finite or all the same.
 
     Raises:
         ValueError: Fewer than 3 rows, another shape, or no components asked for.
@@ -147,9 +145,8 @@ class NeuronFrequencies(NamedTuple):
 def neuron_frequencies(neurons: ArrayLike) -> NeuronFrequencies:
     """The frequency whose eight waves over inputs explain most of each neuron's variance.
 
-    Neurons are post-activation values of shape (n², w), rows a·n + b, n at least 3; they are
-    centred over all n² inputs. One that varies by less than 1e-5 of its root mean square has no
-    frequency.
+    Neurons are post-activation values (n², w), rows a·n + b, n at least 3, centred over all inputs.
+    One that varies by less than 1e-5 of its root mean square has no frequency.
 
     Raises:
         ValueError: On another shape.
@@ -184,8 +181,8 @@ def neuron_frequencies(neurons: ArrayLike) -> NeuronFrequencies:
 def key_frequencies(neurons: ArrayLike) -> tuple[int, ...]:
     """The distinct frequencies that :func:`neuron_frequencies` finds, ascending; may be empty.
 
-    Nanda et al.'s definition has no threshold: neurons without structure, as at initialisation,
-    give nearly every frequency. It is their ``explained`` shares that tell.
+    The definition has no threshold: neurons without structure, as at initialisation, give nearly
+    every frequency. It is their ``explained`` shares that tell.
     """
     frequency = neuron_frequencies(neurons).frequency
     return tuple(np.unique(frequency[frequency > 0]).tolist())
@@ -216,22 +213,23 @@ def restricted_and_excluded(
     Raises:
         ValueError: On other shapes, labels or frequencies.
     """
-    return _exclusion.together(*_checked(logits, labels, train_mask, key_frequencies), _on_waves)
+    return _exclusion.evaluate(*_checked(logits, labels, train_mask, key_frequencies))
 
 
 def restricted_and_excluded_by_frequency(
     logits: ArrayLike, labels: ArrayLike, train_mask: ArrayLike, key_frequencies: Iterable[int]
 ) -> RestrictedExcluded:
     """:func:`restricted_and_excluded` of each key frequency alone: four arrays (K,), ascending."""
-    return _exclusion.one_by_one(*_checked(logits, labels, train_mask, key_frequencies), _on_waves)
+    return _exclusion.evaluate(*_checked(logits, labels, train_mask, key_frequencies), alone=True)
 
 
 def _checked(
     logits: Any, labels: Any, train_mask: Any, frequencies: Iterable[int]
-) -> tuple[_exclusion.Inputs, list[int]]:
+) -> tuple[_exclusion.Inputs, list[int], _exclusion.Parts]:
     inputs = _exclusion.check_inputs(logits, labels, train_mask)
     n = len(inputs.totals)
-    return inputs, _exclusion.distinct(frequencies, n // 2, f"key frequencies of {n} residues")
+    found = _exclusion.distinct(frequencies, n // 2, f"key frequencies of {n} residues")
+    return inputs, found, _on_waves
 
 
 def _on_waves(sums: Floats, key_sets: _exclusion.KeySets) -> Floats:
@@ -251,17 +249,13 @@ def _on_waves(sums: Floats, key_sets: _exclusion.KeySets) -> Floats:
 
 
 _MEASURES = dict.fromkeys(RestrictedExcluded._fields, "float64")
+_CONCENTRATION = dict.fromkeys(
+    ("concentration", "effective_frequencies", "gini", "circularity"), "float64"
+)
 _NOTHING = RestrictedExcluded(math.nan, math.nan, math.nan, math.nan)
 TABLES = {
     "fourier": Table(
-        columns={
-            "key_frequencies": "str",
-            "explained": "float64",
-            **_MEASURES,
-            **dict.fromkeys(
-                ("concentration", "effective_frequencies", "gini", "circularity"), "float64"
-            ),
-        },
+        columns={"key_frequencies": "str", "explained": "float64", **_MEASURES, **_CONCENTRATION},
         empty=("explained", "circularity", *_MEASURES),
     ),
     "spectra": Table(
@@ -310,15 +304,9 @@ def lens_of(structure: Structure) -> Lens:
         sizes = [1 if 2 * k % n == 0 else 2 for k in frequencies]
         return Lens(names, degrees, sizes, spectrum, neuron_frequencies, _on_waves)
     found = irreps.decompose(structure.table)
-    return Lens(
-        found.names,
-        found.dimensions,
-        found.sizes,
-        lambda rows: irreps.power(rows, found),
-        lambda neurons: irreps.neuron_irreps(neurons, found),
-        lambda sums, key_sets: irreps.in_blocks(sums, key_sets, found),
-        structure.asked,
-    )
+    measures: list[Any] = [irreps.power, irreps.neuron_irreps, irreps.in_blocks]
+    power, neurons, parts = (functools.partial(own, irreps=found) for own in measures)
+    return Lens(found.names, found.dimensions, found.sizes, power, neurons, parts, structure.asked)
 
 
 def measure(views: Sequence[RunView], options: Options) -> Rows:
@@ -350,38 +338,33 @@ def _measure_one(view: RunView, structure: Structure, options: Options) -> Rows:
     explained = share[np.isfinite(share)]
     power = lens.power(view.embedding[order])
     concentrated = concentration(power, n_top=min(6, power.size - 1))
+    circular = circularity(view.embedding[order]) if len(structure.cycles) == 1 else math.nan
     measures, alone = _NOTHING, None
     if structure.asked is not None:
         asked = (view.logits()[pairs], view.labels[pairs], view.train_mask[pairs])
         inputs = _exclusion.check_inputs(*asked, lens.totals)
-        measures = _exclusion.together(inputs, keys, lens.parts)
+        measures = _exclusion.evaluate(inputs, keys, lens.parts)
         if options.save_key_frequencies:
-            alone = _exclusion.one_by_one(inputs, keys, lens.parts)
+            alone = _exclusion.evaluate(inputs, keys, lens.parts, alone=True)
     one = {
         **key,
         "key_frequencies": ",".join(map(str, keys)),
         "explained": float(explained.mean()) if explained.size else math.nan,
         **measures._asdict(),
-        "concentration": concentrated.top_share,
-        "effective_frequencies": concentrated.effective_frequencies,
-        "gini": concentrated.gini,
-        "circularity": circularity(view.embedding[order])
-        if len(structure.cycles) == 1
-        else math.nan,
+        **dict(zip(_CONCENTRATION, (*concentrated, circular), strict=True)),
     }
     spectra = {"embedding": power}
     for name, head_rows in view.head_rows().items():
         spectra |= {f"{name}{h}": own for h, own in enumerate(lens.power(head_rows[order]))}
-    rows: dict[str, list[dict[str, Any]]] = {"fourier": [one], "spectra": [], "key_frequencies": []}
-    for matrix, powers in spectra.items():
-        values = zip(lens.names, lens.degrees, map(float, powers), strict=True)
-        for k, (name, degree, value) in enumerate(values):
-            own = {"frequency": k, "irrep": name, "degree": degree, "power": value}
-            rows["spectra"].append({**key, "matrix": matrix, **own})
-    if alone:
-        rows["key_frequencies"] = [
-            {**key, "frequency": k, "n_neurons": int(n)}
-            | dict(zip(_MEASURES, map(float, values), strict=True))
-            for k, n, *values in zip(keys, n_neurons, *alone, strict=True)
-        ]
-    return rows
+    kinds = list(zip(lens.names, lens.degrees, strict=True))
+    by_frequency = [
+        {**key, "matrix": matrix, "frequency": k, "irrep": name, "degree": degree, "power": value}
+        for matrix, powers in spectra.items()
+        for k, ((name, degree), value) in enumerate(zip(kinds, powers.tolist(), strict=True))
+    ]
+    each = [
+        {**key, "frequency": k, "n_neurons": int(n)}
+        | dict(zip(_MEASURES, map(float, values), strict=True))
+        for k, n, *values in (zip(keys, n_neurons, *alone, strict=True) if alone else ())
+    ]
+    return {"fourier": [one], "spectra": by_frequency, "key_frequencies": each}

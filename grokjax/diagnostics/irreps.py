@@ -1,16 +1,14 @@
 """Fourier measures of networks that compute in a finite group, by irreducible representation.
 
-As Chughtai et al. (arXiv:2302.03025) carried Nanda et al.'s measures (arXiv:2301.05217, see
-``fourier``) over from residues to groups. The real functions on a group of m elements are the
-orthogonal sum of blocks that translations from the left and from the right leave in place. A block
-holds the matrix elements g ↦ ρ_ij(g) of one complex irreducible representation ρ (irrep) and of its
-conjugate, as cosine and sine do a frequency: d² dimensions for an irrep of degree d whose character
-is real, 2 d² else. For residues, in their order, blocks are the frequencies 0 … ⌊m/2⌋, and each
-measure here is the one of ``fourier``.
+As Chughtai et al. (arXiv:2302.03025) carried those of ``fourier`` over to groups. The real
+functions on a group of m elements are the orthogonal sum of blocks that translations from the left
+and from the right leave in place. A block holds the matrix elements g ↦ ρ_ij(g) of one complex
+irreducible representation ρ (irrep) and of its conjugate, as cosine and sine do a frequency: d²
+dimensions for an irrep of degree d whose character is real, 2 d² else. For residues, in their
+order, blocks are the frequencies 0 … ⌊m/2⌋, and each measure here is the one of ``fourier``.
 
-Groups come as Cayley tables: row g, column h holds the index of g·h. Arrays may be NumPy's or
-JAX's; sums are float64; what comes back is NumPy's or Python's. Non-finite values give NaN (and no
-key irrep), not an error.
+Groups come as Cayley tables: row g, column h holds the index of g·h. Arrays are as there, and
+non-finite values give NaN (and no key irrep), not an error.
 
 Shapes: M elements, K irreps (up to conjugation), W neurons, Q outputs.
 """
@@ -106,16 +104,11 @@ def neuron_irreps(neurons: ArrayLike, irreps: Irreps) -> NeuronIrreps:
     """The irrep whose functions of two elements explain most of each neuron's variance.
 
     The functions of irrep ρ on pairs (g, h) are those of its block B in g alone, in h alone, and
-    all products of the two: the span of B(g), B(h) and B(g) ⊗ B(h), of s² + 2 s dimensions for a
-    block of s. The products hold the matrix elements ρ_ij(g·h) and ρ_ij(g·h⁻¹). Spans of different
-    irreps are orthogonal. For residues the span is that of a frequency's eight waves, and the
-    result is :func:`fourier.neuron_frequencies`'. Blocks differ in size, and a neuron without
-    structure falls to one of the largest: it is ``explained`` that tells.
+    all products of the two, which hold the matrix elements ρ_ij(g·h) and ρ_ij(g·h⁻¹). Spans of
+    different irreps are orthogonal. For residues the result is :func:`fourier.neuron_frequencies`'.
+    A neuron without structure falls to one of the largest blocks: it is ``explained`` that tells.
 
-    Neurons are as there: (m², w) post-activation values in rows g·m + h, m at least 3.
-
-    Raises:
-        ValueError: On another shape.
+    Neurons, (m², w) in rows g·m + h, m at least 3, and errors are as there.
     """
     array = np.asarray(neurons)
     n, m = _exclusion.side(array, "neurons"), len(irreps.basis)
@@ -144,11 +137,11 @@ def restricted_and_excluded(
     """Loss and accuracy with the key irreps' functions of g·h alone, and without them.
 
     Each output's logits, as a function of the m² inputs, are projected on the functions f(g·h) for
-    f in the key irreps' blocks, which the matrix elements ρ_ij(g·h) span. Else inputs, results and
-    errors are those of :func:`fourier.restricted_and_excluded`.
+    f in the key irreps' blocks, which the matrix elements ρ_ij(g·h) span. Else inputs (m² rows
+    g·m + h), results and errors are those of :func:`fourier.restricted_and_excluded`.
 
     Args:
-        logits: Shape (m², q), rows g·m + h, m at least 3, without padding.
+        logits: Shape (m², q), m at least 3, without padding.
         labels: Shape (m²,), integers below q: what the loss is taken against.
         train_mask: Shape (m²,), boolean.
         irrep_indices: Irreps in 1 … K − 1; repeated ones count once. May be empty.
@@ -156,7 +149,7 @@ def restricted_and_excluded(
             operation on its elements, such as g·h·g⁻¹, whose rows hold each element once.
         irreps: Of the group, as from :func:`decompose`.
     """
-    return _exclusion.together(*_checked(logits, labels, train_mask, irrep_indices, table, irreps))
+    return _exclusion.evaluate(*_checked(logits, labels, train_mask, irrep_indices, table, irreps))
 
 
 def restricted_and_excluded_by_irrep(
@@ -168,9 +161,8 @@ def restricted_and_excluded_by_irrep(
     irreps: Irreps,
 ) -> RestrictedExcluded:
     """:func:`restricted_and_excluded` of each key irrep alone: four arrays, ascending."""
-    return _exclusion.one_by_one(
-        *_checked(logits, labels, train_mask, irrep_indices, table, irreps)
-    )
+    checked = _checked(logits, labels, train_mask, irrep_indices, table, irreps)
+    return _exclusion.evaluate(*checked, alone=True)
 
 
 def _checked(
@@ -194,9 +186,7 @@ def in_blocks(sums: Floats, key_sets: _exclusion.KeySets, irreps: Irreps) -> Flo
 
 def _by_irrep(squares: Floats, irreps: Irreps) -> Floats:
     """(M, …) by column of the basis → (K, …): sums over each block."""
-    starts = np.cumsum(irreps.sizes) - irreps.sizes
-    result: Floats = np.add.reduceat(squares, starts, axis=0)
-    return result
+    return np.add.reduceat(squares, np.cumsum(irreps.sizes) - irreps.sizes, axis=0)
 
 
 def _winners(neurons: NDArray[np.floating], irreps: Irreps) -> NeuronIrreps:
@@ -385,6 +375,6 @@ def _lettered(degrees: Integers) -> tuple[str, ...]:
 
 
 def _letters() -> Iterator[str]:
-    """Words in the order a … z, aa, ab …, without end."""
+    """The words a … z, aa, ab … without end."""
     for length in itertools.count(1):
         yield from map("".join, itertools.product(string.ascii_lowercase, repeat=length))

@@ -2,8 +2,7 @@
 
 The one code path for a sweep in progress, a later ``grokjax.analyze`` and another machine: what
 is to do is read off the checkpoints that are there and the rows that are not. Beside a sweep a
-thread reads checkpoints back from disk as a later analysis would, so nothing queues in memory and
-training never waits for a diagnostic.
+thread reads checkpoints back from disk, so nothing queues in memory.
 """
 
 import dataclasses

@@ -51,9 +51,7 @@ class PlainDisplay:
         self._rate = 0.0  # run-steps a second, of late
         self._n_trained = 0  # run checkpoints with metrics
         self._n_measured = 0  # run checkpoints through the diagnostics
-        self._memorised: set[str] = set()
-        self._generalised: set[str] = set()
-        self._diverged: set[str] = set()
+        self._came: dict[str, set[str]] = collections.defaultdict(set)  # to what → run ids
         self._first_step: float | None = None  # when it began
         self._spent: dict[str, float] = collections.defaultdict(float)  # by what, since then
 
@@ -67,12 +65,10 @@ class PlainDisplay:
         spent = self._spent
         took = time.monotonic() - self._first_step
         took -= sum(s for what, s in spent.items() if what.startswith("compiling"))
-        parts = [f"{what} {spent[what] / took:.0%}" for what in _PARTS]
+        parts = ", ".join(f"{what} {spent[what] / took:.0%}" for what in _PARTS)
         rest = 1 - sum(spent[what] for what in _PARTS) / took
-        self.note(
-            f"of {_duration(took)} after compilation: {', '.join(parts)}, other {rest:.0%}; "
-            f"diagnostics took {_duration(spent['diagnostics'])} beside it"
-        )
+        beside = f"diagnostics took {_duration(spent['diagnostics'])} beside it"
+        self.note(f"of {_duration(took)} after compilation: {parts}, other {rest:.0%}; {beside}")
 
     def note(self, text: str) -> None:
         """Something worth a line."""
@@ -103,11 +99,11 @@ class PlainDisplay:
         self._n_trained += len(rows)
         for row in rows:
             if row["train_accuracy"] >= MEMORISED_ACCURACY:
-                self._memorised.add(row["run_id"])
+                self._came["memorised"].add(row["run_id"])
             if row["test_accuracy"] >= GENERALISED_ACCURACY:
-                self._generalised.add(row["run_id"])
+                self._came["generalised"].add(row["run_id"])
             if row["train_loss"] != row["train_loss"]:
-                self._diverged.add(row["run_id"])
+                self._came["diverged"].add(row["run_id"])
         self._tell(batch, step, rows)
 
     def measured(self, done: int, seconds: float) -> None:
@@ -119,10 +115,9 @@ class PlainDisplay:
         return f"{max(0, self._n_trained - self._n_measured):,} waiting"
 
     def _outcome(self) -> str:
-        parts = [f"{len(self._memorised)} memorised", f"{len(self._generalised)} generalised"]
-        if self._diverged:
-            parts.append(f"{len(self._diverged)} diverged")
-        return f"of {self._n_runs} runs: " + ", ".join(parts)
+        told = ["memorised", "generalised", *(["diverged"] if self._came["diverged"] else [])]
+        parts = ", ".join(f"{len(self._came[what])} {what}" for what in told)
+        return f"of {self._n_runs} runs: {parts}"
 
     def _tell(self, batch: int, step: int, rows: Sequence[dict[str, Any]]) -> None:
         rate = "compiling"
