@@ -19,10 +19,7 @@ _MODULES = {"figures": "grokjax.report.figures"} | {
 
 
 def load(workdir: "str | os.PathLike[str]", plugins: Sequence[str] = ()) -> "Sweep":
-    """Opens a work directory for reading; see ``grokjax.measuring.loading.Sweep``.
-
-    ``plugins`` are those that it was made with, if any, as ``--plugins`` names them.
-    """
+    """Opens a work directory, made with ``plugins`` as ``--plugins`` names them; see ``Sweep``."""
     # Imported here, so that importing a diagnostic alone costs nothing else.
     from grokjax.measuring.loading import Sweep
 

@@ -16,7 +16,7 @@ def define() -> None:
     ours.define_option_flags()
     ours.define_source_flags()
     cli.define_compilation_flag()
-    ours.define_workdir_flag("work directory of a sweep")
+    ours.define("workdir", None, "work directory of a sweep")
     ours.define("follow", False, "keep measuring while another process trains, until it is done")
     text = (
         "measure on a dask.distributed cluster: its scheduler's address, or local for one of "

@@ -13,7 +13,7 @@ from grokjax.store import locks
 
 def define() -> None:
     """The flags of this command."""
-    ours.define_workdir_flag("work directory of a sweep")
+    ours.define("workdir", None, "work directory of a sweep")
     text = "move damaged checkpoints aside, so that the sweep's command makes them anew"
     ours.define("repair", False, text)
 

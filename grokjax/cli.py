@@ -29,8 +29,9 @@ def existing_workdir(values: flags.FlagValues) -> pathlib.Path:
 
 def define_compilation_flag() -> None:
     """The flag that says where compiled programs are kept."""
-    default = "default: ~/.cache/grokjax/compilation"
-    text = f"folder of compiled programs, or {compilation.OFF}; {default}"
+    text = (
+        f"folder of compiled programs, or {compilation.OFF}; default: ~/.cache/grokjax/compilation"
+    )
     ours.define("compilation_cache", "", text)
 
 
@@ -39,10 +40,7 @@ def run(
     define: Callable[[], None],
     argv: list[str] | None = None,
 ) -> None:
-    """Defines and parses flags, runs ``main`` and exits with what it returns.
-
-    Plug-ins come first, for they bring flags. Bad settings end in exit code 2 and one message.
-    """
+    """Defines and parses flags, runs ``main`` and exits with what it returns, 2 if they are bad."""
 
     def parse(argv: Sequence[str]) -> list[str]:
         try:

@@ -16,7 +16,7 @@ _LISTED = 10  # ids that a message names at most
 
 def define() -> None:
     """The flags of this command."""
-    ours.define_workdir_flag("work directory to be made, or to be added to")
+    ours.define("workdir", None, "work directory to be made, or to be added to")
     ours.define(
         "sources",
         "",

@@ -28,7 +28,7 @@ def define() -> None:
     ours.define_source_flags()
     ours.define_option_flags()
     cli.define_compilation_flag()
-    ours.define_workdir_flag("work directory; default: work/<hash of what is trained>")
+    ours.define("workdir", None, "work directory; default: work/<hash of what is trained>")
     ours.define("max_seconds", None, "stop as by SIGTERM after so many seconds", float)
     ours.define("grace_seconds", 30.0, "time to reach a checkpoint when asked to stop")
     text = "changes since the last start: a flag of the grid that gains values, steps, precision, "
@@ -59,8 +59,7 @@ def _sweep(
     record.check_usable(folder, config, allowed)
     own = values.get_flags_for_module(ours.__name__) + values.get_flags_for_module(__name__)
     told = {flag.name: flag.value for flag in own if flag.value is not None}
-    if config.shard is not None:
-        told |= {"shard": str(config.shard)}
+    told |= {} if config.shard is None else {"shard": str(config.shard)}
     with contextlib.ExitStack() as stack:
         stack.enter_context(errors.storage_errors(folder))
         for lock in locks.LOCKS if config.options.diagnostics else [locks.LOCK]:
@@ -156,8 +155,8 @@ def main(values: flags.FlagValues) -> int:
     config = ours.sweep_config_from(values)
     asked = [name for name in values if values[name].present]
     options = views.fitting(config.options, config.grid, asked, print)
+    views.validate(options, config.grid)
     config = dataclasses.replace(config, options=options)
-    views.validate(config.options, config.grid)
     mapped.check_precision(config.train.precision)
     folder = pathlib.Path(values.workdir or f"work/{config.name}")
     known = record.allowed_changes()

@@ -20,11 +20,17 @@ if "PYTEST_XDIST_WORKER" not in os.environ:
         "JAX_PERSISTENT_CACHE_MIN_ENTRY_SIZE_BYTES": "-1",
     }
 
+import hypothesis
 import jax
 import pytest
 
 # Tests that run as a job of a scheduler are not a part of one.
 SCHEDULERS = ("SLURM_", "SKYPILOT_", "OMPI_", "JOB_COMPLETION_INDEX", "GROKJAX_SHARDS")
+
+
+# Tests assert no times.
+hypothesis.settings.register_profile("grokjax", deadline=None)
+hypothesis.settings.load_profile("grokjax")
 
 
 def pytest_configure():

@@ -7,9 +7,7 @@ import jax.numpy as jnp
 
 ACTIVATIONS = {
     "gelu": lambda x: x * 0.5 * (1 + jax.scipy.special.erf(x / math.sqrt(2))),
-    "gelu_tanh": lambda x: (
-        0.5 * x * (1 + jnp.tanh(math.sqrt(2 / math.pi) * (x + 0.044715 * x**3)))
-    ),
+    "gelu_tanh": lambda x: 0.5 * x * (1 + jnp.tanh(math.sqrt(2 / math.pi) * (x + 0.044715 * x**3))),
     "relu": lambda x: jnp.maximum(x, 0),
     "silu": lambda x: x / (1 + jnp.exp(-x)),
     "quadratic": lambda x: x * x,

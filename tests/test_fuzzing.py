@@ -25,7 +25,8 @@ WORDS = [
     b",",
     b"--nosave_diagrams", b"--undefok=x", b"--train_fractions=nan", b"1e999", b"\xff\xfe", b"\0",
     b"--flagfile=/dev/null\n", b"--helpfull=", b"--batch_size=full\n", b"--operations=s3,z2^3\n",
-    b"--optimizers=", b"--plugins=x", b"--d_model=16,", b"--biases=true,false\n", b"\n", b"#", b":", b"--primes=3,5,7\n", b"-", b"'",
+    b"--optimizers=", b"--plugins=x", b"--d_model=16,", b"--biases=true,false\n", b"\n", b"#", b":",
+    b"--primes=3,5,7\n", b"-", b"'",
 ]  # fmt: skip
 JSON_VALUES = [
     None, True, -1, 0, 1.5, 1e308, float("nan"), 10**40, "", "x", [], [[]], {}, {"a": {}}, [None],

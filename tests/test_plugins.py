@@ -1,4 +1,4 @@
-"""Parts from outside the package: those of experiments/parts.md, and what is refused."""
+"""Parts from outside the package: those of the README, and what is refused."""
 
 import importlib
 import importlib.metadata
@@ -23,7 +23,7 @@ from grokjax.settings import plugins, registry
 from grokjax.store.errors import WorkdirError
 from tests.programs import assert_same_tables, call, tables
 
-TEXT = (pathlib.Path(__file__).parent.parent / "experiments/parts.md").read_text()
+TEXT = (pathlib.Path(__file__).parent.parent / "README.md").read_text()
 MODULES = {
     name: code for name, code in re.findall(r"```python\n# (\w+)\.py\n(.*?)```", TEXT, re.DOTALL)
 }
@@ -280,7 +280,8 @@ def test_a_changed_plug_in_is_refused_and_an_unchanged_one_is_not(made, modules,
     for main in (check.main, analyze.main):
         assert call(main, f"--workdir={made}", "--plugins=powers") == cli.EXIT_USAGE
         error = capsys.readouterr().err
-        assert "was made with another version of the plug-in powers: its source has changed" in error
+        told = "was made with another version of the plug-in powers: its source has changed"
+        assert told in error
 
 
 TAKEN = {

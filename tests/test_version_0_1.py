@@ -145,7 +145,10 @@ def test_shards_are_merged_and_resumed(old):
     assert call(sweep.main, *arguments, ALLOWED + ",beta2") == 0
     runs, metrics = grokjax.load(folder).runs, grokjax.load(folder).metrics
     assert {*loaded[0], *loaded[1]} == set(runs.query("beta2 == 0.98")["run_id"])
-    assert runs.query("beta2 == 0.9")["run_id"].str.endswith("-s1-beta2=0.9").tolist() == [True, False]
+    assert runs.query("beta2 == 0.9")["run_id"].str.endswith("-s1-beta2=0.9").tolist() == [
+        True,
+        False,
+    ]
     assert list(metrics["step"]) == [0, 10, 20] * 4
     assert audit.audit(folder).findings == ()
     assert nothing_is_called_damage(folder)

@@ -13,7 +13,6 @@ from grokjax.measuring.analyst import own_params
 from grokjax.settings import grid
 from grokjax.settings.config import TrainConfig
 from grokjax.settings.grid import RUN, Run
-from grokjax.settings.registry import KINDS
 from grokjax.training import data, mapped, step
 from grokjax.training.step import Program
 
@@ -24,8 +23,8 @@ def runs(kind: str, prime: int, n: int) -> tuple[Run, ...]:
     """The study's runs at one prime and fraction 0.3, seeds 46 on."""
     given = {"primes": str(prime), "train_fractions": "0.3", "seeds": f"46:{46 + n}"}
     names = {"model": kind, "operation": "add", "optimizer": "adamw", "loss": "cross_entropy"}
-    axes = {k.column: {names[k.column]: grid.part_axes(k, names[k.column], given)} for k in KINDS}
-    return grid.expand({**axes, RUN: {RUN: grid.run_axes(given)}})
+    axes = {c: {name: grid.axes_of(c, name, given)} for c, name in {**names, RUN: RUN}.items()}
+    return grid.expand(axes)
 
 
 def steps_a_turn() -> int:

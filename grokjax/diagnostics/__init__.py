@@ -2,15 +2,11 @@
 
 A diagnostic that a sweep can run is a module in this package, found by its name, that has
 
-``TABLES``
-    its tables, name → ``Table``;
-``measure(views, options)``
-    a function from runs at one checkpoint (a list of ``RunView``) and the settings (``Options``)
-    to the rows of those tables, name → list of dictionaries, ``run_id`` and ``step`` included;
-``SETTINGS``
-    the options that its numbers depend on;
-``NEEDS_STRUCTURE``
-    optional: whether it measures only tasks whose elements have a structure.
+* ``TABLES``: its tables, name → ``Table``;
+* ``measure(views, options)``: from runs at one checkpoint (``RunView``) and settings (``Options``)
+  to the rows of those tables, name → list of dictionaries, ``run_id`` and ``step`` included;
+* ``SETTINGS``: the options that its numbers depend on;
+* ``NEEDS_STRUCTURE``, optional: whether it measures only tasks whose elements have a structure.
 
 The numerical functions beside ``measure`` take plain arrays and serve anyone's data.
 """
@@ -28,23 +24,15 @@ from numpy.typing import NDArray
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class Table:
-    """A table of results.
+    """A table of results; every one has the columns ``run_id`` and ``step`` too."""
 
-    Attributes:
-        columns: column → pandas dtype, beside ``run_id`` and ``step`` which every table has.
-        unit: the columns that name what was measured; rows of one unit come and go together.
-        within: the columns that tell a unit's rows apart; None if nothing need do so.
-        optional: whether the table is written only when asked for.
-        empty: columns that may be NaN although a network is finite, with nothing to measure.
-        later: columns that tables of earlier versions do not have → their value there, or a
-            function of the frame that gives it.
-    """
-
-    columns: Mapping[str, str]
+    columns: Mapping[str, str]  # → pandas dtype
+    # Columns that name what was measured; rows of one unit come and go together.
     unit: tuple[str, ...] = ("run_id", "step")
-    within: tuple[str, ...] | None = ()
-    optional: bool = False
-    empty: tuple[str, ...] = ()
+    within: tuple[str, ...] | None = ()  # tell a unit's rows apart; None if nothing need do so
+    optional: bool = False  # written only when asked for
+    empty: tuple[str, ...] = ()  # may be NaN although a network is finite, with nothing to measure
+    # Columns that tables of earlier versions lack → their value there, or a function of the frame.
     later: Mapping[str, Any] = dataclasses.field(default_factory=dict)
 
 
@@ -101,51 +89,35 @@ class RunView:
     """One run at one checkpoint, as a diagnostic sees it; its task has n elements.
 
     What costs a forward pass is a function, called by the diagnostics that need it.
-
-    Attributes:
-        run_id: the run.
-        step: the checkpoint.
-        structure: of the task's elements; None where there is none.
-        cloud_names: the clouds that ``--clouds`` asks of this run's model.
-        cloud: function of a name giving the (n, d) float32 cloud, selected and normalised as the
-            options say.
-        last_states: function of a number of points giving (n, d) float32 states of the last
-            layer as they are, both token positions where the model has two.
-        last_states_name: what that cloud is called.
-        embedding: (n, d_model) float32, raw; (0, 0) of a network without one.
-        head_rows: function giving query, key, value → (n, H, d_head) float32; may be empty.
-        neurons: function giving (places, width) float32, post-activation, of pairs a * n + b.
-        logits: function giving (places, outputs) float32, likewise.
-        labels: (places,) int32, what the run is told (true on test pairs); −1: no example.
-        train_mask: (places,) bool.
     """
 
     run_id: str
     step: int
     structure: Structure | None
-    cloud_names: tuple[str, ...]
+    cloud_names: tuple[str, ...]  # the clouds that ``--clouds`` asks of this run's model
+    # Name → (n, d) float32 cloud, selected and normalised as the options say.
     cloud: Callable[[str], np.ndarray]
+    # Number of points → (n, d) float32 states of the last layer as they are, both token positions
+    # where the model has two.
     last_states: Callable[[int], np.ndarray]
-    last_states_name: str
-    embedding: np.ndarray
+    last_states_name: str  # what that cloud is called
+    embedding: np.ndarray  # (n, d_model) float32, raw; (0, 0) of a network without one
+    # query, key, value → (n, H, d_head) float32; may be empty.
     head_rows: Callable[[], Mapping[str, np.ndarray]]
-    neurons: Callable[[], np.ndarray]
-    logits: Callable[[], np.ndarray]
-    labels: np.ndarray
-    train_mask: np.ndarray
+    neurons: Callable[[], np.ndarray]  # (places, width) float32, post-activation, pair a * n + b
+    logits: Callable[[], np.ndarray]  # (places, outputs) float32, likewise
+    labels: np.ndarray  # (places,) int32, told to the run (true on test pairs); −1: no example
+    train_mask: np.ndarray  # (places,) bool
 
 
 Rows = Mapping[str, list[dict[str, Any]]]
-
-
 _added: dict[str, ModuleType] = {}  # by plug-ins
 
 
 def add(module: ModuleType) -> str:
     """Adds a diagnostic from elsewhere; returns its name, the last part of the module's.
 
-    Raises:
-        ValueError: if there is another of that name.
+    Raises ValueError if there is another of that name.
     """
     name = module.__name__.rpartition(".")[2]
     if name in names() and _added.get(name) is not module:
@@ -157,21 +129,16 @@ def add(module: ModuleType) -> str:
 def names() -> tuple[str, ...]:
     """Names of the diagnostics that exist, in alphabetical order."""
     found = set(_added)
-    for module in pkgutil.iter_modules(__path__):
-        if module.name.startswith("_"):
-            continue
-        loaded = importlib.import_module(f"{__name__}.{module.name}")
-        if hasattr(loaded, "measure") and hasattr(loaded, "TABLES"):
-            found.add(module.name)
+    for name in (module.name for module in pkgutil.iter_modules(__path__)):
+        if not name.startswith("_"):
+            loaded = importlib.import_module(f"{__name__}.{name}")
+            if hasattr(loaded, "measure") and hasattr(loaded, "TABLES"):
+                found.add(name)
     return tuple(sorted(found))
 
 
 def get(name: str) -> ModuleType:
-    """The diagnostic of that name.
-
-    Raises:
-        ValueError: naming those that exist, if there is none of that name.
-    """
+    """The diagnostic of that name; raises ValueError, naming those that exist, if there is none."""
     if name not in names():
         raise ValueError(f"there is no diagnostic '{name}'; there are {', '.join(names())}")
     return _added.get(name) or importlib.import_module(f"{__name__}.{name}")

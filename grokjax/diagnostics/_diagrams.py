@@ -34,7 +34,7 @@ class Summary(NamedTuple):
 
 
 def summarize(diagrams: Sequence[ArrayLike]) -> Summary:
-    """Summary statistics of the finite bars in degrees 0 and 1.
+    """Summary statistics of the finite bars in degrees 0 and 1; degrees above are not read.
 
     Infinite bars are left out of every number: the one component that never dies has no length.
     A degree without finite bars gives 0.0 throughout. The order of the rows does not matter, not
@@ -49,9 +49,6 @@ def summarize(diagrams: Sequence[ArrayLike]) -> Summary:
       not normalised.
     * ``connectivity``: largest finite death in degree 0, the scale at which the cloud becomes
       connected.
-
-    Args:
-        diagrams: Diagrams of degrees 0, 1, ..., each (k, 2); degrees above 1 are not read.
 
     Raises:
         ValueError: Fewer than two degrees, or rows that are not bars.
@@ -77,17 +74,10 @@ def summarize(diagrams: Sequence[ArrayLike]) -> Summary:
 
 
 def betti_curve(diagram: ArrayLike, thresholds: ArrayLike) -> NDArray[np.int64]:
-    """Number of bars alive at each threshold: the Betti number of the complex at that scale.
+    """Bars (k, 2) of one degree, (t,) thresholds in any order → (t,) int64 numbers of bars alive.
 
-    A bar is alive at t if birth <= t < death, so an infinite bar, which counts here, is alive
-    from its birth on.
-
-    Args:
-        diagram: Bars of one degree, shape (k, 2).
-        thresholds: Scales, shape (t,), finite, in any order.
-
-    Returns:
-        Counts, shape (t,), int64.
+    The Betti number of the complex at that scale. A bar is alive at t if birth <= t < death, so an
+    infinite bar, which counts here, is alive from its birth on.
 
     Raises:
         ValueError: Rows that are not bars, or thresholds that are not finite and one-dimensional.
@@ -101,24 +91,18 @@ def betti_curve(diagram: ArrayLike, thresholds: ArrayLike) -> NDArray[np.int64]:
 
 
 def distance(diagram_a: ArrayLike, diagram_b: ArrayLike, metric: str = "bottleneck") -> float:
-    """Bottleneck or 1-Wasserstein distance between two diagrams of the same degree.
+    """Bottleneck or 1-Wasserstein distance between two diagrams (k, 2), (l, 2) of the same degree.
 
     A partial matching pairs bars of one diagram with bars of the other at the larger of the two
     differences (L-infinity norm) and every other bar with the diagonal at half its length. The
     bottleneck distance is the smallest possible maximum of these costs, exact but for the last
     bits; the Wasserstein distance, of order 1, their smallest possible sum, to 1e-9 relative.
-    Both change continuously with the points (Cohen-Steiner, Edelsbrunner and Harer 2007, Discrete
-    Comput. Geom. 37, 103-120; Skraba and Turner 2020, arXiv:2006.16824). Infinite bars are matched
-    among themselves by birth; where their numbers differ the distance is ``inf``.
-    Computed by GUDHI and, inside it, Hera (Kerber, Morozov and Nigmetov 2017, ACM JEA 22, 1.4).
-
-    Args:
-        diagram_a: Bars, shape (k, 2).
-        diagram_b: Bars of the same degree, shape (l, 2).
-        metric: ``"bottleneck"`` or ``"wasserstein"``.
+    Infinite bars are matched among themselves by birth; where their numbers differ the distance is
+    ``inf``. Computed by GUDHI and, in it, Hera (Kerber, Morozov and Nigmetov 2017, ACM JEA 22,
+    1.4).
 
     Raises:
-        ValueError: Rows that are not bars, or an unknown metric.
+        ValueError: Rows that are not bars, or a metric not in ``METRICS``.
     """
     if metric not in METRICS:
         raise ValueError(f"metric must be one of {', '.join(METRICS)}, got {metric!r}")
@@ -144,11 +128,6 @@ def require_same(
 ) -> None:
     """Check that two engines' diagrams are equal as sorted rows, to the bit.
 
-    Args:
-        diagrams_a: Diagrams by the first engine, degree 0 first, rows in any order.
-        diagrams_b: Diagrams by the second engine.
-        engines: Names of the two, for the message.
-
     Raises:
         EngineMismatch: They differ. Names the engines, the first degree that differs, and the
             largest absolute difference between its sorted rows: ``inf`` where the numbers of
@@ -156,9 +135,8 @@ def require_same(
         ValueError: The numbers of degrees differ.
     """
     if len(diagrams_a) != len(diagrams_b):
-        raise ValueError(
-            f"diagrams must have equally many degrees, got {len(diagrams_a)} and {len(diagrams_b)}"
-        )
+        both = f"{len(diagrams_a)} and {len(diagrams_b)}"
+        raise ValueError(f"diagrams must have equally many degrees, got {both}")
     for degree, pair in enumerate(zip(diagrams_a, diagrams_b, strict=True)):
         a, b = (canonical(diagram) for diagram in pair)
         if not np.array_equal(a, b):

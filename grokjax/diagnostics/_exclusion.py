@@ -1,17 +1,15 @@
 """Restricted and excluded losses of logits, computed: what ``fourier`` and ``irreps`` document.
 
-Inputs are pairs, and what is removed or kept of their logits is a function of the pair's total:
-(a + b) mod n, or the product of two elements of a group. It is one row of numbers for each total.
-So restricted logits are a table (n, q), and all training inputs of one total lose the same row,
-which lets many sets of frequencies or irreps share the exponentials of the logits.
+What is removed or kept of a pair's logits is a function of its total, (a + b) mod n or the product
+of two elements: restricted logits are a table (n, q), and all inputs of one total lose one row.
 
-Shapes: N totals, Q outputs, M inputs of one total, S sets of frequencies or irreps.
+Shapes: N totals, Q outputs, M inputs of one total, S sets of frequencies or irreps, W neurons.
 """
 
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -19,9 +17,11 @@ from numpy.typing import NDArray
 
 Floats = NDArray[np.float64]
 KeySets = Sequence[Sequence[int]]
+# (N, Q) sums of logits by total, the sets → (S, N, Q): what each holds of an input's logits.
+Parts = Callable[[Floats, KeySets], Floats]
 
 # A neuron whose variance is below this share of its mean square varies by rounding alone.
-NEGLIGIBLE = 1e-10
+_NEGLIGIBLE = 1e-10
 # Two float32 roundings: logits closer than this share of the largest are not told apart.
 _TIE = 2.5e-7
 # A removed row that spans more than this could underflow the products of exponentials.
@@ -54,6 +54,25 @@ def side(array: NDArray[Any], name: str) -> int:
     return n
 
 
+def strongest(
+    power: Floats, scale: int, variance: Floats, mean_square: Floats
+) -> tuple[NDArray[np.int64], Floats]:
+    """(F, W), (W,), (W,) → each neuron's strongest frequency or irrep from 1 on, and its share."""
+    varies = np.isfinite(power).all(axis=0) & (variance > _NEGLIGIBLE * mean_square)
+    winner = np.where(varies, power.argmax(axis=0), 0)
+    best = np.take_along_axis(power, winner[None], axis=0)[0] / scale
+    share = np.divide(best, variance, out=np.full_like(best, np.nan), where=varies)
+    return np.where(varies, winner + 1, 0), share
+
+
+def distinct(keys: Iterable[int], last: int, what: str) -> list[int]:
+    """Key frequencies or irreps, each once and ascending."""
+    found = sorted({int(k) for k in keys})
+    if found and (found[0] < 1 or found[-1] > last):
+        raise ValueError(f"{what} are from 1 to {last}, not {found}")
+    return found
+
+
 def check_inputs(logits: Any, labels: Any, train_mask: Any, totals: Any = None) -> Inputs:
     """Arrays as they are to be, or a ValueError; without totals they are (a + b) mod n."""
     array, label, mask = np.asarray(logits), np.asarray(labels), np.asarray(train_mask)
@@ -69,24 +88,22 @@ def check_inputs(logits: Any, labels: Any, train_mask: Any, totals: Any = None) 
             f"labels run from {label.min()} to {label.max()}; there are {array.shape[1]} outputs"
         )
     place = np.arange(n)
-    cyclic = np.add.outer(place, place) % n
-    table = cyclic if totals is None else np.asarray(totals, np.int64)
+    table = np.asarray(np.add.outer(place, place) % n if totals is None else totals, np.int64)
     if table.shape != (n, n) or (np.sort(table, axis=1) != place).any():
         raise ValueError(f"each of {n} rows of the table must hold 0 to {n - 1} once")
     return Inputs(table, array, label.astype(np.int64), mask)
 
 
 def evaluate(
-    inputs: Inputs, key_sets: KeySets, parts: Callable[[Floats, KeySets], Floats]
-) -> Floats:
-    """(4, S): restricted loss, excluded loss, restricted and excluded accuracy of each set.
+    inputs: Inputs, keys: Sequence[int], parts: Parts, alone: bool = False
+) -> RestrictedExcluded:
+    """All keys at once, or each alone."""
+    found = _evaluate(inputs, [[k] for k in keys] if alone else [keys], parts)
+    return RestrictedExcluded(*(found if alone else found[:, 0].tolist()))
 
-    Args:
-        inputs: See :class:`Inputs`.
-        key_sets: S sets of frequencies or irreps.
-        parts: Function of (N, Q), the sums of logits over the inputs of each total, and the sets,
-            giving (S, N, Q): what each set's directions hold of an input's logits, by its total.
-    """
+
+def _evaluate(inputs: Inputs, key_sets: KeySets, parts: Parts) -> Floats:
+    """(4, S): restricted loss, excluded loss, restricted and excluded accuracy of each set."""
     totals, logits, labels, train_mask = inputs
     n = len(totals)
     sums = np.zeros((n, logits.shape[1]))
@@ -115,14 +132,8 @@ def evaluate(
             excluded_loss += loss
             excluded_accuracy += credit
     n_train = np.count_nonzero(train_mask) or math.nan
-    return np.array(
-        [
-            restricted_loss,
-            excluded_loss / n_train,
-            restricted_accuracy,
-            excluded_accuracy / n_train,
-        ]
-    )
+    excluded = excluded_loss / n_train, excluded_accuracy / n_train
+    return np.array([restricted_loss, excluded[0], restricted_accuracy, excluded[1]])
 
 
 def _restricted(logits: Floats, asked: NDArray[np.int64], tie: float) -> tuple[float, float]:
@@ -140,8 +151,7 @@ def _excluded(
     logits: Floats, labels: NDArray[np.int64], removed: Floats, tie: float
 ) -> tuple[Floats, Floats]:
     """(M, Q), (M,), (S, Q) → (S,), (S,): summed loss and credit of the logits less each row."""
-    n_sets = len(removed)
-    if n_sets == 1:
+    if (n_sets := len(removed)) == 1:
         loss, credit = _losses(logits - removed, labels, tie)
         return loss.sum(keepdims=True), credit.sum(keepdims=True)
     lead = _lead(logits, labels)[0][:, None]
@@ -190,5 +200,4 @@ def _losses_by_products(logits: Floats, labels: NDArray[np.int64], removed: Floa
         "mq,sq->ms", np.exp(logits - largest[:, None]), np.exp(least[:, None] - removed)
     )
     own = logits[np.arange(len(labels)), labels][:, None] - removed[:, labels].T
-    losses: Floats = np.log(sums) + largest[:, None] - least - own
-    return losses
+    return np.log(sums) + largest[:, None] - least - own

@@ -40,7 +40,7 @@ def pointwise_batch(clouds: jax.Array, n_neighbors: int, from_zero: bool) -> jax
         rounded = _rounded(squared)
         neighbors = _nearest(squared, rounded, n_neighbors)
         first, second = _two_nearest_members(rounded, neighbors)
-        return jnp.where(_finite(points), _fit(first, second, from_zero), jnp.nan)
+        return jnp.where(jnp.isfinite(points).all(), _fit(first, second, from_zero), jnp.nan)
 
     return lax.map(pointwise, clouds)
 
@@ -51,11 +51,7 @@ def whole(points: jax.Array, from_zero: bool) -> jax.Array:
     nearest_two, _ = lax.top_k(-_rounded(_squared_distances(points)), 2)
     nearest_two = lax.optimization_barrier(nearest_two)
     estimate = _fit(-nearest_two[:, 0], -nearest_two[:, 1], from_zero)
-    return jnp.where(_finite(points), estimate, jnp.nan)
-
-
-def _finite(points: jax.Array) -> jax.Array:
-    return jnp.all(jnp.isfinite(points))
+    return jnp.where(jnp.isfinite(points).all(), estimate, jnp.nan)
 
 
 def _squared_distances(points: jax.Array) -> jax.Array:

@@ -13,16 +13,12 @@ scikit-dimension 0.5, ``TwoNN().fit_transform_pw``:
   squares through the origin, with the i-th smallest at F = i / N. Releases before 0.5 put it at
   F = (i − 1) / N, which gives estimates about 5 % lower: ``empirical="from_zero"``.
 
-Where several points are equally far, which of them belong to a neighbourhood is scikit-dimension's
-accident; here it is the points of lowest index. Above 25 dimensions its distances within a
-neighbourhood come from inner products, whose rounding can leave coinciding points about 1e-8
-apart; here they are at distance 0 exactly.
-
-Neighbourhoods are chosen by float64 distances, whatever the input and ``jax_enable_x64``: which
-point is the last to enter is a matter of order, which float32 distances would change at about one
-point in ten thousand, and the estimate there by several percent. The ratios within come from the
-same distances rounded to float32, an error of 1e-7; distances below 1e-19 of the largest count
-as 0.
+Of points equally far those of lowest index enter a neighbourhood (in scikit-dimension it is an
+accident which), and coinciding points are at distance 0 exactly (there, above 25 dimensions, up to
+1e-8 apart). Neighbourhoods are chosen by float64 distances, whatever the input and
+``jax_enable_x64``: float32 would change the last to enter at one point in ten thousand, and the
+estimate there by several percent. The ratios within come from the same distances rounded to
+float32, an error of 1e-7; distances below 1e-19 of the largest count as 0.
 
 Shapes: B clouds, N points, D dimensions, K neighbours.
 """
@@ -30,15 +26,12 @@ Shapes: B clouds, N points, D dimensions, K neighbours.
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import TYPE_CHECKING, Any, NamedTuple
+from typing import Any, NamedTuple
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 from grokjax.diagnostics import Options, Rows, RunView, Table
-
-if TYPE_CHECKING:
-    import jax
 
 EMPIRICAL = ("from_one", "from_zero")
 
@@ -54,7 +47,7 @@ class DimensionSummary(NamedTuple):
 
 
 def twonn_pointwise(
-    points: ArrayLike | jax.Array, n_neighbors: int = 64, *, empirical: str = "from_one"
+    points: ArrayLike, n_neighbors: int = 64, *, empirical: str = "from_one"
 ) -> NDArray[np.float64]:
     """TwoNN estimate of the dimension about each point (Facco et al. 2017, scikit-dimension 0.5).
 
@@ -76,44 +69,32 @@ def twonn_pointwise(
 
 
 def twonn_pointwise_batch(
-    clouds: ArrayLike | jax.Array, n_neighbors: int = 64, *, empirical: str = "from_one"
+    clouds: ArrayLike, n_neighbors: int = 64, *, empirical: str = "from_one"
 ) -> NDArray[np.float64]:
-    """:func:`twonn_pointwise` of many clouds of one shape, as one compiled program.
+    """:func:`twonn_pointwise` of clouds of one shape (b, n, d) → (b, n), as one compiled program.
 
-    Clouds are taken one after another, so memory is that of one of them: about 30 n² bytes. The
-    program is compiled once for each shape of ``clouds``. It runs where ``clouds`` lies.
-
-    Args:
-        clouds: Shape (b, n, d); any real dtype. A cloud that is not finite leaves the others be.
-        n_neighbors: As for :func:`twonn_pointwise`.
-        empirical: As for :func:`twonn_pointwise`.
-
-    Returns:
-        Shape (b, n), float64; each row as :func:`twonn_pointwise` gives it.
-
-    Raises:
-        ValueError: As :func:`twonn_pointwise`.
+    Clouds are taken one after another, in about 30 n² bytes, where ``clouds`` lies; one that is not
+    finite leaves the others be. Errors are those of :func:`twonn_pointwise`.
     """
     array = _checked(clouds, "(b, n, d)", empirical)
-    _check_neighbors(array.shape[1], n_neighbors)
+    n = array.shape[1]
+    if n_neighbors < _MIN_POINTS:
+        raise ValueError(f"TwoNN needs at least {_MIN_POINTS} neighbours, not {n_neighbors}")
+    if n <= n_neighbors:
+        few = f"{n} points are too few for neighbourhoods of {n_neighbors}"
+        raise ValueError(f"{few}: at least {n_neighbors + 1} are needed")
     from grokjax.diagnostics import _twonn  # here, because it needs JAX
 
     return _twonn.in_float64(_twonn.pointwise_batch, array, n_neighbors, empirical == "from_zero")
 
 
-def twonn_global(points: ArrayLike | jax.Array, *, empirical: str = "from_one") -> float:
-    """One TwoNN estimate for a whole cloud, as scikit-dimension 0.5's ``TwoNN().fit``.
+def twonn_global(points: ArrayLike, *, empirical: str = "from_one") -> float:
+    """One TwoNN estimate for a whole cloud (n, d), as scikit-dimension 0.5's ``TwoNN().fit``.
 
-    Args:
-        points: Shape (n, d), n at least 3; any real dtype.
-        empirical: As for :func:`twonn_pointwise`.
-
-    Returns:
-        The dimension; NaN where any coordinate is infinite or NaN, or fewer than three points
-        coincide with no other.
+    NaN where any coordinate is infinite or NaN, or fewer than three points coincide with no other.
 
     Raises:
-        ValueError: On another shape, too few points, or an unknown ``empirical``.
+        ValueError: On another shape, fewer than 3 points, or an unknown ``empirical``.
     """
     array = _checked(points, "(n, d)", empirical)
     if array.shape[0] < _MIN_POINTS:
@@ -124,14 +105,9 @@ def twonn_global(points: ArrayLike | jax.Array, *, empirical: str = "from_one") 
 
 
 def summarize(pointwise: ArrayLike) -> DimensionSummary:
-    """Mean and standard deviation (of the points, divisor n) of pointwise estimates.
+    """Mean and standard deviation (divisor n) of pointwise estimates, shape (n,), n at least 1.
 
-    Args:
-        pointwise: Shape (n,), n at least 1, as from :func:`twonn_pointwise`.
-
-    Returns:
-        Two floats, both NaN where any estimate is NaN: leaving such points out would give a mean
-        over other points than were asked for, unseen.
+    Both are NaN where any estimate is.
 
     Raises:
         ValueError: On another shape, or no points.
@@ -154,76 +130,35 @@ def _checked(points: Any, axes: str, empirical: str) -> Any:
     return array
 
 
-def _check_neighbors(n: int, n_neighbors: int) -> None:
-    if n_neighbors < _MIN_POINTS:
-        raise ValueError(f"TwoNN needs at least {_MIN_POINTS} neighbours, not {n_neighbors}")
-    if n <= n_neighbors:
-        raise ValueError(
-            f"{n} points are too few for neighbourhoods of {n_neighbors}: "
-            f"at least {n_neighbors + 1} are needed"
-        )
-
-
-# --------------------------------------------------------------------------- as a diagnostic
-
 TABLES = {
     "dimension": Table(
-        columns={
-            "cloud": "str",
-            "n_points": "int64",
-            "n_neighbors": "int64",
-            "lid_mean": "float64",
-            "lid_std": "float64",
-            "lid_global": "float64",
-            "normalisation": "str",
-            "empirical": "str",
-        },
+        columns={"cloud": "str", "n_points": "int64", "n_neighbors": "int64"}
+        | dict.fromkeys((*DimensionSummary._fields, "lid_global"), "float64")
+        | {"normalisation": "str", "empirical": "str"},
         unit=("run_id", "step", "cloud"),
     )
 }
-SETTINGS = (
-    "clouds",
-    "cloud_points",
-    "cloud_selection",
-    "cloud_normalisation",
-    "lid_points",
-    "lid_neighbors",
-    "lid_empirical",
-)
+SETTINGS = ("clouds", "cloud_points", "cloud_selection", "cloud_normalisation", "lid_points",
+            "lid_neighbors", "lid_empirical")  # fmt: skip
 
 
 def measure(views: Sequence[RunView], options: Options) -> Rows:
-    """Local dimension of every cloud asked for, and of the study's own.
-
-    The study's cloud, states of the last layer at both token positions, is taken as it is,
-    ``options.lid_points`` of them.
-    """
-    keys, clouds = [], []
+    """Local dimension of every cloud asked for, and of the study's: states of the last layer."""
+    rows = []
+    n_neighbors, empirical = options.lid_neighbors, options.lid_empirical
     for view in views:
-        for name in view.cloud_names:
-            if name != view.last_states_name:
-                keys.append((view, name, options.cloud_normalisation))
-                clouds.append(view.cloud(name))
-        keys.append((view, view.last_states_name, "none"))
-        clouds.append(view.last_states(options.lid_points))
-    # One cloud a call: a program is compiled for each shape, however many runs are waiting.
-    pointwise = [
-        twonn_pointwise(cloud, options.lid_neighbors, empirical=options.lid_empirical)
-        for cloud in clouds
-    ]
-    return {
-        "dimension": [
-            {
-                "run_id": view.run_id,
-                "step": view.step,
-                "cloud": name,
-                "n_points": len(cloud),
-                "n_neighbors": options.lid_neighbors,
-                **summarize(estimates)._asdict(),
-                "lid_global": twonn_global(cloud, empirical=options.lid_empirical),
-                "normalisation": how,
-                "empirical": options.lid_empirical,
-            }
-            for (view, name, how), cloud, estimates in zip(keys, clouds, pointwise, strict=True)
+        clouds = [
+            (name, options.cloud_normalisation, view.cloud(name))
+            for name in view.cloud_names
+            if name != view.last_states_name
         ]
-    }
+        clouds.append((view.last_states_name, "none", view.last_states(options.lid_points)))
+        for name, how, cloud in clouds:
+            key = {"run_id": view.run_id, "step": view.step, "cloud": name, "normalisation": how}
+            # One cloud a call: a program is compiled for each shape, however many are waiting.
+            estimates = twonn_pointwise(cloud, n_neighbors, empirical=empirical)
+            numbers = summarize(estimates)._asdict()
+            numbers["lid_global"] = twonn_global(cloud, empirical=empirical)
+            described = {"n_points": len(cloud), "n_neighbors": n_neighbors, "empirical": empirical}
+            rows.append(key | numbers | described)
+    return {"dimension": rows}

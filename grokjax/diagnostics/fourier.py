@@ -6,8 +6,7 @@ k = 1 … ⌊n/2⌋. For even n (residues without 0, read by discrete logarithm)
 one wave, the alternating signs over √n.
 
 Over the n² inputs (a, b), in rows a·n + b, a frequency has the eight waves of a, of b, and the
-four products of both. The products span the same space as the waves of a + b and of a − b, so all
-that is needed of n² rows are their sums over inputs with equal a, b, a + b and a − b.
+four products of both, which span the same space as the waves of a + b and of a − b.
 
 Arrays may be NumPy's or JAX's, of any real dtype; sums are float64; what comes back is NumPy's or
 Python's. Non-finite values give NaN (and no key frequency), not an error.
@@ -20,26 +19,120 @@ from __future__ import annotations
 import functools
 import math
 from collections.abc import Callable, Iterable, Sequence
-from typing import TYPE_CHECKING, Any, NamedTuple
+from typing import Any, NamedTuple
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
-from grokjax.diagnostics import Options, Rows, RunView, Structure, Table, irreps
-from grokjax.diagnostics._exclusion import NEGLIGIBLE, KeySets, check_inputs, evaluate, side
+from grokjax.diagnostics import Options, Rows, RunView, Structure, Table, _exclusion, irreps
 from grokjax.diagnostics._exclusion import RestrictedExcluded as RestrictedExcluded
-from grokjax.diagnostics.spectra import Concentration as Concentration
-from grokjax.diagnostics.spectra import circularity as circularity
-from grokjax.diagnostics.spectra import concentration as concentration
-from grokjax.diagnostics.spectra import discrete_log_order as discrete_log_order
-from grokjax.diagnostics.spectra import shares as shares
-from grokjax.diagnostics.spectra import spectrum as spectrum
-from grokjax.diagnostics.spectra import wave_power
-
-if TYPE_CHECKING:
-    import jax
 
 Floats = NDArray[np.float64]
+
+
+class Concentration(NamedTuple):
+    """How few frequencies hold a spectrum's power, the constant left aside."""
+
+    top_share: float  # share of the power in the n_top strongest frequencies
+    effective_frequencies: float  # inverse Simpson index: m when m frequencies share equally
+    gini: float  # 0 for equal shares, 1 − 1/F for one frequency
+
+
+def spectrum(rows: ArrayLike) -> Floats:
+    """Power of each frequency in rows indexed by residue: an embedding, or heads' q, k, v rows.
+
+    Rows (n, …, d), n at least 3, row x of residue x (in the order of discrete logarithms where the
+    operation is multiplicative), give (…, ⌊n/2⌋ + 1), float64. Entry 0 is the constant, entry k
+    frequency k: the squared coefficients of its waves, summed over the last axis. A spectrum sums
+    to the squared norm of its rows.
+
+    Raises:
+        ValueError: Fewer than two axes or than 3 residues.
+    """
+    array = np.asarray(rows, np.float64)
+    if array.ndim < 2 or len(array) < 3:
+        raise ValueError(f"rows must have shape (n, ..., d) with n >= 3, not {array.shape}")
+    table = array.reshape(len(array), -1)
+    with np.errstate(invalid="ignore", over="ignore"):
+        constant = table.sum(axis=0, keepdims=True) ** 2 / len(array)
+        power = np.concatenate([constant, _wave_power(table)])
+        summed = power.reshape(-1, *array.shape[1:]).sum(axis=-1)
+    return np.moveaxis(summed, 0, -1)
+
+
+def shares(power: ArrayLike) -> Floats:
+    """(…, F + 1) spectra → (…, F) shares of the power, float64, the constant left out.
+
+    Entry k − 1 is frequency k. NaN where there is no power beside the constant.
+    """
+    waves = np.asarray(power, np.float64)[..., 1:]
+    with np.errstate(invalid="ignore"):
+        return waves / waves.sum(axis=-1, keepdims=True)
+
+
+def concentration(power: ArrayLike, n_top: int = 6) -> Concentration:
+    """Three measures of how concentrated one spectrum (F + 1,) is; ``n_top`` is for ``top_share``.
+
+    The share of the strongest frequencies; the inverse Simpson index 1 / Σ s² (Hill 1973, order
+    2; the participation ratio) of shares s; and the Gini coefficient as a measure of sparsity
+    (Hurley and Rickard 2009, arXiv:0811.4706), which Nanda et al. take of norms instead: pass
+    ``np.sqrt(power)`` for theirs. NaN where there is no power beside the constant, or it is not
+    finite.
+
+    Raises:
+        ValueError: On another shape, or ``n_top`` outside 1 … F.
+    """
+    array = np.asarray(power, np.float64)
+    if array.ndim != 1 or array.size < 2:
+        raise ValueError(f"power must have shape (F + 1,) with F >= 1, not {array.shape}")
+    share = np.sort(shares(array))
+    n = share.size
+    if not 1 <= n_top <= n:
+        raise ValueError(f"n_top is {n_top}; it must be from 1 to {n}, the number of frequencies")
+    weights = (n - np.arange(n) - 0.5) / n
+    return Concentration(
+        top_share=float(share[-n_top:].sum()),
+        effective_frequencies=float(1 / (share**2).sum()),
+        gini=float(1 - 2 * (share * weights).sum()),
+    )
+
+
+def circularity(embedding: ArrayLike, n_components: int = 4) -> float:
+    """Circularity of Zhong et al. (arXiv:2306.17844): do principal components lie on one wave?
+
+    For each of the first principal components (scores of the centred rows) of an embedding (n, d),
+    the largest share of its power at one frequency, averaged; the paper takes 4 components. 1 for
+    circles of distinct size; where two frequencies have equal power, components mix them, and it
+    falls. Components that do not exist (fewer dimensions, or a singular value of 0 to rounding) are
+    left out of the average. NaN where rows are not finite or all the same.
+
+    Raises:
+        ValueError: Fewer than 3 rows, another shape, or no components asked for.
+    """
+    rows = np.asarray(embedding, np.float64)
+    if rows.ndim != 2 or rows.shape[0] < 3:
+        raise ValueError(f"embedding must have shape (n, d) with n >= 3, not {rows.shape}")
+    if n_components < 1:
+        raise ValueError(f"n_components is {n_components}; it must be at least 1")
+    if not np.isfinite(rows).all():
+        return math.nan
+    scores, sizes, _ = np.linalg.svd(rows - rows.mean(axis=0), full_matrices=False)
+    # Rows are float32 as a rule: what is below their rounding is no component.
+    rounding = np.finfo(np.float32).eps
+    if sizes[0] <= rounding * np.linalg.norm(rows):
+        return math.nan
+    real = sizes > rounding * max(rows.shape) * sizes[0]
+    return float(_wave_power(scores[:, real][:, :n_components]).max(axis=0).mean())
+
+
+def _wave_power(table: Floats) -> Floats:
+    """(N, …) → (F, …): squared coefficients of each frequency's waves, summed over its waves."""
+    n = table.shape[0]
+    # The transform, unlike products with the basis, waits for no other thread.
+    power: Floats = np.abs(np.fft.rfft(table, axis=0)[1:]) ** 2 * (2 / n)
+    if n % 2 == 0:
+        power[-1] /= 2
+    return power
 
 
 class NeuronFrequencies(NamedTuple):
@@ -49,22 +142,17 @@ class NeuronFrequencies(NamedTuple):
     explained: Floats  # (W,); share of the neuron's variance, NaN where frequency is 0
 
 
-def neuron_frequencies(neurons: ArrayLike | jax.Array) -> NeuronFrequencies:
+def neuron_frequencies(neurons: ArrayLike) -> NeuronFrequencies:
     """The frequency whose eight waves over inputs explain most of each neuron's variance.
 
-    Args:
-        neurons: Shape (n², w), rows a·n + b, n at least 3: post-activation values. They are
-            centred over all n² inputs.
-
-    Returns:
-        :class:`NeuronFrequencies`. A neuron that varies by less than 1e-5 of its root mean square
-        has no frequency.
+    Neurons are post-activation values (n², w), rows a·n + b, n at least 3, centred over all inputs.
+    One that varies by less than 1e-5 of its root mean square has no frequency.
 
     Raises:
         ValueError: On another shape.
     """
     array = np.asarray(neurons)
-    n = side(array, "neurons")
+    n = _exclusion.side(array, "neurons")
     blocks = array.reshape(n, n, -1)
     first = blocks[0, 0].astype(np.float64)
     by_a, by_b, by_sum, by_difference = np.zeros((4, n, array.shape[1]))
@@ -83,41 +171,25 @@ def neuron_frequencies(neurons: ArrayLike | jax.Array) -> NeuronFrequencies:
         mean = by_b.sum(axis=0) / n**2
         variance = squares - n**2 * mean**2
         mean_square = variance + n**2 * (mean + first) ** 2
-        power = wave_power(by_a) + wave_power(by_b) + wave_power(by_sum)
+        power = _wave_power(by_a) + _wave_power(by_b) + _wave_power(by_sum)
         # At the last frequency of an even n, a + b and a − b are the same wave.
         distinct = slice(None, (n - 1) // 2)
-        power[distinct] += wave_power(by_difference)[distinct]
-        varies = np.isfinite(power).all(axis=0) & (variance > NEGLIGIBLE * mean_square)
-        winner = np.where(varies, power.argmax(axis=0), 0)
-        best = np.take_along_axis(power, winner[None], axis=0)[0] / n
-        explained = np.divide(best, variance, out=np.full_like(best, np.nan), where=varies)
-    return NeuronFrequencies(np.where(varies, winner + 1, 0), explained)
+        power[distinct] += _wave_power(by_difference)[distinct]
+        return NeuronFrequencies(*_exclusion.strongest(power, n, variance, mean_square))
 
 
-def key_frequencies(neurons: ArrayLike | jax.Array) -> tuple[int, ...]:
-    """The distinct frequencies that :func:`neuron_frequencies` finds, ascending.
+def key_frequencies(neurons: ArrayLike) -> tuple[int, ...]:
+    """The distinct frequencies that :func:`neuron_frequencies` finds, ascending; may be empty.
 
-    Nanda et al.'s definition has no threshold: neurons without structure, as at initialisation,
-    give nearly every frequency. It is their ``explained`` shares that tell.
-
-    Args:
-        neurons: As for :func:`neuron_frequencies`.
-
-    Returns:
-        Integers in 1 … ⌊n/2⌋; empty where no neuron varies or is finite.
-
-    Raises:
-        ValueError: On another shape.
+    The definition has no threshold: neurons without structure, as at initialisation, give nearly
+    every frequency. It is their ``explained`` shares that tell.
     """
     frequency = neuron_frequencies(neurons).frequency
-    return tuple(int(k) for k in np.unique(frequency[frequency > 0]))
+    return tuple(np.unique(frequency[frequency > 0]).tolist())
 
 
 def restricted_and_excluded(
-    logits: ArrayLike | jax.Array,
-    labels: ArrayLike | jax.Array,
-    train_mask: ArrayLike | jax.Array,
-    key_frequencies: Iterable[int],
+    logits: ArrayLike, labels: ArrayLike, train_mask: ArrayLike, key_frequencies: Iterable[int]
 ) -> RestrictedExcluded:
     """Loss and accuracy with the key frequencies' waves of a + b alone, and without them.
 
@@ -129,61 +201,38 @@ def restricted_and_excluded(
     The prediction is the largest logit. Where m logits, the label's among them, are largest to
     within 2.5e-7 (two float32 roundings) of the largest original logit of any input, the input
     counts 1/m, as on average under a random choice: where nothing but rounding is left, accuracy
-    is that of chance.
+    is that of chance. All four numbers are NaN where any logit is not finite; the excluded ones
+    where nothing trains.
 
     Args:
-        logits: Shape (n², q), rows a·n + b, without padding; q is n, or p where the residue 0
-            is left out.
+        logits: Shape (n², q), rows a·n + b, without padding; q is n, or p without residue 0.
         labels: Shape (n²,), integers below q: what the loss is taken against.
         train_mask: Shape (n²,), boolean.
-        key_frequencies: Frequencies in 1 … ⌊n/2⌋, as from :func:`key_frequencies`; repeated ones
-            count once. May be empty.
-
-    Returns:
-        Four floats. All are NaN where any logit is not finite; the excluded ones where nothing
-        trains.
+        key_frequencies: Frequencies in 1 … ⌊n/2⌋; repeated ones count once. May be empty.
 
     Raises:
         ValueError: On other shapes, labels or frequencies.
     """
-    inputs = check_inputs(logits, labels, train_mask)
-    frequencies = _check_frequencies(key_frequencies, len(inputs.totals))
-    return RestrictedExcluded(*evaluate(inputs, [frequencies], _on_waves)[:, 0].tolist())
+    return _exclusion.evaluate(*_checked(logits, labels, train_mask, key_frequencies))
 
 
 def restricted_and_excluded_by_frequency(
-    logits: ArrayLike | jax.Array,
-    labels: ArrayLike | jax.Array,
-    train_mask: ArrayLike | jax.Array,
-    key_frequencies: Iterable[int],
+    logits: ArrayLike, labels: ArrayLike, train_mask: ArrayLike, key_frequencies: Iterable[int]
 ) -> RestrictedExcluded:
-    """:func:`restricted_and_excluded` with each key frequency alone, restricted or excluded.
-
-    Args:
-        logits: As for :func:`restricted_and_excluded`, and so for the others.
-        labels: See above.
-        train_mask: See above.
-        key_frequencies: See above.
-
-    Returns:
-        Four arrays of shape (K,), float64, for the K distinct frequencies in ascending order.
-
-    Raises:
-        ValueError: As :func:`restricted_and_excluded`.
-    """
-    inputs = check_inputs(logits, labels, train_mask)
-    frequencies = _check_frequencies(key_frequencies, len(inputs.totals))
-    return RestrictedExcluded(*evaluate(inputs, [[k] for k in frequencies], _on_waves))
+    """:func:`restricted_and_excluded` of each key frequency alone: four arrays (K,), ascending."""
+    return _exclusion.evaluate(*_checked(logits, labels, train_mask, key_frequencies), alone=True)
 
 
-def _check_frequencies(frequencies: Iterable[int], n: int) -> list[int]:
-    distinct = sorted({int(k) for k in frequencies})
-    if distinct and (distinct[0] < 1 or distinct[-1] > n // 2):
-        raise ValueError(f"key frequencies of {n} residues are from 1 to {n // 2}, not {distinct}")
-    return distinct
+def _checked(
+    logits: Any, labels: Any, train_mask: Any, frequencies: Iterable[int]
+) -> tuple[_exclusion.Inputs, list[int], _exclusion.Parts]:
+    inputs = _exclusion.check_inputs(logits, labels, train_mask)
+    n = len(inputs.totals)
+    found = _exclusion.distinct(frequencies, n // 2, f"key frequencies of {n} residues")
+    return inputs, found, _on_waves
 
 
-def _on_waves(sums: Floats, key_sets: KeySets) -> Floats:
+def _on_waves(sums: Floats, key_sets: _exclusion.KeySets) -> Floats:
     """(N, Q) sums by total → (S, N, Q): parts of an input's logits at each set's frequencies."""
     n = len(sums)
     transform = np.fft.rfft(sums, axis=0) / n
@@ -199,20 +248,14 @@ def _on_waves(sums: Floats, key_sets: KeySets) -> Floats:
     return parts
 
 
-# --------------------------------------------------------------------------- as a diagnostic
-
 _MEASURES = dict.fromkeys(RestrictedExcluded._fields, "float64")
+_CONCENTRATION = dict.fromkeys(
+    ("concentration", "effective_frequencies", "gini", "circularity"), "float64"
+)
+_NOTHING = RestrictedExcluded(math.nan, math.nan, math.nan, math.nan)
 TABLES = {
     "fourier": Table(
-        columns={
-            "key_frequencies": "str",
-            "explained": "float64",
-            **_MEASURES,
-            "concentration": "float64",
-            "effective_frequencies": "float64",
-            "gini": "float64",
-            "circularity": "float64",
-        },
+        columns={"key_frequencies": "str", "explained": "float64", **_MEASURES, **_CONCENTRATION},
         empty=("explained", "circularity", *_MEASURES),
     ),
     "spectra": Table(
@@ -246,8 +289,8 @@ class Lens(NamedTuple):
     sizes: Any  # (K,) integers, dimensions of the functions of each; they sum to the elements
     power: Callable[[Any], Floats]  # of rows in the group's order
     neurons: Callable[[Any], tuple[Any, Any]]  # each neuron's frequency or irrep, and its share
-    together: Callable[..., RestrictedExcluded]  # of logits, labels, mask and keys
-    one_by_one: Callable[..., RestrictedExcluded]
+    parts: _exclusion.Parts
+    totals: Any = None  # (N, N) element that each input asks for; None for sums of places
 
 
 def lens_of(structure: Structure) -> Lens:
@@ -257,39 +300,23 @@ def lens_of(structure: Structure) -> Lens:
     if structure.kind == "cyclic" and sums:
         n = len(structure.elements)
         frequencies = range(n // 2 + 1)
-        return Lens(
-            [str(k) for k in frequencies],
-            [1 for _ in frequencies],
-            [1 if 2 * k % n == 0 else 2 for k in frequencies],
-            spectrum,
-            neuron_frequencies,
-            restricted_and_excluded,
-            restricted_and_excluded_by_frequency,
-        )
-    found, asked = irreps.decompose(structure.table), structure.asked
-    asked = structure.table if asked is None else asked  # and then not used
-    return Lens(
-        found.names,
-        found.dimensions,
-        found.sizes,
-        lambda rows: irreps.power(rows, found),
-        lambda neurons: irreps.neuron_irreps(neurons, found),
-        functools.partial(irreps.restricted_and_excluded, table=asked, irreps=found),
-        functools.partial(irreps.restricted_and_excluded_by_irrep, table=asked, irreps=found),
-    )
+        names, degrees = [str(k) for k in frequencies], [1 for _ in frequencies]
+        sizes = [1 if 2 * k % n == 0 else 2 for k in frequencies]
+        return Lens(names, degrees, sizes, spectrum, neuron_frequencies, _on_waves)
+    found = irreps.decompose(structure.table)
+    measures: list[Any] = [irreps.power, irreps.neuron_irreps, irreps.in_blocks]
+    power, neurons, parts = (functools.partial(own, irreps=found) for own in measures)
+    return Lens(found.names, found.dimensions, found.sizes, power, neurons, parts, structure.asked)
 
 
 def measure(views: Sequence[RunView], options: Options) -> Rows:
     """Every Fourier measure of the runs at one checkpoint, elements in their group's order.
 
-    A frequency is one of a cycle of residues, or the number of an irreducible representation of
-    another group, whose name and degree are in the spectra. ``key_frequencies`` is a comma list,
-    empty where there are none; ``explained`` is the mean over neurons of the share of their
-    variance that their frequency explains: it tells structure from the nearly all frequencies that
-    untrained neurons give. ``concentration`` is the share of the embedding's power in its six
-    strongest frequencies. Spectra are those of the embedding and of each head's rows (``query0``
-    …); frequency 0 is the constant. Restricted and excluded measures are NaN for a task that asks
-    for no product of its elements, circularity is for elements that are no cycle.
+    A frequency is one of a cycle, or the number of an irreducible representation of another group,
+    whose name and degree are in the spectra; 0 is the constant. ``explained`` is the mean over
+    neurons of the share of their variance that their frequency explains, ``concentration`` the
+    share of the embedding's power in its six strongest. Restricted and excluded measures are NaN
+    for a task that asks for no product of its elements, circularity for elements on no cycle.
     """
     rows: dict[str, list[dict[str, Any]]] = {name: [] for name in TABLES}
     for view in views:
@@ -305,45 +332,39 @@ def _measure_one(view: RunView, structure: Structure, options: Options) -> Rows:
     pairs: Any = (order[:, None] * len(view.embedding) + structure.second).ravel()
     if np.array_equal(pairs, np.arange(len(view.labels))):
         pairs = slice(None)  # a view instead of a copy
-    inputs = (view.logits()[pairs], view.labels[pairs], view.train_mask[pairs])
     found, share = lens.neurons(view.neurons()[pairs])
     frequencies, n_neurons = np.unique(found[found > 0], return_counts=True)
+    keys = frequencies.tolist()
     explained = share[np.isfinite(share)]
     power = lens.power(view.embedding[order])
     concentrated = concentration(power, n_top=min(6, power.size - 1))
-    one_cycle = len(structure.cycles) == 1
-    asks = structure.asked is not None
-    measures = lens.together(*inputs, frequencies) if asks else _NOTHING
+    circular = circularity(view.embedding[order]) if len(structure.cycles) == 1 else math.nan
+    measures, alone = _NOTHING, None
+    if structure.asked is not None:
+        asked = (view.logits()[pairs], view.labels[pairs], view.train_mask[pairs])
+        inputs = _exclusion.check_inputs(*asked, lens.totals)
+        measures = _exclusion.evaluate(inputs, keys, lens.parts)
+        if options.save_key_frequencies:
+            alone = _exclusion.evaluate(inputs, keys, lens.parts, alone=True)
     one = {
         **key,
-        "key_frequencies": ",".join(map(str, frequencies)),
+        "key_frequencies": ",".join(map(str, keys)),
         "explained": float(explained.mean()) if explained.size else math.nan,
         **measures._asdict(),
-        "concentration": concentrated.top_share,
-        "effective_frequencies": concentrated.effective_frequencies,
-        "gini": concentrated.gini,
-        "circularity": circularity(view.embedding[order]) if one_cycle else math.nan,
+        **dict(zip(_CONCENTRATION, (*concentrated, circular), strict=True)),
     }
     spectra = {"embedding": power}
     for name, head_rows in view.head_rows().items():
         spectra |= {f"{name}{h}": own for h, own in enumerate(lens.power(head_rows[order]))}
-    columns = zip(range(len(power)), lens.names, lens.degrees, strict=True)
-    described = [dict(zip(("frequency", "irrep", "degree"), own, strict=True)) for own in columns]
-    rows: dict[str, list[dict[str, Any]]] = {"fourier": [one], "spectra": [], "key_frequencies": []}
-    for matrix, powers in spectra.items():
-        own = {**key, "matrix": matrix}
-        rows["spectra"] += [
-            own | about | {"power": float(value)}
-            for about, value in zip(described, powers, strict=True)
-        ]
-    if options.save_key_frequencies and asks:
-        alone = lens.one_by_one(*inputs, frequencies)
-        rows["key_frequencies"] = [
-            {**key, "frequency": int(k), "n_neurons": int(n)}
-            | dict(zip(_MEASURES, map(float, values), strict=True))
-            for k, n, *values in zip(frequencies, n_neurons, *alone, strict=True)
-        ]
-    return rows
-
-
-_NOTHING = RestrictedExcluded(math.nan, math.nan, math.nan, math.nan)
+    kinds = list(zip(lens.names, lens.degrees, strict=True))
+    by_frequency = [
+        {**key, "matrix": matrix, "frequency": k, "irrep": name, "degree": degree, "power": value}
+        for matrix, powers in spectra.items()
+        for k, ((name, degree), value) in enumerate(zip(kinds, powers.tolist(), strict=True))
+    ]
+    each = [
+        {**key, "frequency": k, "n_neurons": int(n)}
+        | dict(zip(_MEASURES, map(float, values), strict=True))
+        for k, n, *values in (zip(keys, n_neurons, *alone, strict=True) if alone else ())
+    ]
+    return {"fourier": [one], "spectra": by_frequency, "key_frequencies": each}

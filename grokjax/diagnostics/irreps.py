@@ -1,49 +1,59 @@
 """Fourier measures of networks that compute in a finite group, by irreducible representation.
 
-As Chughtai et al. (arXiv:2302.03025) carried Nanda et al.'s measures (arXiv:2301.05217, see
-``fourier``) over from residues to groups. The real functions on a group of m elements are the
-orthogonal sum of blocks that translations from the left and from the right leave in place. A block
-holds the matrix elements g ↦ ρ_ij(g) of one complex irreducible representation ρ (irrep) and of its
-conjugate, as cosine and sine do a frequency: d² dimensions for an irrep of degree d whose character
-is real, 2 d² else. For residues, in their order, blocks are the frequencies 0 … ⌊m/2⌋, and each
-measure here is the one of ``fourier``.
+As Chughtai et al. (arXiv:2302.03025) carried those of ``fourier`` over to groups. The real
+functions on a group of m elements are the orthogonal sum of blocks that translations from the left
+and from the right leave in place. A block holds the matrix elements g ↦ ρ_ij(g) of one complex
+irreducible representation ρ (irrep) and of its conjugate, as cosine and sine do a frequency: d²
+dimensions for an irrep of degree d whose character is real, 2 d² else. For residues, in their
+order, blocks are the frequencies 0 … ⌊m/2⌋, and each measure here is the one of ``fourier``.
 
-Groups come as Cayley tables: row g, column h holds the index of g·h. Arrays may be NumPy's or
-JAX's; sums are float64; what comes back is NumPy's or Python's. Non-finite values give NaN (and no
-key irrep), not an error.
+Groups come as Cayley tables: row g, column h holds the index of g·h. Arrays are as there, and
+non-finite values give NaN (and no key irrep), not an error.
 
 Shapes: M elements, K irreps (up to conjugation), W neurons, Q outputs.
 """
 
 from __future__ import annotations
 
+import collections
 import functools
-from collections.abc import Iterable
-from typing import TYPE_CHECKING, NamedTuple
+import itertools
+import math
+import string
+from collections.abc import Iterable, Iterator
+from typing import Any, NamedTuple
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
-from grokjax.diagnostics._exclusion import (
-    NEGLIGIBLE,
-    Inputs,
-    KeySets,
-    RestrictedExcluded,
-    check_inputs,
-    evaluate,
-    side,
-)
-from grokjax.diagnostics.decomposition import Irreps as Irreps
-from grokjax.diagnostics.decomposition import decompose as decompose
-
-if TYPE_CHECKING:
-    import jax
+from grokjax.diagnostics import _exclusion
+from grokjax.diagnostics._exclusion import RestrictedExcluded as RestrictedExcluded
 
 Floats = NDArray[np.float64]
 Integers = NDArray[np.int64]
 
+# Values of characters closer than this are the same.
+_SAME = 1e-6
 # Values of neurons that are looked at together: 64 MiB.
 _TOGETHER = 2**23
+
+
+class Irreps(NamedTuple):
+    """The irreps of a group, those that are each other's conjugates as one; the trivial one first.
+
+    Names are frequencies (``3``, ``(1,0,2)`` up to sign) where the elements are the residues, or
+    tuples of residues of which the last runs fastest; partitions (``(3,1,1)``, the trivial one
+    ``(5)``) in descending order for a symmetric group on 3 to 6 letters, in whatever order its
+    elements come (for 6 letters up to the outer automorphism then); for others the degree and
+    letters, ``1a``, ``1b``, ``2a``. Order and names follow from the table alone.
+    """
+
+    names: tuple[str, ...]  # (K,)
+    dimensions: Integers  # (K,): degrees d of the complex irreps
+    sizes: Integers  # (K,): dimensions of their blocks, d² or 2 d²; they sum to M
+    characters: Floats  # (K, M): of the irrep, summed with its conjugate's where that is another
+    basis: Floats  # (M, M): orthonormal columns, block after block
+    block: Integers  # (M,): the irrep that each column belongs to
 
 
 class NeuronIrreps(NamedTuple):
@@ -53,16 +63,29 @@ class NeuronIrreps(NamedTuple):
     explained: Floats  # (W,); share of the neuron's variance, NaN where irrep is 0
 
 
-def power(rows: ArrayLike | jax.Array, irreps: Irreps) -> Floats:
+def decompose(table: ArrayLike) -> Irreps:
+    """The irreps of a group, given by its Cayley table (m, m), and an orthonormal basis by irrep.
+
+    Of an abelian group the characters are written down exactly, from the generators. Otherwise a
+    real symmetric matrix that commutes with all translations, Σ_g c(g) L_g with c constant on
+    conjugacy classes and equal for inverses, is a multiple of the identity on each block; with c
+    drawn at random (from a fixed seed) the multiples differ, and its eigenspaces are the blocks.
+    That costs m³. Arrays are read-only, and kept for the next call with this table.
+
+    Raises:
+        ValueError: The table is not a group's, or not a square of integers.
+    """
+    array = np.asarray(table)
+    if array.ndim != 2 or array.shape[0] != array.shape[1] or array.dtype.kind not in "iu":
+        raise ValueError(f"a table must be a square of integers, not {array.dtype} {array.shape}")
+    return _decompose(array.astype(np.int64).tobytes())
+
+
+def power(rows: ArrayLike, irreps: Irreps) -> Floats:
     """Power of each irrep in rows indexed by element: an embedding, or heads' q, k, v rows.
 
-    Args:
-        rows: Shape (m, …, d): row g belongs to element g.
-        irreps: As from :func:`decompose`.
-
-    Returns:
-        Shape (…, K), float64: the squared norm of the rows' projection on the irrep's block,
-        summed over the last axis. It sums to the squared norm of the rows.
+    Rows of shape (m, …, d), one an element, give shape (…, K), float64: the squared norm of their
+    projection on the irrep's block, summed over the last axis. It sums to that of the rows.
 
     Raises:
         ValueError: Fewer than two axes, or another number of rows.
@@ -77,30 +100,18 @@ def power(rows: ArrayLike | jax.Array, irreps: Irreps) -> Floats:
     return np.where(np.isfinite(result).all(axis=-1, keepdims=True), result, np.nan)
 
 
-def neuron_irreps(neurons: ArrayLike | jax.Array, irreps: Irreps) -> NeuronIrreps:
+def neuron_irreps(neurons: ArrayLike, irreps: Irreps) -> NeuronIrreps:
     """The irrep whose functions of two elements explain most of each neuron's variance.
 
     The functions of irrep ρ on pairs (g, h) are those of its block B in g alone, in h alone, and
-    all products of the two: the span of B(g), B(h) and B(g) ⊗ B(h), of s² + 2 s dimensions for a
-    block of s. The products hold the matrix elements ρ_ij(g·h) and ρ_ij(g·h⁻¹). Spans of different
-    irreps are orthogonal. For residues the span is that of a frequency's eight waves, and the
-    result is :func:`fourier.neuron_frequencies`'. Blocks differ in size, and a neuron without
-    structure falls to one of the largest: it is ``explained`` that tells.
+    all products of the two, which hold the matrix elements ρ_ij(g·h) and ρ_ij(g·h⁻¹). Spans of
+    different irreps are orthogonal. For residues the result is :func:`fourier.neuron_frequencies`'.
+    A neuron without structure falls to one of the largest blocks: it is ``explained`` that tells.
 
-    Args:
-        neurons: Shape (m², w), rows g·m + h, m at least 3: post-activation values. They are
-            centred over all m² inputs.
-        irreps: As from :func:`decompose`.
-
-    Returns:
-        :class:`NeuronIrreps`. A neuron that varies by less than 1e-5 of its root mean square has
-        no irrep.
-
-    Raises:
-        ValueError: On another shape.
+    Neurons, (m², w) in rows g·m + h, m at least 3, and errors are as there.
     """
     array = np.asarray(neurons)
-    n, m = side(array, "neurons"), len(irreps.basis)
+    n, m = _exclusion.side(array, "neurons"), len(irreps.basis)
     if n != m:
         raise ValueError(f"neurons must have a row for each of {m}^2 pairs, not {n}^2 rows")
     width = array.shape[1]
@@ -109,27 +120,16 @@ def neuron_irreps(neurons: ArrayLike | jax.Array, irreps: Irreps) -> NeuronIrrep
     return NeuronIrreps(*(np.concatenate(fields) for fields in zip(*found, strict=True)))
 
 
-def key_irreps(neurons: ArrayLike | jax.Array, irreps: Irreps) -> tuple[int, ...]:
-    """The distinct irreps that :func:`neuron_irreps` finds, ascending.
-
-    Args:
-        neurons: As for :func:`neuron_irreps`.
-        irreps: As from :func:`decompose`.
-
-    Returns:
-        Integers in 1 … K − 1; empty where no neuron varies or is finite.
-
-    Raises:
-        ValueError: On another shape.
-    """
+def key_irreps(neurons: ArrayLike, irreps: Irreps) -> tuple[int, ...]:
+    """The distinct irreps that :func:`neuron_irreps` finds, ascending; may be empty."""
     irrep = neuron_irreps(neurons, irreps).irrep
-    return tuple(int(k) for k in np.unique(irrep[irrep > 0]))
+    return tuple(np.unique(irrep[irrep > 0]).tolist())
 
 
 def restricted_and_excluded(
-    logits: ArrayLike | jax.Array,
-    labels: ArrayLike | jax.Array,
-    train_mask: ArrayLike | jax.Array,
+    logits: ArrayLike,
+    labels: ArrayLike,
+    train_mask: ArrayLike,
     irrep_indices: Iterable[int],
     table: ArrayLike,
     irreps: Irreps,
@@ -137,80 +137,45 @@ def restricted_and_excluded(
     """Loss and accuracy with the key irreps' functions of g·h alone, and without them.
 
     Each output's logits, as a function of the m² inputs, are projected on the functions f(g·h) for
-    f in the key irreps' blocks, which the matrix elements ρ_ij(g·h) span. All else is as in
-    :func:`fourier.restricted_and_excluded`: *restricted* are these projections plus each output's
-    mean, over all inputs; *excluded* the logits less the projections, over the training inputs.
+    f in the key irreps' blocks, which the matrix elements ρ_ij(g·h) span. Else inputs (m² rows
+    g·m + h), results and errors are those of :func:`fourier.restricted_and_excluded`.
 
     Args:
-        logits: Shape (m², q), rows g·m + h, m at least 3, without padding.
+        logits: Shape (m², q), m at least 3, without padding.
         labels: Shape (m²,), integers below q: what the loss is taken against.
         train_mask: Shape (m²,), boolean.
-        irrep_indices: Irreps in 1 … K − 1, as from :func:`key_irreps`; repeated ones count once.
-            May be empty.
+        irrep_indices: Irreps in 1 … K − 1; repeated ones count once. May be empty.
         table: Shape (m, m), element g·h for each input: the group's table, or that of another
             operation on its elements, such as g·h·g⁻¹, whose rows hold each element once.
         irreps: Of the group, as from :func:`decompose`.
-
-    Returns:
-        Four floats. All are NaN where any logit is not finite; the excluded ones where nothing
-        trains.
-
-    Raises:
-        ValueError: On other shapes, labels, tables or irreps.
     """
-    inputs, keys = _checked(logits, labels, train_mask, irrep_indices, table, irreps)
-    parts = functools.partial(_in_blocks, irreps=irreps)
-    return RestrictedExcluded(*evaluate(inputs, [keys], parts)[:, 0].tolist())
+    return _exclusion.evaluate(*_checked(logits, labels, train_mask, irrep_indices, table, irreps))
 
 
 def restricted_and_excluded_by_irrep(
-    logits: ArrayLike | jax.Array,
-    labels: ArrayLike | jax.Array,
-    train_mask: ArrayLike | jax.Array,
+    logits: ArrayLike,
+    labels: ArrayLike,
+    train_mask: ArrayLike,
     irrep_indices: Iterable[int],
     table: ArrayLike,
     irreps: Irreps,
 ) -> RestrictedExcluded:
-    """:func:`restricted_and_excluded` with each key irrep alone, restricted or excluded.
-
-    Args:
-        logits: As for :func:`restricted_and_excluded`, and so for the others.
-        labels: See above.
-        train_mask: See above.
-        irrep_indices: See above.
-        table: See above.
-        irreps: See above.
-
-    Returns:
-        Four arrays, float64, with an entry for each distinct irrep in ascending order.
-
-    Raises:
-        ValueError: As :func:`restricted_and_excluded`.
-    """
-    inputs, keys = _checked(logits, labels, train_mask, irrep_indices, table, irreps)
-    parts = functools.partial(_in_blocks, irreps=irreps)
-    return RestrictedExcluded(*evaluate(inputs, [[k] for k in keys], parts))
+    """:func:`restricted_and_excluded` of each key irrep alone: four arrays, ascending."""
+    checked = _checked(logits, labels, train_mask, irrep_indices, table, irreps)
+    return _exclusion.evaluate(*checked, alone=True)
 
 
 def _checked(
-    logits: ArrayLike | jax.Array,
-    labels: ArrayLike | jax.Array,
-    train_mask: ArrayLike | jax.Array,
-    irrep_indices: Iterable[int],
-    table: ArrayLike,
-    irreps: Irreps,
-) -> tuple[Inputs, list[int]]:
-    keys, n_irreps = sorted({int(k) for k in irrep_indices}), len(irreps.names)
-    if keys and (keys[0] < 1 or keys[-1] >= n_irreps):
-        raise ValueError(f"key irreps are from 1 to {n_irreps - 1}, not {keys}")
-    if np.shape(table) != irreps.basis.shape:
-        raise ValueError(
-            f"a table of shape {np.shape(table)} is not of {len(irreps.basis)} elements"
-        )
-    return check_inputs(logits, labels, train_mask, table), keys
+    logits: Any, labels: Any, train_mask: Any, keys: Iterable[int], table: Any, irreps: Irreps
+) -> tuple[_exclusion.Inputs, list[int], _exclusion.Parts]:
+    found = _exclusion.distinct(keys, len(irreps.names) - 1, "key irreps")
+    if (shape := np.shape(table)) != irreps.basis.shape:
+        raise ValueError(f"a table of shape {shape} is not of {len(irreps.basis)} elements")
+    inputs = _exclusion.check_inputs(logits, labels, train_mask, table)
+    return inputs, found, functools.partial(in_blocks, irreps=irreps)
 
 
-def _in_blocks(sums: Floats, key_sets: KeySets, irreps: Irreps) -> Floats:
+def in_blocks(sums: Floats, key_sets: _exclusion.KeySets, irreps: Irreps) -> Floats:
     """(M, Q) sums by product → (S, M, Q): parts of an input's logits in each set's blocks."""
     parts = np.zeros((len(key_sets), *sums.shape))
     for part, keys in zip(parts, key_sets, strict=True):
@@ -221,9 +186,7 @@ def _in_blocks(sums: Floats, key_sets: KeySets, irreps: Irreps) -> Floats:
 
 def _by_irrep(squares: Floats, irreps: Irreps) -> Floats:
     """(M, …) by column of the basis → (K, …): sums over each block."""
-    starts = np.cumsum(irreps.sizes) - irreps.sizes
-    result: Floats = np.add.reduceat(squares, starts, axis=0)
-    return result
+    return np.add.reduceat(squares, np.cumsum(irreps.sizes) - irreps.sizes, axis=0)
 
 
 def _winners(neurons: NDArray[np.floating], irreps: Irreps) -> NeuronIrreps:
@@ -245,9 +208,173 @@ def _winners(neurons: NDArray[np.floating], irreps: Irreps) -> NeuronIrreps:
             columns = irreps.block == k
             products = np.tensordot(basis[:, columns], rows[columns], axes=(0, 1))
             explained[k] += (products**2).sum(axis=(0, 1))
-        explained = explained[1:]
-        varies = np.isfinite(explained).all(axis=0) & (variance > NEGLIGIBLE * mean_square)
-        winner = np.where(varies, explained.argmax(axis=0), 0)
-        best = np.take_along_axis(explained, winner[None], axis=0)[0]
-        share = np.divide(best, variance, out=np.full_like(best, np.nan), where=varies)
-    return NeuronIrreps(np.where(varies, winner + 1, 0), share)
+        return NeuronIrreps(*_exclusion.strongest(explained[1:], 1, variance, mean_square))
+
+
+@functools.lru_cache(maxsize=16)
+def _decompose(table_bytes: bytes) -> Irreps:
+    flat = np.frombuffer(table_bytes, np.int64)
+    table = flat.reshape([math.isqrt(flat.size)] * 2)
+    identity = _check_group(table)
+    irreps = (_abelian if (table == table.T).all() else _nonabelian)(table, identity)
+    for array in irreps[1:]:
+        np.asarray(array).setflags(write=False)
+    return irreps
+
+
+def _check_group(table: Integers) -> int:
+    """The identity of the group that the table is of."""
+    m = len(table)
+    elements = np.arange(m)
+    latin = [(np.sort(way, axis=1) == elements).all() for way in (table, table.T)]
+    identity = np.flatnonzero(((table == elements) & (elements == table.T)).all(axis=1))
+    if not all(latin) or not identity.size:
+        raise ValueError("not a group's table: a row or column repeats an element, or no identity")
+    generated = elements == identity[0]
+    while not generated.all():
+        # Products are associative if they are with each generator in the middle (Light's test).
+        generator = np.argmin(generated)
+        if (table[table[:, generator]] != table[:, table[generator]]).any():
+            raise ValueError("not a group's table: its product is not associative")
+        generated[generator], n_before = True, 0
+        while n_before < generated.sum():
+            n_before = generated.sum()
+            members = np.flatnonzero(generated)
+            generated[table[np.ix_(members, members)]] = True
+    return int(identity[0])
+
+
+def _abelian(table: Integers, identity: int) -> Irreps:
+    """Characters exp(2πi phase / m) of whole phases, extended from one generator to the next."""
+    m = len(table)
+    members, phases = np.array([identity]), np.zeros((1, 1), np.int64)  # (characters, members)
+    # Orders of the generators modulo those before, and their places; those found last come first.
+    orders: list[int] = []
+    places: list[int] = []
+    direct = True
+    while len(members) < m:
+        generator = np.setdiff1d(np.arange(m), members)[0]
+        powers = np.array([identity])
+        while not (within := np.flatnonzero(members == table[powers[-1], generator])).size:
+            powers = np.append(powers, table[powers[-1], generator])
+        orders.insert(0, len(powers))
+        places.insert(0, len(members))
+        direct &= within[0] == 0
+        step = np.arange(len(powers))
+        # The generator's value may be any root of the value of its power that is a member.
+        roots = (phases[:, within[0]] + m * step[:, None]) // len(powers)
+        members = table[np.ix_(powers, members)].ravel()
+        phases = phases[:, None] + roots[:, :, None, None] * step[:, None]
+        phases = phases.reshape(len(members), -1) % m
+    keys = phases[:, np.array(places, int)]
+    key, conjugate = keys.tolist(), (-keys % m).tolist()
+    kept = [c for c in range(m) if key[c] <= conjugate[c]]
+    sizes = np.array([1 if key[c] == conjugate[c] else 2 for c in kept])
+    angles = np.empty((len(kept), m))
+    angles[:, members] = 2 * np.pi * phases[kept] / m
+    characters = sizes[:, None] * np.cos(angles)
+    basis = np.repeat(characters.T / np.sqrt(sizes * m), sizes, axis=1)
+    basis[:, np.cumsum(sizes)[sizes == 2] - 1] = np.sin(angles[sizes == 2]).T * np.sqrt(2 / m)
+    degrees = np.ones_like(sizes)
+    names = _lettered(degrees)
+    if direct and m > 1 and (members == np.arange(m)).all():
+        frequencies = np.transpose(np.unravel_index(kept, orders)).tolist()
+        names = tuple(_tuple_name(k) if len(k) > 1 else str(*k) for k in frequencies)
+    block = np.repeat(np.arange(len(kept)), sizes)
+    return Irreps(names, degrees, sizes, characters, basis, block)
+
+
+def _nonabelian(table: Integers, identity: int) -> Irreps:
+    """The eigenspaces of Σ_g c(g) L_g; see :func:`decompose`."""
+    m = len(table)
+    inverse = np.argmax(table == identity, axis=1)
+    classes = np.full(m, -1)  # of conjugates and their inverses; as many as there are blocks
+    first: list[int] = []  # elements of the classes
+    for g in range(m):
+        if classes[g] < 0:
+            conjugates = table[table[:, g], inverse]
+            classes[conjugates] = classes[inverse[conjugates]] = len(first)
+            first.append(g)
+    n_blocks, counts = len(first), np.bincount(classes)
+    weights = np.random.default_rng(0).normal(size=n_blocks) / np.sqrt(counts)
+    values, vectors = np.linalg.eigh(weights[classes][table[:, inverse]])
+    starts = [0, *(np.sort(np.argsort(np.diff(values))[m - n_blocks :]) + 1)]
+    sizes = np.diff([*starts, m])
+    root = np.sqrt(sizes).round().astype(int)
+    degrees = np.where(root**2 == sizes, root, np.sqrt(sizes / 2).round().astype(int))
+    # The projector on a block takes the identity to the character, times d / m.
+    projected = np.add.reduceat(vectors * vectors[identity], starts, axis=1).T
+    sums = np.array([np.bincount(classes, function) for function in projected])
+    by_class = sums * m / (counts * degrees[:, None])
+    involutions = table[first, first] == identity
+    partitions = _by_partition(m, degrees, by_class[:, involutions], counts[involutions])
+    order, names = partitions or (_order(degrees, sizes, by_class), None)
+    block = np.argsort(order)[np.repeat(np.arange(n_blocks), sizes)]
+    columns = np.argsort(block, kind="stable")
+    return Irreps(
+        names or _lettered(degrees[order]),
+        degrees[order],
+        sizes[order],
+        by_class[order][:, classes],
+        vectors[:, columns],
+        block[columns],
+    )
+
+
+def _order(degrees: Integers, sizes: Integers, by_class: Floats) -> Integers:
+    """Irreps by degree, real ones first, then by characters, the largest values first."""
+    # Class by class, as ranks: values that rounding alone tells apart have the same.
+    places = np.argsort(by_class, axis=0)
+    rises = np.diff(np.take_along_axis(by_class, places, axis=0), axis=0, prepend=-np.inf) > _SAME
+    ranks = np.empty_like(places)
+    np.put_along_axis(ranks, places, np.cumsum(rises, axis=0), axis=0)
+    return np.lexsort([*-ranks.T[::-1], sizes, degrees])
+
+
+def _by_partition(
+    m: int, degrees: Integers, at_involutions: Floats, counts: Integers
+) -> tuple[list[int], tuple[str, ...]] | None:
+    """Order of the irreps by partition, and their names, if the group is a symmetric one.
+
+    Up to 6 letters an irrep is known by its degree (the hook length formula) and its character at
+    a transposition (Frobenius: degree times the mean content of the partition's cells).
+    """
+    n = next((n for n in range(3, 7) if math.factorial(n) == m), 0)
+    transpositions = np.flatnonzero(counts == math.comb(n, 2))
+    if not n or not transpositions.size:
+        return None
+    values = at_involutions[:, transpositions[0]].round().astype(int)
+    found = list(zip(degrees.tolist(), values.tolist(), strict=True))
+    wanted, names = [], []
+    for partition in _partitions(n, n):
+        cells = [(i, j) for i, row in enumerate(partition) for j in range(row)]
+        hooks = (partition[i] - j + sum(r > j for r in partition) - i - 1 for i, j in cells)
+        degree = m // math.prod(hooks)
+        wanted.append((degree, degree * sum(j - i for i, j in cells) // math.comb(n, 2)))
+        names.append(_tuple_name(partition))
+    if sorted(wanted) != sorted(found):
+        return None
+    return [found.index(pair) for pair in wanted], tuple(names)
+
+
+def _partitions(n: int, largest: int) -> Iterator[tuple[int, ...]]:
+    if not n:
+        yield ()
+    for part in range(min(n, largest), 0, -1):
+        for rest in _partitions(n - part, part):
+            yield (part, *rest)
+
+
+def _tuple_name(numbers: Iterable[int]) -> str:
+    return f"({','.join(map(str, numbers))})"
+
+
+def _lettered(degrees: Integers) -> tuple[str, ...]:
+    letters: dict[int, Iterator[str]] = collections.defaultdict(_letters)
+    return tuple(f"{d}{next(letters[d])}" for d in degrees.tolist())
+
+
+def _letters() -> Iterator[str]:
+    """The words a … z, aa, ab … without end."""
+    for length in itertools.count(1):
+        yield from map("".join, itertools.product(string.ascii_lowercase, repeat=length))

@@ -4,12 +4,11 @@ A *diagram* is a float64 array of shape (k, 2), one row (birth, death) per bar o
 degree. Rows are in lexicographic order, bars of zero length are left out, and a bar that never
 dies has death ``inf``. *Diagrams* are a list of them, one per degree from 0 up.
 
-Two engines compute the same thing by different algorithms, so that each can check the other:
-``redzed`` (Kapulkin and Kershaw 2026, arXiv:2606.06310), the fast default, and ``giotto``
-(giotto-ph; Burella Pérez et al. 2021, arXiv:2107.05412). giotto-ph works in float32, so both are
-given the Euclidean distances computed in float64 and rounded once to float32. Persistence pairs
-depend on the order of the distances alone, hence both return the same numbers to the bit, as
-float64 values that are exact in float32. Homology has coefficients in Z/2.
+Two engines check each other: ``redzed`` (Kapulkin and Kershaw 2026, arXiv:2606.06310), the fast
+default, and ``giotto`` (giotto-ph; Burella Pérez et al. 2021, arXiv:2107.05412). Both are given
+Euclidean distances computed in float64 and rounded once to float32, in which giotto-ph works; since
+pairs depend on the order of distances alone, both return the same numbers to the bit, float64 that
+are exact in float32. Homology has coefficients in Z/2.
 """
 
 from __future__ import annotations
@@ -52,7 +51,8 @@ def diagrams(
     """Persistence diagrams of the Euclidean Vietoris-Rips filtration of a point cloud.
 
     The filtration value of an edge is its length (not half of it). There is no threshold: every
-    bar is followed to its death.
+    bar is followed to its death. Degree 0 comes first, and always has one infinite bar; higher
+    degrees never do. Coinciding points share one bar.
 
     Args:
         points: Shape (n, d), n and d at least 1, real and finite; any dtype, read as float64.
@@ -60,13 +60,8 @@ def diagrams(
         engine: ``"redzed"`` or ``"giotto"``.
         n_threads: Threads inside the giotto engine, used from 200 points on; redzed has none.
 
-    Returns:
-        ``max_dimension + 1`` diagrams, degree 0 first, including infinite bars: degree 0 always
-        has one infinite bar, higher degrees never do. Coinciding points share one bar.
-
     Raises:
-        ValueError: Bad points, engine, max_dimension or n_threads, or distances that overflow
-            float32.
+        ValueError: Bad arguments, or distances that overflow float32.
     """
     _check_options(engine, max_dimension, n_threads)
     return _compute(_as_cloud(points), engine, max_dimension, n_threads)
@@ -79,22 +74,14 @@ def many(
     n_threads: int = 1,
     max_dimension: int = 1,
 ) -> list[Diagrams | Exception]:
-    """Diagrams of many clouds, in parallel over the clouds.
+    """:func:`diagrams` of many clouds, in order, in parallel over the clouds; sizes may differ.
 
-    redzed releases the GIL and runs in threads. giotto-ph holds it and runs in worker processes
-    that are started afresh, never forked, and kept for later calls; when there are fewer clouds
-    than ``n_threads`` each also gets a share of threads, and small total work runs inline.
+    ``n_threads`` are the cores to use; 1 computes everything in the calling thread. redzed releases
+    the GIL and runs in threads. giotto-ph holds it and runs in worker processes, never forked and
+    kept for later calls; fewer clouds than cores get threads each, and small work runs inline.
 
-    Args:
-        clouds: Point clouds as for `diagrams`; sizes may differ.
-        engine: ``"redzed"`` or ``"giotto"``.
-        n_threads: Cores to use; 1 computes everything in the calling thread.
-        max_dimension: Highest homology degree, 0, 1 or 2.
-
-    Returns:
-        One entry a cloud, in the order of the input: its diagrams, or the exception that this
-        cloud alone raised (a cloud with NaN gives a ValueError). If a worker process dies, the
-        clouds still unfinished hold that error.
+    Where a cloud's diagrams should be is the exception that it alone raised (NaN gives a
+    ValueError). If a worker process dies, the clouds still unfinished hold that error.
 
     Raises:
         ValueError: Bad engine, max_dimension or n_threads: wrong for every cloud.
@@ -112,12 +99,7 @@ def verify(
 ) -> None:
     """Recompute a cloud's diagrams with the other engine and compare them to the bit.
 
-    Args:
-        points: The cloud, as for `diagrams`.
-        computed: Its diagrams as ``engine_used`` gave them, degree 0 first, rows in any order;
-            their number says up to which degree to recompute.
-        engine_used: ``"redzed"`` or ``"giotto"``.
-        n_threads: As for `diagrams`.
+    The number of those computed by ``engine_used`` says up to which degree.
 
     Raises:
         EngineMismatch: The engines disagree; see `require_same`.
@@ -169,28 +151,19 @@ def _compute(
 
 
 def _redzed(distances: NDArray[np.float64], max_dimension: int, n_threads: int) -> list[Any]:
-    """Diagrams by redzed-tda from condensed distances; it has no threads of its own."""
-    return list(redzed_tda.rips(distances, maxdim=max_dimension))
+    return list(redzed_tda.rips(distances, max_dimension))  # which has no threads of its own
 
 
 def _giotto(distances: NDArray[np.float64], max_dimension: int, n_threads: int) -> list[Any]:
-    """Diagrams by giotto-ph from condensed distances, float32."""
     # Imported here because it loads scikit-learn, which takes seconds.
     from gph import ripser_parallel
 
     square = squareform(distances)
+    n_threads = n_threads if len(square) >= _GIOTTO_THREADS_FROM else 1
     # No finite thresh and no collapse_edges: both switch to the sparse backend. Without them
     # giotto-ph stops at the enclosing radius, beyond which the complex is a cone.
-    result = ripser_parallel(
-        square,
-        maxdim=max_dimension,
-        thresh=np.inf,
-        coeff=2,
-        metric="precomputed",
-        collapse_edges=False,
-        n_threads=n_threads if len(square) >= _GIOTTO_THREADS_FROM else 1,
-    )
-    return list(result["dgms"])
+    found = ripser_parallel(square, max_dimension, metric="precomputed", n_threads=n_threads)
+    return list(found["dgms"])
 
 
 def _attempt(function: Callable[..., Any], *args: Any) -> Any:
@@ -237,8 +210,6 @@ def _many_processes(
     return results
 
 
-# --------------------------------------------------------------------------- as a diagnostic
-
 _SUMMARY_COLUMNS = dict.fromkeys(Summary._fields, "float64")
 TABLES = {
     "persistence": Table(
@@ -258,8 +229,8 @@ SETTINGS = ("clouds", "cloud_points", "cloud_selection", "cloud_normalisation", 
 def measure(views: Sequence[RunView], options: Options) -> Rows:
     """Diagrams and their summaries of every cloud of the runs at one checkpoint.
 
-    A share ``options.ph_verify`` of the clouds, chosen by a hash of run, step and cloud, is
-    recomputed by the other engine. A cloud that is not finite gives a row of NaN.
+    A share ``options.ph_verify`` of the clouds is recomputed by the other engine. A cloud that is
+    not finite gives a row of NaN.
 
     Raises:
         EngineMismatch: the engines disagree; the message names the cloud.
@@ -270,26 +241,23 @@ def measure(views: Sequence[RunView], options: Options) -> Rows:
     rows: dict[str, list[dict[str, Any]]] = {"persistence": [], "diagrams": []}
     for (view, name), cloud, result in zip(keys, points, computed, strict=True):
         key = {"run_id": view.run_id, "step": view.step, "cloud": name}
-        finite = bool(np.isfinite(cloud).all())
-        if isinstance(result, Exception):
-            if finite:
-                raise result
-            nothing = dict.fromkeys(_SUMMARY_COLUMNS, math.nan) | {"h1_count": 0}
-        else:
+        numbers: dict[str, Any] = dict.fromkeys(_SUMMARY_COLUMNS, math.nan) | {"h1_count": 0}
+        if not isinstance(result, Exception):
             if _sampled(key, options.ph_verify):
                 try:
                     verify(cloud, result, options.ph_engine)
                 except EngineMismatch as error:
                     raise EngineMismatch(f"cloud {name} of {view.run_id}: {error}") from None
+            numbers = summarize(result)._asdict()
             rows["diagrams"] += [
-                {**key, "dimension": degree, "birth": float(birth), "death": float(death)}
+                {**key, "dimension": degree, "birth": birth, "death": death}
                 for degree, bars in enumerate(result)
-                for birth, death in bars
+                for birth, death in bars.tolist()
             ]
-        numbers = nothing if isinstance(result, Exception) else summarize(result)._asdict()
-        rows["persistence"].append(
-            {**key, "n_points": len(cloud), **numbers, "engine": options.ph_engine}
-        )
+        elif np.isfinite(cloud).all():
+            raise result
+        described = {"n_points": len(cloud), **numbers, "engine": options.ph_engine}
+        rows["persistence"].append(key | described)
     return rows
 
 

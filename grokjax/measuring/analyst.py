@@ -2,8 +2,7 @@
 
 The one code path for a sweep in progress, a later ``grokjax.analyze`` and another machine: what
 is to do is read off the checkpoints that are there and the rows that are not. Beside a sweep a
-thread reads checkpoints back from disk as a later analysis would, so nothing queues in memory and
-training never waits for a diagnostic.
+thread reads checkpoints back from disk, so nothing queues in memory.
 """
 
 import dataclasses
@@ -11,7 +10,6 @@ import pathlib
 import threading
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from typing import Protocol
 
 from grokjax.diagnostics import Options, RunView
 from grokjax.measuring import isolation
@@ -173,24 +171,15 @@ class Analyst:
             progress(i + 1, len(work))
 
 
-class MeasuringListener(Protocol):
-    """Who is told how far the measuring has come."""
-
-    def measured(self, done: int) -> None:
-        """How many run checkpoints have been through all diagnostics."""
-
-    def spent(self, what: str, seconds: float) -> None:
-        """So many seconds went into ``diagnostics``, beside the training."""
-
-
 class Follower:
     """A thread that measures what is committed and not measured, until it is told to finish.
 
+    ``tell`` hears how many run checkpoints are measured and the seconds the last ones took;
     ``damaged`` are checkpoints that could not be read, to be made anew by whoever trains.
     """
 
-    def __init__(self, analyst: Analyst, display: MeasuringListener):
-        self._analyst, self._display = analyst, display
+    def __init__(self, analyst: Analyst, tell: Callable[[int, float], None]):
+        self._analyst, self._tell = analyst, tell
         self._finish, self._abandon = threading.Event(), threading.Event()
         self._measured = 0
         self._error: BaseException | None = None
@@ -241,8 +230,7 @@ class Follower:
                 continue
             if n_measured:
                 self._measured += n_measured
-                self._display.spent("diagnostics", time.perf_counter() - begun)
-                self._display.measured(self._measured)
+                self._tell(self._measured, time.perf_counter() - begun)
         for unreadable in self._analyst.unreadable.values():
             self.damaged[unreadable.batch, unreadable.step] = unreadable
         return self._measured - before

@@ -1,9 +1,8 @@
 """Diagnostics on a dask.distributed cluster: the tasks of a local analysis, elsewhere.
 
-A task is a checkpoint and a slice of its batch's runs, seconds long. A worker gets names, reads
-the checkpoint itself from the work directory, which it has to see under the same path, and returns
-rows. The tables are written by the one process that handed the tasks out. The scheduler gives
-tasks of a worker that died to another.
+A task is a checkpoint and a slice of its batch's runs, seconds long. A worker reads the checkpoint
+itself from the work directory, which it has to see under the same path, and returns rows for the
+process that handed the tasks out. The scheduler gives tasks of a worker that died to another.
 """
 
 import dataclasses

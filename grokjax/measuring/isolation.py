@@ -45,25 +45,18 @@ def measure(name: str, views: Sequence[RunView], options: Options) -> tuple[Rows
             alone = [dataclasses.replace(view, cloud_names=(cloud,)) for cloud in view.cloud_names]
         parts = [measure(name, [one], options) for one in alone]
         failures = [failure for _, found in parts for failure in found]
-        if others or len(failures) < len(parts):
-            return _joined(name, [rows for rows, _ in parts]), failures
-        cloud = view.cloud_names[0] if len(view.cloud_names) == 1 else "all"
-        what = {"diagnostic": name, "run_id": view.run_id, "cloud": cloud, "error": repr(error)}
-        return {key: [] for key in diagnostic.TABLES}, [Failure(step=view.step, **what)]
-
-
-def _joined(name: str, parts: Sequence[Rows]) -> Rows:
-    """Rows of several measurings, a unit that came more than once from the first that has it."""
-    joined: Rows = {}
-    for key, table in diagnostics.get(name).TABLES.items():
+        joined: Rows = {key: [] for key in diagnostic.TABLES}
+        if not others and len(failures) == len(parts):
+            cloud = view.cloud_names[0] if len(view.cloud_names) == 1 else "all"
+            what = {"diagnostic": name, "run_id": view.run_id, "cloud": cloud, "error": repr(error)}
+            return joined, [Failure(step=view.step, **what)]
+    for key, table in diagnostic.TABLES.items():
         unit = operator.itemgetter(*table.unit)
-        seen: set[Any] = set()
-        joined[key] = []
-        for part in parts:
-            new = [row for row in part[key] if unit(row) not in seen]
-            seen |= {unit(row) for row in new}
-            joined[key] += new
-    return joined
+        for rows, _ in parts:
+            # A unit that came more than once is taken from the first that has it.
+            seen = {unit(row) for row in joined[key]}
+            joined[key] += [row for row in rows[key] if unit(row) not in seen]
+    return joined, failures
 
 
 class Failures:

@@ -1,10 +1,9 @@
 """Checkpoint → point clouds: which layer, which points.
 
-Clouds have names. ``embedding``: the rows of the embedding, before positions are added. ``layer1``
-… (transformer): the state of the token that is read out after each block; ``hidden1`` … (MLP): the
-state after each hidden layer. With ``_both`` behind it, the states of all tokens, a share of the
-points each (of an MLP layer: the same as without). Hidden states are taken on test examples, the
-same at every checkpoint of a run. A network without an embedding has hidden layers alone.
+``embedding``: the rows of the embedding, before positions are added. ``layer1`` … (transformer):
+the state of the token that is read out after each block; ``hidden1`` … (MLP): the state after each
+hidden layer. With ``_both`` behind it, the states of all tokens, a share of the points each. Hidden
+states are taken on test examples, the same at every checkpoint of a run.
 """
 
 import functools
@@ -81,20 +80,15 @@ def _states(program: Program, params: Params, place: jax.Array) -> Any:
 
 
 @functools.partial(jax.jit, static_argnums=0)
-def _hidden(program: Program, params: Params, place: jax.Array) -> Any:
+def hidden(program: Program, params: Params, place: jax.Array) -> dict[str, jax.Array]:
+    """Layer → (T, n, width) states of the examples at these places, at the run's own sizes."""
     states = _states(program, params, place)
     return {name: states[name] for name in program.model.config.state_names}
 
 
-def hidden(
-    program: Program, params: Params, places: NDArray[np.int64]
-) -> dict[str, NDArray[np.float32]]:
-    """Layer → (T, n, width) states of the examples at these places, at the run's own sizes."""
-    return dict(jax.device_get(_hidden(program, params, places.astype(np.int32))))
-
-
 @functools.partial(jax.jit, static_argnums=(0, 1))
-def _everything(program: Program, n_places: int, params: Params) -> tuple[jax.Array, jax.Array]:
+def everything(program: Program, n_places: int, params: Params) -> tuple[jax.Array, jax.Array]:
+    """Neurons (places, width) and logits (places, outputs) of all places, examples or not."""
     # A few thousand examples at a time bound the memory of the hidden states.
     size, n_blocks = blocks(program, n_places)
 
@@ -105,14 +99,6 @@ def _everything(program: Program, n_places: int, params: Params) -> tuple[jax.Ar
 
     found = jax.lax.map(block, jax.numpy.arange(n_blocks) * size)
     neurons, logits = (part.reshape(-1, part.shape[-1])[:n_places] for part in found)
-    return neurons, logits
-
-
-def everything(
-    program: Program, n_places: int, params: Params
-) -> tuple[NDArray[np.float32], NDArray[np.float32]]:
-    """Neurons (places, width) and logits (places, outputs) of all places, examples or not."""
-    neurons, logits = jax.device_get(_everything(program, n_places, params))
     return neurons, logits
 
 
@@ -127,10 +113,8 @@ def take(
     state = states[name.removesuffix(BOTH)]
     if not name.endswith(BOTH):
         state = state[-1:]
-    n_each = -(-n_points // len(state))
-    if selection == "farthest":
-        points = state.reshape(-1, state.shape[-1])
-        if np.all(np.isfinite(points)):
-            points = points[farthest_points(points, min(n_points, len(points)))]
-        return normalize(points[:n_points], how)
-    return normalize(state[:, :n_each].reshape(-1, state.shape[-1])[:n_points], how)
+    n_each = state.shape[1] if selection == "farthest" else -(-n_points // len(state))
+    points = state[:, :n_each].reshape(-1, state.shape[-1])
+    if selection == "farthest" and np.all(np.isfinite(points)):
+        points = points[farthest_points(points, min(n_points, len(points)))]
+    return normalize(points[:n_points], how)

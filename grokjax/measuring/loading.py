@@ -14,7 +14,7 @@ from numpy.typing import ArrayLike, NDArray
 from grokjax import diagnostics
 from grokjax.diagnostics import RunView
 from grokjax.settings import plugins
-from grokjax.settings.lazy import lazy
+from grokjax.settings.fields import lazy
 from grokjax.store import record, runs
 from grokjax.store.results import METRICS, Results, known_tables
 
@@ -92,13 +92,9 @@ class Sweep:
         return self.view(run_id, step).cloud(name)
 
     def diagram(self, run_id: str, step: int, cloud: str = _EMBEDDING) -> list[NDArray[np.float64]]:
-        """Persistence diagrams of a cloud, degrees 0 and 1, (k, 2) each.
-
-        Computed afresh, so it needs no ``--save_diagrams``; equal to what that saves.
-        """
+        """Persistence diagrams of a cloud, degrees 0 and 1, (k, 2) each; computed afresh."""
         points, engine = self.cloud(run_id, step, cloud), self.config.options.ph_engine
-        persistence = diagnostics.get("persistence")
-        return persistence.diagrams(points, max_dimension=1, engine=engine)
+        return diagnostics.get("persistence").diagrams(points, engine=engine)
 
     def diagram_distances(
         self, run_id: str, cloud: str = _EMBEDDING, degree: int = 1, metric: str = "bottleneck"

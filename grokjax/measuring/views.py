@@ -5,6 +5,7 @@ import functools
 from collections.abc import Callable, Collection, Sequence
 from typing import Any
 
+import jax
 import numpy as np
 from numpy.typing import NDArray
 
@@ -77,7 +78,7 @@ def validate(options: Options, runs: Sequence[Run]) -> None:
         check(flags.fits_some(name, runs), "diagnostics", text, message)
     one_of_each = {(run.model, run.task.examples): run for run in runs}
     layers.validate(options.clouds, list(one_of_each.values()))
-    allowed: dict[str, tuple[str, ...]] = {
+    allowed = {
         "cloud_normalisation": NORMALISATIONS,
         "cloud_selection": layers.SELECTIONS,
         "ph_engine": ("redzed", "giotto"),
@@ -95,7 +96,7 @@ def validate(options: Options, runs: Sequence[Run]) -> None:
     check(0 <= options.ph_verify <= 1, "ph_verify", options.ph_verify, "must lie in 0 … 1")
     if "dimension" in options.diagnostics:
         for run in {(run.model, run.task): run for run in runs}.values():
-            for name, n_points in cloud_sizes(options, run).items():
+            for name, n_points in _cloud_sizes(options, run).items():
                 message = (
                     f"the cloud '{name}' of run {run.run_id} has {n_points} points, and each needs "
                     "that many neighbours beside itself; take fewer neighbours, more points "
@@ -105,7 +106,7 @@ def validate(options: Options, runs: Sequence[Run]) -> None:
                 check(fits, "lid_neighbors", options.lid_neighbors, message)
 
 
-def cloud_sizes(options: Options, run: Run) -> dict[str, int]:
+def _cloud_sizes(options: Options, run: Run) -> dict[str, int]:
     """Cloud → points, of the clouds whose dimension is measured."""
     sizes = {}
     for name in layers.choose(options.clouds, run):
@@ -135,12 +136,13 @@ def view(run: Run, params: Any, step: int, config: TrainConfig, options: Options
     @functools.cache
     def states() -> dict[str, NDArray[np.float32]]:
         """On as many test examples as the largest cloud asked for needs."""
-        n_examples = max(n_candidates, options.lid_points)
-        return layers.hidden(program, params, test_places[:n_examples])
+        places = test_places[: max(n_candidates, options.lid_points)].astype(np.int32)
+        return dict(jax.device_get(layers.hidden(program, params, places)))
 
     @functools.cache
     def everything() -> tuple[NDArray[np.float32], NDArray[np.float32]]:
-        return layers.everything(program, run.task.n_places, params)
+        neurons, logits = jax.device_get(layers.everything(program, run.task.n_places, params))
+        return neurons, logits
 
     def cloud(name: str) -> NDArray[np.float32]:
         if name == layers.EMBEDDING:

@@ -76,8 +76,7 @@ class Model:
 
     def template(self) -> Params:
         """Shapes and dtypes of the parameters."""
-        key = jax.eval_shape(lambda: jax.random.key(0))
-        return jax.eval_shape(lambda key: self.init(key, self.sizes, 1.0), key)
+        return jax.eval_shape(lambda: self.init(jax.random.key(0), self.sizes, 1.0))
 
     def init(self, key: jax.Array, real: Any, scale: jax.Array | float) -> Params:
         """Parameters drawn as the architecture has it, every one multiplied by ``scale``."""

@@ -18,8 +18,6 @@ from jax.interpreters import ad, batching, mlir
 
 from grokjax.settings.config import PRECISIONS
 
-# --------------------------------------------------------------------------- written-out transposes
-
 
 @dataclasses.dataclass(frozen=True)
 class Multilinear:
@@ -27,14 +25,11 @@ class Multilinear:
 
     ``jax.custom_vjp`` bars forward mode, and ``jax.custom_derivatives.linear_call`` bars ``vmap``;
     this can be differentiated and mapped in any order.
-
-    Attributes:
-        function: linear in every array that has a transpose, the others held fixed.
-        transposes: one for each array, or None where that is no matter of derivatives (integers).
-            Called with the arrays, the cotangent of the result in the place of its own.
     """
 
-    function: Callable[..., jax.Array]
+    function: Callable[..., jax.Array]  # linear in each array that has a transpose
+    # One for each array, or None where that is no matter of derivatives (integers). Called with the
+    # arrays, the cotangent of the result in the place of its own.
     transposes: tuple[Callable[..., jax.Array] | None, ...]
 
     def __call__(self, *arrays: jax.Array) -> jax.Array:
@@ -94,8 +89,6 @@ ad.primitive_jvps[_multilinear] = _jvp
 ad.primitive_transposes[_multilinear] = _transpose
 batching.primitive_batchers[_multilinear] = _batch
 mlir.register_lowering(_multilinear, mlir.lower_fun(_apply, multiple_results=False))
-
-# --------------------------------------------------------------------------- products
 
 
 def _multiply(precision: str | None, x: jax.Array, y: jax.Array) -> jax.Array:
@@ -160,9 +153,6 @@ def take_rows(tables: jax.Array, index: jax.Array) -> jax.Array:
     colliding indices on GPUs and is serial on CPUs, and the product is as exact.
     """
     return _rows_of(tables.shape[1], _precision())(tables, index)
-
-
-# --------------------------------------------------------------------------- attention
 
 
 def sum_heads(rows: jax.Array, n_heads: int) -> jax.Array:

@@ -1,5 +1,6 @@
 """``python -m grokjax.report``: draws figures and the page of a work directory, or serves it."""
 
+import contextlib
 import pathlib
 import signal
 
@@ -16,7 +17,7 @@ from grokjax.store import record
 
 def define() -> None:
     """The flags of this command."""
-    ours.define_workdir_flag("work directory of a sweep")
+    ours.define("workdir", None, "work directory of a sweep")
     ours.define("runs", "", "ids of runs that the page shows in detail before any others")
     ours.define("tensorboard", False, "write TensorBoard event files to W/tensorboard")
     ours.define("watch", False, "serve a page that renews itself, and write no other")
@@ -36,15 +37,12 @@ def _watch(
         message = f"cannot listen there: {error.strerror or error}"
         raise InvalidSettingError("host", f"{host} --port={port}", message) from error
     signal.signal(signal.SIGTERM, signal.default_int_handler)
-    with server:
-        try:
-            content.renew()
-            print(f"report: {server.address} (Ctrl-C ends it)", flush=True)
-            with content.renewing():
-                server.serve_forever()
-        except KeyboardInterrupt:
-            return cli.EXIT_OK
-    raise AssertionError("unreachable")
+    with server, contextlib.suppress(KeyboardInterrupt):
+        content.renew()
+        print(f"report: {server.address} (Ctrl-C ends it)", flush=True)
+        with content.renewing():
+            server.serve_forever()
+    return cli.EXIT_OK
 
 
 def main(values: flags.FlagValues) -> int:
@@ -54,14 +52,11 @@ def main(values: flags.FlagValues) -> int:
     known = {run.run_id for run in record.read_config(folder).runs}
     wanted = ours.names(values.runs)
     for run_id in wanted:
-        if run_id not in known:
-            raise InvalidSettingError("runs", run_id, f"no run of {folder} has this id")
+        check(run_id in known, "runs", run_id, f"no run of {folder} has this id")
     event_files = None
     if values.tensorboard:
-        if not events.available():
-            raise InvalidSettingError(
-                "tensorboard", "true", "needs tensorboardX: pip install 'grokjax[tensorboard]'"
-            )
+        needed = "needs tensorboardX: pip install 'grokjax[tensorboard]'"
+        check(events.available(), "tensorboard", "true", needed)
         event_files = events.EventFiles(folder)
     if values.watch:
         return _watch(folder, values.host, values.port, event_files)

@@ -15,14 +15,8 @@ from grokjax.store import results
 
 
 def summary(folder: str | os.PathLike[str]) -> pd.DataFrame:
-    """By setting: runs, how many generalised and when, H1 max of the embedding before and after.
-
-    See ``summaries.by_setting``.
-    """
+    """What became of the runs, by setting; see ``summaries.by_setting``."""
     return summaries.by_setting(summaries.outcomes(Sweep(folder)))
-
-
-# --------------------------------------------------------------------------- figures
 
 
 def draw(sweep: Sweep) -> Iterator[tuple[str, Figure]]:
@@ -71,11 +65,8 @@ def write(folder: str | os.PathLike[str], run_ids: Sequence[str] = ()) -> pathli
     """Draws W/figures/*.svg and W/report/index.html; returns the page's path.
 
     Every file is written whole or not at all. Works on a sweep that is still running, on one
-    without persistence, and where no run generalised or some diverged.
-
-    Args:
-        folder: the work directory.
-        run_ids: runs that the page is to show in detail before any others.
+    without persistence, and where no run generalised or some diverged. The page shows the runs
+    ``run_ids`` in detail before any others.
 
     Raises:
         ValueError: if one of these runs is not in the grid.

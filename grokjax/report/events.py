@@ -41,38 +41,28 @@ class EventFiles:
         found = list(curves.quantities(sweep, run_ids, steps))
         begun = _begun(sweep)
         for i, run_id in enumerate(run_ids):
-            points = {
-                quantity.key: [
-                    (steps[j], float(quantity.values[i, j]))
-                    for j in np.flatnonzero(np.isfinite(quantity.values[i]))
-                ]
-                for quantity in found
-            }
-            self._write(run_id, points, begun)
-
-    def _write(self, run_id: str, points: dict[str, list[tuple[int, float]]], begun: float) -> None:
-        path = self._folder / run_id / _NAME
-        known = self._written.get(run_id)
-        by_step: dict[int, dict[str, float]] = {}
-        for key, own in points.items():
-            for step, value in own:
-                if known is None or step > known.get(key, -1):
-                    by_step.setdefault(step, {})[key] = value
-        if known is None:
-            with results.replacing(path) as temporary, open(temporary, "wb") as file:
-                _records(file, by_step, begun, header=True)
-        elif by_step:
-            with open(path, "ab") as file:
-                _records(file, by_step, begun, header=False)
-        self._written[run_id] = {key: own[-1][0] for key, own in points.items() if own}
+            path = self._folder / run_id / _NAME
+            last = dict(self._written.get(run_id, {}))
+            by_step: dict[int, dict[str, float]] = {}
+            for quantity in found:
+                for step, value in zip(steps, quantity.values[i].tolist(), strict=True):
+                    if np.isfinite(value) and step > last.get(quantity.key, -1):
+                        by_step.setdefault(step, {})[quantity.key] = value
+                        last[quantity.key] = step
+            if run_id not in self._written:
+                with results.replacing(path) as temporary, open(temporary, "wb") as file:
+                    _records(file, by_step, begun, header=True)
+            elif by_step:
+                with open(path, "ab") as file:
+                    _records(file, by_step, begun, header=False)
+            self._written[run_id] = last
 
 
 def _begun(sweep: Sweep) -> float:
     """When the sweep was first started, in seconds since 1970; 0 if that is not known."""
     starts = record.read_record(sweep.workdir)["starts"]
-    if not starts:
-        return 0.0
-    return float(calendar.timegm(time.strptime(starts[0]["time"], "%Y-%m-%dT%H:%M:%SZ")))
+    first = starts[0]["time"] if starts else "1970-01-01T00:00:00Z"
+    return float(calendar.timegm(time.strptime(first, "%Y-%m-%dT%H:%M:%SZ")))
 
 
 def _records(
@@ -91,9 +81,8 @@ def _records(
         first = event_pb2.Event(wall_time=begun, file_version="brain.Event:2")
         records.write(first.SerializeToString())
     for step, values in sorted(by_step.items()):
-        scalars = [
-            summary_pb2.Summary.Value(tag=key, simple_value=value) for key, value in values.items()
-        ]
-        summary = summary_pb2.Summary(value=scalars)
+        summary = summary_pb2.Summary()
+        for key, value in values.items():
+            summary.value.add(tag=key, simple_value=value)
         event = event_pb2.Event(wall_time=begun, step=step, summary=summary)
         records.write(event.SerializeToString())

@@ -5,13 +5,15 @@ state; `save` writes it as SVG or PDF, the same bytes every time. Sizes are thos
 page (`COLUMN` and `PAGE`) and type is 7 points or more at that size. Colours are those of Okabe
 and Ito (2008), which people of any common colour vision can tell apart; what two colours tell
 apart on one line of a panel, dashes or markers tell as well.
+
+Throughout, ``runs`` is the table of runs (``grokjax.load(W).runs``) or a part of it, and ``width``
+is in inches.
 """
 
 import os
 import pathlib
 from collections.abc import Mapping, Sequence
 
-import numpy as np
 import pandas as pd
 from matplotlib.figure import Figure
 from numpy.typing import ArrayLike
@@ -29,12 +31,7 @@ _ENDED = "ended early (diverged or failed), not in the mean"
 
 
 def save(figure: Figure, path: str | os.PathLike[str], suffix: str = "") -> None:
-    """Writes a figure as its suffix says (svg, pdf, png): same figure, same bytes.
-
-    Args:
-        figure: what to write.
-        path: where to.
-        suffix: the format; default: what the path ends in.
+    """Writes a figure as ``suffix``, else the path's own, says (svg, pdf, png): the same bytes.
 
     Raises:
         ValueError: for a format that matplotlib does not know.
@@ -45,17 +42,8 @@ def save(figure: Figure, path: str | os.PathLike[str], suffix: str = "") -> None
         figure.savefig(path, format=suffix, metadata=dates.get(suffix), dpi=200)
 
 
-# --------------------------------------------------------------------------- curves
-
-
 def accuracy(runs: pd.DataFrame, metrics: pd.DataFrame, *, width: float = PAGE) -> Figure:
-    """Test and train accuracy against step; see `curves`.
-
-    Args:
-        runs: the table of runs (``grokjax.load(W).runs``), or a part of it.
-        metrics: the table of metrics.
-        width: in inches.
-    """
+    """Test and train accuracy, out of the table of metrics, against step; see `curves`."""
     columns = ["test_accuracy", "train_accuracy"]
     figure = curves(runs, metrics, columns, ylabel="accuracy", width=width)
     for axes in figure.axes:
@@ -71,14 +59,7 @@ def topology(
     cloud: str = "embedding",
     width: float = PAGE,
 ) -> Figure:
-    """A column of the persistence table against step; see `curves`.
-
-    Args:
-        runs: the table of runs, or a part of it.
-        persistence: the table of persistence.
-        column: such as ``h1_max`` or ``h1_total``.
-        cloud: which cloud.
-        width: in inches.
+    """A column of the persistence table (``h1_max``, ``h1_total`` …) against step; see `curves`.
 
     Raises:
         ValueError: if the table has no such column or cloud.
@@ -87,8 +68,8 @@ def topology(
     if cloud not in known and known:
         raise ValueError(f"there is no cloud '{cloud}' in the table; there are {', '.join(known)}")
     own = persistence[persistence["cloud"] == cloud]
-    name = labels.COLUMNS.get(column, column)
-    return curves(runs, own, [column], ylabel=f"{name} ({cloud})", width=width)
+    ylabel = f"{labels.COLUMNS.get(column, column)} ({cloud})"
+    return curves(runs, own, [column], ylabel=ylabel, width=width)
 
 
 def curves(
@@ -109,12 +90,8 @@ def curves(
     diverged or failed: these are drawn, up to a cross, and not averaged. The band is ± one sample
     standard deviation (n − 1); a single run has none. Infinite values are left out like NaN.
 
-    Args:
-        runs: the table of runs, or a part of it.
-        table: with columns ``run_id``, ``step`` and those to draw; one row a run and step.
-        columns: from one to four.
-        ylabel: of the axis that all panels share.
-        width: in inches.
+    The table has columns ``run_id``, ``step`` and the one to four to draw, and one row a run and
+    step; ``ylabel`` is of the axis that all panels share.
 
     Raises:
         ValueError: if there is no run, a column is not in the table or a run has two rows for one
@@ -154,9 +131,7 @@ def curves(
 
 
 def wide(table: pd.DataFrame, column: str, run_ids: Sequence[str]) -> pd.DataFrame:
-    """A column of some runs: a row a step, a column a run, NaN where a run has no row.
-
-    Runs that have no row at all have no column.
+    """A column by step (rows) and run (columns, of runs that have any row); NaN where none is.
 
     Raises:
         ValueError: if a run has two rows for one step.
@@ -166,33 +141,25 @@ def wide(table: pd.DataFrame, column: str, run_ids: Sequence[str]) -> pd.DataFra
     return frame[[run_id for run_id in run_ids if run_id in frame]]
 
 
-# --------------------------------------------------------------------------- one run
-
-
 def persistence_diagrams(
     diagrams: Mapping[int, Sequence[ArrayLike]], *, width: float = PAGE
 ) -> Figure:
-    """Persistence diagrams of one cloud at several steps, on common axes.
+    """Persistence diagrams of one cloud on common axes, by step.
 
-    Args:
-        diagrams: step → diagrams of degrees 0 and 1, (k, 2) each, such as
-            ``grokjax.load(W).diagram(run_id, step)`` gives. Degree 0 is drawn as ticks at its
-            deaths, its infinite bar as a triangle at the upper end.
-        width: in inches.
+    Those of a step are of degrees 0 and 1, (k, 2) each, such as ``grokjax.load(W).diagram(run_id,
+    step)`` gives. Degree 0 is drawn as ticks at its deaths, its infinite bar as a triangle at the
+    upper end.
 
     Raises:
         ValueError: if there is no step.
     """
     if not diagrams:
         raise ValueError("diagrams must hold at least one step")
-    limits = panels.diagram_range(diagrams.values())
     with panels.style():
         figure, (row,), _ = panels.square_panels(len(diagrams), 1, width)
-        for axes, (step, degrees) in zip(row, diagrams.items(), strict=True):
-            panels.draw_diagram(axes, degrees, limits)
+        panels.draw_diagrams(figure, row, diagrams)
+        for axes, step in zip(row, diagrams, strict=True):
             axes.set_title(f"step {step:,}")
-        row[0].set_ylabel("death")
-        panels.legend_below(figure, panels.degree_handles())
     return figure
 
 
@@ -204,14 +171,13 @@ def embedding(
     Signs of the components are chosen to agree from step to step.
 
     Args:
-        clouds: step → (n, d) cloud, a row an element, such as
-            ``grokjax.load(W).cloud(run_id, step)`` gives; one that is not finite gives an empty
-            panel.
+        clouds: step → (n, d), a row an element, such as ``grokjax.load(W).cloud(run_id, step)``
+            gives; one that is not finite gives an empty panel.
         frequency: k, of elements on a cycle, such as residues: colours follow k·r mod n, and
             elements that are neighbours in that order are joined. 1 is the order of the rows
             themselves; a network that reads residues by a wave of frequency k lays them on a circle
             in the order of that k. 0: elements on no cycle, coloured one after the other.
-        width: in inches.
+        width: of the figure.
 
     Raises:
         ValueError: if there is no step.
@@ -220,11 +186,7 @@ def embedding(
         raise ValueError("clouds must hold at least one step")
     with panels.style():
         figure, (row,), _ = panels.square_panels(len(clouds), 1, width)
-        plane = None
-        for axes, (step, cloud) in zip(row, clouds.items(), strict=True):
-            plane = panels.draw_embedding(axes, np.asarray(cloud), frequency, plane)
-            axes.set_title(f"step {step:,}")
-        panels.element_bar(figure, row, len(np.asarray(cloud)), frequency)
+        panels.draw_embeddings(figure, row, clouds, frequency)
     return figure
 
 
@@ -239,34 +201,20 @@ def birth(
 ) -> Figure:
     """One run's loop being born: its curves above, clouds and diagrams at a few steps below.
 
-    Args:
-        curve: with columns ``step``, ``test_accuracy`` and ``h1_max``.
-        clouds: as for `embedding`.
-        diagrams: as for `persistence_diagrams`, at the same steps.
-        frequency: as for `embedding`.
-        title: above it all.
-        width: in inches.
+    Its ``curve`` has columns ``step``, ``test_accuracy`` and ``h1_max``. Clouds and frequency are
+    as for `embedding`, diagrams as for `persistence_diagrams` and at the same steps.
 
     Raises:
         ValueError: if clouds and diagrams are not of the same steps, or there are none.
     """
     if not clouds or list(clouds) != list(diagrams):
         raise ValueError(f"clouds are of steps {list(clouds)}, diagrams of {list(diagrams)}")
-    limits = panels.diagram_range(diagrams.values())
     with panels.style():
         figure, rows, above = panels.square_panels(len(clouds), 2, width, above=1.3)
         assert above is not None
-        panels.draw_two_scales(
-            above, curve["step"], curve["test_accuracy"], curve["h1_max"], clouds
-        )
-        plane = None
-        for upper, lower, (step, cloud) in zip(*rows, clouds.items(), strict=True):
-            plane = panels.draw_embedding(upper, np.asarray(cloud), frequency, plane)
-            upper.set_title(f"step {step:,}")
-            panels.draw_diagram(lower, diagrams[step], limits)
-        rows[1][0].set_ylabel("death")
-        panels.element_bar(figure, rows[0], len(np.asarray(cloud)), frequency)
-        panels.legend_below(figure, panels.degree_handles())
+        panels.draw_two_scales(above, curve, clouds)
+        panels.draw_embeddings(figure, rows[0], clouds, frequency)
+        panels.draw_diagrams(figure, rows[1], diagrams)
         if title:
             figure.suptitle(panels.wrapped(title, width), fontsize=8)
     return figure

@@ -13,7 +13,7 @@ from matplotlib.axes import Axes
 from matplotlib.cm import ScalarMappable
 from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
-from matplotlib.ticker import FuncFormatter, MaxNLocator
+from matplotlib.ticker import MaxNLocator
 from numpy.typing import ArrayLike, NDArray
 
 from grokjax.report import planes
@@ -27,18 +27,10 @@ CYCLE, ORDERED = "twilight", "cividis"
 H0, H1 = PALETTE[0], PALETTE[1]
 
 STYLE: dict[Any, Any] = {
-    "font.size": 8,
-    "axes.titlesize": 8,
-    "axes.labelsize": 8,
-    "xtick.labelsize": 7,
-    "ytick.labelsize": 7,
-    "legend.fontsize": 7,
-    "legend.frameon": False,
-    "axes.spines.top": False,
-    "axes.spines.right": False,
-    "axes.linewidth": 0.6,
-    "xtick.major.width": 0.6,
-    "ytick.major.width": 0.6,
+    **dict.fromkeys(("font.size", "axes.titlesize", "axes.labelsize"), 8),
+    **dict.fromkeys(("xtick.labelsize", "ytick.labelsize", "legend.fontsize"), 7),
+    **dict.fromkeys(("legend.frameon", "axes.spines.top", "axes.spines.right"), False),
+    **dict.fromkeys(("axes.linewidth", "xtick.major.width", "ytick.major.width"), 0.6),
     "lines.linewidth": 1.2,
     "figure.constrained_layout.use": True,
     "svg.hashsalt": "grokjax",
@@ -55,19 +47,16 @@ def style() -> Iterator[None]:
         yield
 
 
-def short_step(step: float) -> str:
-    """A step as an axis shows it: 500, 1k, 2.5k, 60k."""
-    return f"{step / 1000:g}k" if abs(step) >= 1000 else f"{step:g}"
-
-
 def wrapped(text: str, width: float) -> str:
     """A title in lines that fit a width in inches: 8-point letters take about 0.06 of one."""
     return textwrap.fill(text, int(width / 0.06))
 
 
 def step_axis(axes: Axes) -> None:
-    """Few, short labels on an axis of steps."""
-    axes.xaxis.set_major_formatter(FuncFormatter(lambda step, _: short_step(step)))
+    """Few, short labels on an axis of steps: 500, 1k, 2.5k, 60k."""
+    axes.xaxis.set_major_formatter(
+        lambda step, _: f"{step / 1000:g}k" if abs(step) >= 1000 else f"{step:g}"
+    )
     axes.xaxis.set_major_locator(MaxNLocator(5, integer=True, steps=[1, 2, 5, 10]))
 
 
@@ -79,42 +68,21 @@ def colours(count: int) -> list[str]:
     return [mpl.colors.to_hex(colour) for colour in scale]
 
 
-# --------------------------------------------------------------------------- curves
-
-
 def draw_setting(
     axes: Axes, tables: Sequence[pd.DataFrame], ended: set[str], colour: str, singles: bool
 ) -> None:
     """Means of a setting over thin lines of its runs if wanted, a dash a quantity.
 
-    Args:
-        axes: where.
-        tables: of each quantity a row a step, a column a run.
-        ended: ids of runs that ended early, which are not in the mean.
-        colour: of everything.
-        singles: whether single runs are drawn.
+    Each quantity's table has a row a step and a column a run. Runs that ended early are drawn up
+    to a cross and are not in the mean.
     """
     for values, dash in zip(tables, DASHES, strict=False):
-        if singles:
-            draw_runs(axes, values, ended, colour, dash)
+        for run_id in values.columns if singles else ():
+            series = values[run_id][np.isfinite(values[run_id])]
+            axes.plot(series.index, series, color=colour, linestyle=dash, linewidth=0.4, alpha=0.5)
+            if run_id in ended and len(series):
+                axes.plot(series.index[-1], series.iloc[-1], "x", color=colour, markersize=4)
         draw_mean(axes, values.drop(columns=ended & set(values.columns)), colour, dash)
-
-
-def draw_runs(axes: Axes, values: pd.DataFrame, ended: set[str], colour: str, dash: Dash) -> None:
-    """Thin lines of runs, to a cross for those that ended early.
-
-    Args:
-        axes: where.
-        values: a row a step, a column a run; what is not finite is not there.
-        ended: ids of runs that ended early.
-        colour: of everything.
-        dash: of the lines.
-    """
-    for run_id in values.columns:
-        series = values[run_id][np.isfinite(values[run_id])]
-        axes.plot(series.index, series, color=colour, linestyle=dash, linewidth=0.4, alpha=0.5)
-        if run_id in ended and len(series):
-            axes.plot(series.index[-1], series.iloc[-1], "x", color=colour, markersize=4)
 
 
 def draw_mean(axes: Axes, values: pd.DataFrame, colour: str, dash: Dash) -> None:
@@ -125,9 +93,8 @@ def draw_mean(axes: Axes, values: pd.DataFrame, colour: str, dash: Dash) -> None
     mean, spread = there.mean(axis=1), there.std(axis=1, ddof=1)
     axes.plot(mean.index, mean, color=colour, linestyle=dash)
     if there.shape[1] > 1:
-        axes.fill_between(
-            mean.index, mean - spread, mean + spread, color=colour, alpha=0.15, linewidth=0
-        )
+        band = mean - spread, mean + spread
+        axes.fill_between(mean.index, *band, color=colour, alpha=0.15, linewidth=0)
 
 
 def curve_panels(count: int, width: float, ylabel: str) -> tuple[Figure, list[Axes]]:
@@ -137,17 +104,17 @@ def curve_panels(count: int, width: float, ylabel: str) -> tuple[Figure, list[Ax
     panel = min(2.0, 0.55 * width / n_columns + 0.4)
     figure = Figure(figsize=(width, 0.4 + n_rows * panel))
     grid = figure.subplots(n_rows, n_columns, sharex=True, sharey=True, squeeze=False)
-    panels = list(grid.flat)
-    for spare in panels[count:]:
-        figure.delaxes(spare)
-    for axes in panels[:count]:
+    panels, spare = list(grid.flat[:count]), grid.flat[count:]
+    for axes in spare:
+        figure.delaxes(axes)
+    for axes in panels:
         step_axis(axes)
-    for axes in panels[max(0, count - n_columns) : count]:  # nothing below them
+    for axes in panels[-n_columns:]:  # nothing below them
         axes.tick_params(labelbottom=True)
         axes.set_xlabel("step")
-    for axes in panels[:count:n_columns]:
+    for axes in panels[::n_columns]:
         axes.set_ylabel(ylabel)
-    return figure, panels[:count]
+    return figure, panels
 
 
 def legend_below(figure: Figure, handles: Sequence[Artist]) -> None:
@@ -162,43 +129,32 @@ def legend_below(figure: Figure, handles: Sequence[Artist]) -> None:
 
 
 def line_handles(lines: Mapping[str, str], columns: Sequence[str], ended: str) -> list[Line2D]:
-    """Legend entries of curves.
+    """Legend entries of lines (label → colour), of columns for dashes, and of crosses if any.
 
-    Args:
-        lines: label → colour; an empty label needs no entry.
-        columns: what the dashes stand for; one needs no entry.
-        ended: what the crosses stand for; empty if there are none.
+    An empty label needs no entry, nor does a single column.
     """
     handles = [Line2D([], [], color=colour, label=line) for line, colour in lines.items() if line]
     if len(columns) > 1:
-        handles += [
-            Line2D([], [], color="0.3", linestyle=dash, label=name)
-            for name, dash in zip(columns, DASHES, strict=False)
-        ]
+        for name, dash in zip(columns, DASHES, strict=False):
+            handles.append(Line2D([], [], color="0.3", linestyle=dash, label=name))
     if ended:
         handles.append(Line2D([], [], color="0.3", marker="x", ls="", ms=4, label=ended))
     return handles
 
 
-def draw_two_scales(
-    axes: Axes, steps: ArrayLike, accuracy: ArrayLike, h1_max: ArrayLike, marks: Iterable[int]
-) -> None:
+def draw_two_scales(axes: Axes, curve: pd.DataFrame, marks: Iterable[int]) -> None:
     """Test accuracy and H1 max of one run on one panel, with lines at the marked steps."""
     for mark in marks:
         axes.axvline(mark, color="0.75", linewidth=0.6, zorder=0)
-    axes.plot(steps, accuracy, color=H0)
-    axes.set_ylim(-0.03, 1.03)
+    axes.plot(curve["step"], curve["test_accuracy"], color=H0)
+    axes.set(ylim=(-0.03, 1.03), xlabel="step")
     axes.set_ylabel("test accuracy", color=H0)
-    axes.set_xlabel("step")
     step_axis(axes)
     other = axes.twinx()
     other.spines["right"].set_visible(True)
-    other.plot(steps, h1_max, color=H1, linestyle=DASHES[1])
+    other.plot(curve["step"], curve["h1_max"], color=H1, linestyle=DASHES[1])
     other.set_ylim(bottom=0)
     other.set_ylabel("H1 max (dashed)", color=H1)
-
-
-# --------------------------------------------------------------------------- one checkpoint
 
 
 def square_panels(
@@ -220,8 +176,8 @@ def diagram_range(diagrams: Iterable[Sequence[ArrayLike]]) -> tuple[float, float
     for degrees in diagrams:
         h0, h1 = (np.asarray(bars, np.float64).reshape(-1, 2) for bars in degrees[:2])
         values += [h0[:, 1], h1.ravel()]
-    finite = np.concatenate(values)
-    finite = finite[np.isfinite(finite)]
+    every = np.concatenate(values)
+    finite = every[np.isfinite(every)]
     if not finite.size:
         return 0.0, 1.0
     margin = 0.08 * (finite.max() - finite.min()) or 0.5
@@ -229,10 +185,9 @@ def diagram_range(diagrams: Iterable[Sequence[ArrayLike]]) -> tuple[float, float
 
 
 def draw_diagram(axes: Axes, degrees: Sequence[ArrayLike], limits: tuple[float, float]) -> None:
-    """Degree 1 of one cloud as points, degree 0, all born at 0, as ticks at its deaths.
+    """Degree 1 as points; degree 0, all born at 0, as ticks at its deaths and a triangle for ∞.
 
-    Ticks instead of points leave the axis to degree 1, which is born late in every cloud of high
-    dimension. The component that never dies is a triangle at the upper end.
+    Ticks leave the axis to degree 1, which is born late in every cloud of high dimension.
     """
     low, high = limits
     h0, h1 = (np.asarray(bars, np.float64).reshape(-1, 2) for bars in degrees[:2])
@@ -249,22 +204,26 @@ def draw_diagram(axes: Axes, degrees: Sequence[ArrayLike], limits: tuple[float, 
         axis.set_major_locator(MaxNLocator(4))
 
 
-def degree_handles() -> list[Line2D]:
-    """Legend entries of `draw_diagram`."""
-    return [
+def draw_diagrams(
+    figure: Figure, row: Sequence[Axes], diagrams: Mapping[int, Sequence[ArrayLike]]
+) -> None:
+    """A row of diagrams on common axes, and their legend."""
+    limits = diagram_range(diagrams.values())
+    for axes, degrees in zip(row, diagrams.values(), strict=True):
+        draw_diagram(axes, degrees, limits)
+    row[0].set_ylabel("death")
+    handles = [
         Line2D([], [], marker="o", color=H1, ls="", ms=4, markeredgewidth=0, label="H1"),
         Line2D([], [], marker="_", color=H0, ls="", ms=6, label="deaths of H0 (births at 0)"),
         Line2D([], [], marker="^", color=H0, ls="", ms=4, label="H0 that never dies"),
     ]
+    legend_below(figure, handles)
 
 
 def draw_embedding(
     axes: Axes, cloud: NDArray[np.floating], frequency: int, like: NDArray[np.float64] | None
 ) -> NDArray[np.float64]:
-    """A cloud of elements on its two main components; returns the coordinates drawn.
-
-    Frequencies are those of ``figures.embedding``: 0 where the elements are on no cycle.
-    """
+    """A cloud on its two main components, as ``figures.embedding`` has it; returns coordinates."""
     plane, shares = planes.principal_plane(cloud, like)
     axes.set(xticks=[], yticks=[], aspect="equal")
     axes.spines[:].set_visible(False)
@@ -277,24 +236,24 @@ def draw_embedding(
         ring = np.append(order, order[:1])
         axes.plot(*plane[ring].T, color="0.7", linewidth=0.4, zorder=1)
         place = frequency * place % len(plane)
-    axes.scatter(
-        plane[:, 0],
-        plane[:, 1],
-        c=place,
-        cmap=CYCLE if frequency else ORDERED,
-        s=12,
-        edgecolors="0.3",
-        linewidths=0.3,
-        zorder=2,
-    )
+    scale = CYCLE if frequency else ORDERED
+    x, y = plane.T
+    axes.scatter(x, y, c=place, cmap=scale, s=12, edgecolors="0.3", linewidths=0.3, zorder=2)
     limit = 1.08 * np.abs(plane).max() or 1.0
     axes.set(xlim=(-limit, limit), ylim=(-limit, limit))
     axes.set_xlabel(f"{shares.sum():.0%} of variance", labelpad=2)
     return plane
 
 
-def element_bar(figure: Figure, row: Sequence[Axes], n_elements: int, frequency: int) -> None:
-    """The colours of elements, beside a row of panels."""
+def draw_embeddings(
+    figure: Figure, row: Sequence[Axes], clouds: Mapping[int, ArrayLike], frequency: int
+) -> None:
+    """A row of clouds of the same elements, turned alike, and the elements' colours beside it."""
+    plane = None
+    for axes, (step, cloud) in zip(row, clouds.items(), strict=True):
+        plane = draw_embedding(axes, np.asarray(cloud), frequency, plane)
+        n_elements = len(plane)
+        axes.set_title(f"step {step:,}")
     scale = mpl.colors.Normalize(0, n_elements if frequency else n_elements - 1)
     label = {0: "element", 1: "place r"}.get(frequency, f"{frequency}·r mod {n_elements}")
     colours = ScalarMappable(scale, CYCLE if frequency else ORDERED)

@@ -15,16 +15,11 @@ Floats = NDArray[np.float64]
 
 
 def principal_plane(rows: ArrayLike, like: Floats | None = None) -> tuple[Floats, Floats]:
-    """Coordinates on the first two principal components, and the shares of variance they hold.
+    """Coordinates (n, 2) on the first two principal components, and the variance's two shares.
 
-    Args:
-        rows: Shape (n, d); centred here.
-        like: Coordinates (n, 2) of another time. A component's sign is arbitrary: each is turned
-            to agree with them, so that pictures of one run do not flip between steps.
-
-    Returns:
-        Coordinates (n, 2), a column of zeros for a component that does not exist, and two shares
-        of the variance, NaN where there is none.
+    A component that does not exist has zeros. The sign of one is arbitrary: each is turned to agree
+    with coordinates of another time, ``like``, so that pictures of one run do not flip between
+    steps. Shares are NaN where there is no variance.
     """
     cloud = np.asarray(rows, np.float64)
     if not np.isfinite(cloud).all():
@@ -51,18 +46,11 @@ def strongest_frequency(rows: ArrayLike) -> int:
 
 
 def fourier_plane(rows: ArrayLike, frequency: int) -> Floats:
-    """Coordinates in the plane that the waves of one frequency span.
+    """Coordinates (n, 2) in the plane that the waves of one frequency, 1 … ⌊(n − 1)/2⌋, span.
 
     The directions are the Fourier coefficients u = Σ rows[x] cos(2πkx/n) and v, with sin, made
     orthonormal by the nearest such pair (the polar factor of [u v]): a network that has the wave
     shows a circle on which residue x stands at the angle 2πkx/n, at every step.
-
-    Args:
-        rows: Shape (n, d), d at least 2; centred here.
-        frequency: k, from 1 to ⌊(n − 1)/2⌋.
-
-    Returns:
-        Coordinates (n, 2).
     """
     cloud = np.asarray(rows, np.float64)
     if not np.isfinite(cloud).all():
@@ -89,12 +77,7 @@ def reading_order(n_elements: int, structure: Structure | None) -> NDArray[np.in
 def circle_frequency(plane: Floats, structure: Structure | None) -> int:
     """The frequency by whose order a picture's circle, if it is one, passes the elements.
 
-    Args:
-        plane: Coordinates (n, 2), elements in their reading order.
-        structure: Of the elements.
-
-    Returns:
-        1 where there is no wave; 0 where the elements are on no cycle.
+    These are in their reading order. 1: there is no wave; 0: the elements are on no cycle.
     """
     return (strongest_frequency(plane) or 1) if is_cycle(structure) else 0
 

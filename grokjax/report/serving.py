@@ -43,9 +43,7 @@ _SHARE = 0.2
 class Content:
     """The page's data, renewed when the work directory has something new.
 
-    Args:
-        workdir: the work directory.
-        pause: seconds between looks, at least.
+    Between two looks there are at least ``pause`` seconds.
     """
 
     def __init__(self, workdir: pathlib.Path, pause: float = 2.0):
@@ -56,10 +54,8 @@ class Content:
         self._reading = threading.Lock()  # details of one run at a time
         self._ended = threading.Event()
         self._seen: Any = None
-        self._version = 0
-        self._data = b""
-        self._page = b""
-        self._message = ""
+        self._version, self._message = 0, ""
+        self._data = self._page = b""
         self._details: dict[str, bytes] = {}
 
     def renew(self) -> None:
@@ -105,29 +101,28 @@ class Content:
             self._ended.set()
             thread.join(timeout=5)  # a renewal may take longer, and nothing is lost by ending it
 
-    def get(self, name: str) -> tuple[bytes, str] | None:
+    def get(self, name: str) -> tuple[BinaryIO, str] | None:
         """The page, its data or its state, with their type."""
         with self._lock:
-            state = json.dumps({"version": self._version, "message": self._message}).encode()
-            known = {
-                "": (self._page, _HTML),
-                "index.html": (self._page, _HTML),
-                "data.json": (self._data, _JSON),
-                "state.json": (state, _JSON),
-            }
-        return known.get(name)
+            match name:
+                case "" | "index.html":
+                    return io.BytesIO(self._page), _HTML
+                case "data.json":
+                    return io.BytesIO(self._data), _JSON
+                case "state.json":
+                    state = {"version": self._version, "message": self._message}
+                    return io.BytesIO(json.dumps(state).encode()), _JSON
+        return None
 
     def details(self, run_id: str) -> bytes | None:
         """Details of one run as JSON; None if there is no such run or nothing of it to show."""
         with self._reading:
             if run_id not in self._details:
-                try:
+                found = None
+                with contextlib.suppress(*_UNREADABLE):
                     sweep = Sweep(self.workdir)
-                    if run_id not in {run.run_id for run in sweep.config.runs}:
-                        return None
-                    found = payload.details_of(sweep, run_id)
-                except _UNREADABLE:
-                    return None
+                    if any(run.run_id == run_id for run in sweep.config.runs):
+                        found = payload.details_of(sweep, run_id)
                 if found is None:
                     return None
                 if len(self._details) >= _MOST_DETAILS:
@@ -157,22 +152,13 @@ class Content:
 
 def _fingerprint(workdir: pathlib.Path) -> Any:
     """What changes when a table is merged, rows are committed or a checkpoint is."""
-    paths = [
-        *workdir.glob("results/*.parquet"),
-        *workdir.glob("results/.parts/*"),
-        *workdir.glob("checkpoints/*/params"),
-        *workdir.glob("figures/*.svg"),
-        workdir / "sweep.json",
-    ]
+    patterns = ("results/*.parquet", "results/.parts/*", "checkpoints/*/params", "figures/*.svg")
     stats = []
-    for path in sorted(paths):
+    for path in sorted(path for own in (*patterns, "sweep.json") for path in workdir.glob(own)):
         with contextlib.suppress(OSError):  # removed meanwhile
             found = path.stat()
             stats.append((path.name, found.st_mtime_ns, found.st_size))
     return stats
-
-
-# --------------------------------------------------------------------------- the server
 
 
 class _Handler(http.server.BaseHTTPRequestHandler):
@@ -181,60 +167,46 @@ class _Handler(http.server.BaseHTTPRequestHandler):
     server: "Server"
 
     def do_GET(self) -> None:
-        self._answer(body=True)
+        """Answers; to HEAD without a body."""
+        path = self.path.split("?", 1)[0]
+        if not self.server.answers_to(self.headers.get_all("Host", [])):
+            self._refuse(HTTPStatus.MISDIRECTED_REQUEST)
+        elif self.headers.get("Content-Length") or self.headers.get("Transfer-Encoding"):
+            self._refuse(HTTPStatus.BAD_REQUEST)  # nothing here takes a body
+        elif path == "/":
+            self._refuse(HTTPStatus.FOUND, Location="/report/")
+        elif (found := self._find(path)) is None:
+            self._refuse(HTTPStatus.NOT_FOUND)
+        else:
+            self._send(HTTPStatus.OK, *found)
 
-    def do_HEAD(self) -> None:
-        self._answer(body=False)
+    do_HEAD = do_GET
 
     def __getattr__(self, name: str) -> Any:
         # For a verb without a do_ method the base class says that the server is not able to; here
         # it is not allowed to.
         if name.startswith("do_"):
-            return lambda: self._refuse(HTTPStatus.METHOD_NOT_ALLOWED, {"Allow": "GET, HEAD"})
+            return lambda: self._refuse(HTTPStatus.METHOD_NOT_ALLOWED, Allow="GET, HEAD")
         raise AttributeError(name)
 
-    def _answer(self, body: bool) -> None:
-        if not self.server.answers_to(self.headers.get_all("Host", [])):
-            self._refuse(HTTPStatus.MISDIRECTED_REQUEST)
-            return
-        if self.headers.get("Content-Length") or self.headers.get("Transfer-Encoding"):
-            self._refuse(HTTPStatus.BAD_REQUEST)  # nothing here takes a body
-            return
-        path = self.path.split("?", 1)[0]
-        if path == "/":
-            self._refuse(HTTPStatus.FOUND, {"Location": "/report/"})
-            return
-        found = self._find(path)
-        if found is None:
-            self._refuse(HTTPStatus.NOT_FOUND)
-            return
-        content, kind = found
-        if isinstance(content, bytes):
-            content = io.BytesIO(content)
-        with content:
-            self._send(HTTPStatus.OK, content, kind, {}, body)
-
-    def _find(self, path: str) -> tuple[bytes | BinaryIO, str] | None:
-        """What lies at a path, which must be one of the few there are."""
+    def _find(self, path: str) -> tuple[BinaryIO, str] | None:
+        """What lies at a path, which must be one of the few there are, and its type."""
+        content = self.server.content
         match path.split("/"):
             case ["", "report", name]:
-                return self.server.content.get(name)
+                return content.get(name)
             case ["", "report", "runs", name] if name.endswith(".json"):
-                run_id = urllib.parse.unquote(name.removesuffix(".json"))
-                text = self.server.content.details(run_id)
-                return None if text is None else (text, _JSON)
+                text = content.details(urllib.parse.unquote(name.removesuffix(".json")))
+                return None if text is None else (io.BytesIO(text), _JSON)
             case ["", "results" | "figures" as folder, name]:
-                return self.server.content.file(folder, name)
+                return content.file(folder, name)
         return None
 
-    def _refuse(self, status: HTTPStatus, headers: dict[str, str] | None = None) -> None:
+    def _refuse(self, status: HTTPStatus, **headers: str) -> None:
         text = io.BytesIO(f"{status.value} {status.phrase}\n".encode())
-        body = self.command != "HEAD"
-        self._send(status, text, "text/plain; charset=utf-8", headers or {}, body)
+        self._send(status, text, "text/plain; charset=utf-8", **headers)
 
-    def _send(
-        self, status: HTTPStatus, content: BinaryIO, kind: str, headers: dict[str, str], body: bool
-    ) -> None:
+    def _send(self, status: HTTPStatus, content: BinaryIO, kind: str, **headers: str) -> None:
         size = content.seek(0, io.SEEK_END)
         content.seek(0)
         self.send_response(status)
@@ -246,12 +218,13 @@ class _Handler(http.server.BaseHTTPRequestHandler):
             "X-Frame-Options": "DENY",
             "Cross-Origin-Resource-Policy": "same-origin",
             "Referrer-Policy": "no-referrer",
+            **headers,
         }
-        for name, value in (every | headers).items():
+        for name, value in every.items():
             self.send_header(name, value)
         self.end_headers()
-        if body:
-            with contextlib.suppress(ConnectionError):  # the visitor has gone
+        with content, contextlib.suppress(ConnectionError):  # the visitor has gone
+            if self.command != "HEAD":
                 shutil.copyfileobj(content, self.wfile)
 
     def version_string(self) -> str:
@@ -263,12 +236,7 @@ class _Handler(http.server.BaseHTTPRequestHandler):
 
 
 class Server(http.server.ThreadingHTTPServer):
-    """Serves one work directory's report.
-
-    Args:
-        content: what is served.
-        host: address to listen on.
-        port: port to listen on; 0 takes a free one.
+    """Serves one work directory's report; port 0 is a free one.
 
     Raises:
         OSError: if it cannot listen there.
@@ -295,9 +263,8 @@ class Server(http.server.ThreadingHTTPServer):
         A name that merely resolves to this machine does not: a page of another site could have
         chosen it (DNS rebinding). When listening on all addresses, any numeric one will do.
         """
-        if len(hosts) != 1:
-            return False
-        match = re.fullmatch(r"(\[[0-9a-fA-F:.]+\]|[^:\[\]]+)(?::(\d{1,5}))?", hosts[0].strip())
+        pattern = r"(\[[0-9a-fA-F:.]+\]|[^:\[\]]+)(?::(\d{1,5}))?"
+        match = re.fullmatch(pattern, hosts[0].strip()) if len(hosts) == 1 else None
         if match is None or int(match[2] or 80) != self.server_port:
             return False
         name = match[1].strip("[]").lower()

@@ -21,21 +21,13 @@ from grokjax.training import data
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class Snapshot:
-    """A run at a checkpoint.
-
-    Attributes:
-        run_id: the run.
-        step: the checkpoint.
-        embedding: (p, d) float32, raw.
-        cloud: (p, d) float32, normalised as the sweep's diagnostics have it.
-        diagrams: of the cloud, degrees 0 and 1, (k, 2) each; empty if the cloud is not finite.
-    """
+    """A run at a checkpoint."""
 
     run_id: str
     step: int
-    embedding: NDArray[np.float32]
-    cloud: NDArray[np.float32]
-    diagrams: list[NDArray[np.float64]]
+    embedding: NDArray[np.float32]  # (p, d), raw
+    cloud: NDArray[np.float32]  # (p, d), normalised as the sweep's diagnostics have it
+    diagrams: list[NDArray[np.float64]]  # of the cloud, (k, 2) each; empty if it is not finite
 
 
 class Snapshots:
@@ -43,9 +35,9 @@ class Snapshots:
 
     def __init__(self, workdir: pathlib.Path, config: SweepConfig):
         self._runs = {run.run_id: run for run in config.runs}
-        self._config = config
+        self._options = config.options
         self._reader = Reader(workdir / "checkpoints")
-        self._batches = {
+        self.batches = {  # of the runs of which something is committed
             run_id: batch
             for batch in self._reader.batches().values()
             if set(batch.run_ids) <= self._runs.keys()
@@ -53,88 +45,70 @@ class Snapshots:
             and self._runs[batch.run_ids[0]].task.n_elements
             for run_id in batch.run_ids
         }
-        self._steps = {
-            batch.name: self._reader.steps(batch.name) for batch in set(self._batches.values())
-        }
+        names = {batch.name for batch in self.batches.values()}
+        self._steps = {name: self._reader.steps(name) for name in names}
         self._templates: dict[str, network.Params] = {}
         self.unreadable = [str(error) for error in self._reader.unreadable.values()]
 
     def steps(self, run_id: str) -> list[int]:
         """Steps at which a checkpoint of the run was committed when this was made, ascending."""
-        batch = self._batches.get(run_id)
+        batch = self.batches.get(run_id)
         return self._steps[batch.name] if batch else []
-
-    def batch(self, run_id: str) -> str | None:
-        """Name of the batch that holds the run; None if nothing of it is committed."""
-        batch = self._batches.get(run_id)
-        return batch.name if batch else None
 
     def read(self, wanted: Mapping[str, Sequence[int]]) -> Iterator[Snapshot]:
         """The wanted checkpoints (run id → steps) that are there, each file read once.
 
         What cannot be read is left out, and a message is added to ``unreadable``.
         """
+        options = self._options
         by_file: dict[tuple[str, int], list[str]] = defaultdict(list)
         for run_id, steps in wanted.items():
             for step in sorted(set(steps) & set(self.steps(run_id))):
-                by_file[self._batches[run_id].name, step].append(run_id)
+                by_file[self.batches[run_id].name, step].append(run_id)
         for (_, step), run_ids in by_file.items():
+            batch = self.batches[run_ids[0]]
             try:
-                rows = self._embeddings(self._batches[run_ids[0]], step)
+                stack = network.embedding(self._reader.params(batch, step, self._template(batch)))
             except CheckpointError as error:
                 self.unreadable.append(str(error))
                 continue
-            yield from self._snapshots(step, {run_id: rows[run_id] for run_id in run_ids})
-
-    def _embeddings(self, batch: RunBatch, step: int) -> dict[str, NDArray[np.float32]]:
-        """Run id → (p, d) embedding of all runs of a batch."""
-        runs = [self._runs[run_id] for run_id in batch.run_ids]
-        stack = network.embedding(self._reader.params(batch, step, self._template(batch)))
-        return {run.run_id: stack[i, : run.task.n_elements] for i, run in enumerate(runs)}
+            padded = dict(zip(batch.run_ids, stack, strict=True))
+            embeddings = [padded[name][: self._runs[name].task.n_elements] for name in run_ids]
+            clouds = [normalize(rows, options.cloud_normalisation) for rows in embeddings]
+            # Both engines give the same bars; this is the fast one.
+            found = persistence.many(clouds, engine="redzed", n_threads=options.ph_threads)
+            for run_id, rows, cloud, bars in zip(run_ids, embeddings, clouds, found, strict=True):
+                yield Snapshot(
+                    run_id=run_id,
+                    step=step,
+                    embedding=rows,
+                    cloud=cloud,
+                    diagrams=[np.zeros((0, 2))] * 2 if isinstance(bars, Exception) else bars,
+                )
 
     def _template(self, batch: RunBatch) -> network.Params:
         """Shapes of the embeddings of a batch; finding them takes as long as reading them."""
         if batch.name not in self._templates:
             runs = [self._runs[run_id] for run_id in batch.run_ids]
             model = Model(config=runs[0].static.model, sizes=data.sizes(runs))
-            whole = network.stacked(model.template(), len(runs))
-            self._templates[batch.name] = {"embed": whole["embed"]}
+            embed = network.stacked(model.template(), len(runs))["embed"]
+            self._templates[batch.name] = {"embed": embed}
         return self._templates[batch.name]
-
-    def _snapshots(
-        self, step: int, embeddings: Mapping[str, NDArray[np.float32]]
-    ) -> Iterator[Snapshot]:
-        options = self._config.options
-        normalised = [normalize(rows, options.cloud_normalisation) for rows in embeddings.values()]
-        # Both engines give the same bars; this is the fast one.
-        computed = persistence.many(normalised, engine="redzed", n_threads=options.ph_threads)
-        for (run_id, rows), cloud, found in zip(
-            embeddings.items(), normalised, computed, strict=True
-        ):
-            yield Snapshot(
-                run_id=run_id,
-                step=step,
-                embedding=rows,
-                cloud=cloud,
-                diagrams=[np.zeros((0, 2))] * 2 if isinstance(found, Exception) else found,
-            )
 
 
 def typical_run(runs: pd.DataFrame) -> str | None:
     """The run that figures of a single run show; None if there is no run.
 
     Of the runs that generalised, those of the largest training set, and of these the one with the
-    middle generalisation step (the lower of two); if none generalised, the first that did not
-    diverge.
+    middle generalisation step (the lower of two); if none did, the first that did not diverge.
     """
     grown = runs[runs["generalisation_step"].notna()]
     if len(grown):
         grown = grown[grown["n_train"] == grown["n_train"].max()]
         ordered = grown.sort_values("generalisation_step", kind="stable")
         return str(ordered["run_id"].iloc[(len(ordered) - 1) // 2])
-    rest = runs[~runs["status"].isin(("diverged", "failed"))]
-    rest = rest if len(rest) else runs
-    return str(rest["run_id"].iloc[0]) if len(rest) else None
+    ended = runs["status"].isin(("diverged", "failed"))
+    return next(iter((*runs.loc[~ended, "run_id"], *runs["run_id"])), None)
 
 
 def telling_steps(steps: Sequence[int], generalisation_step: int | None) -> list[int]:

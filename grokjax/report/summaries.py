@@ -6,7 +6,6 @@ import pandas as pd
 from grokjax import statistics
 from grokjax.measuring.loading import Sweep
 from grokjax.settings import labels
-from grokjax.settings.labels import settings
 from grokjax.store import runs as runs_table
 
 
@@ -17,35 +16,22 @@ def table_of_runs(sweep: Sweep) -> pd.DataFrame:
     return runs_table.table(sweep.config.runs, sweep.metrics, sweep.config.train.steps)
 
 
-def before_after(
-    runs: pd.DataFrame, persistence: pd.DataFrame, column: str = "h1_max", cloud: str = "embedding"
-) -> pd.DataFrame:
-    """A persistence column before and after generalisation, a row a run.
+def _before_after(runs: pd.DataFrame, persistence: pd.DataFrame) -> pd.DataFrame:
+    """H1 max of the embedding before and after generalisation, a row a run that has any.
 
     Windows are those of ``statistics.before_after``; for a run that never generalised the split
     is the median generalisation step of the runs of its model and task that did.
-
-    Args:
-        runs: the table of runs.
-        persistence: the table of persistence; rows of other runs are not read.
-        column: one of its columns.
-        cloud: which cloud.
-
-    Returns:
-        Columns ``run_id``, ``before`` and ``after``; runs without a row in the table are left out.
     """
-    table = persistence[
-        (persistence["cloud"] == cloud) & persistence["run_id"].isin(runs["run_id"])
-    ]
     alike = runs.groupby(labels.panel_columns(runs), dropna=False)
     typical = alike["generalisation_step"].transform("median")
     by_id = {run.run_id: run for run in runs.assign(typical=typical).itertuples(index=False)}
+    table = persistence[persistence["run_id"].isin(by_id) & (persistence["cloud"] == "embedding")]
     rows = []
     for run_id, own in table.groupby("run_id", sort=False):
         run = by_id[run_id]
         before, after = statistics.before_after(
             own["step"].to_numpy(),
-            own[column].to_numpy(),
+            own["h1_max"].to_numpy(),
             optional_step(run.memorisation_step),
             optional_step(run.generalisation_step),
             split_step=optional_step(run.typical),
@@ -68,32 +54,30 @@ def outcomes(sweep: Sweep) -> pd.DataFrame:
     if "persistence" not in sweep.tables():
         return runs.assign(before=np.nan, after=np.nan)
     whole = runs[~runs["status"].isin(("diverged", "failed"))]
-    return runs.merge(before_after(whole, sweep.persistence), on="run_id", how="left")
+    return runs.merge(_before_after(whole, sweep.persistence), on="run_id", how="left")
 
 
 def by_setting(runs: pd.DataFrame) -> pd.DataFrame:
-    """By setting: runs, how many generalised and when, H1 max of the embedding before and after.
+    """What `outcomes` gives, by setting: a row each, in the grid's order.
 
-    Args:
-        runs: as from `outcomes`.
-
-    Returns:
-        A row a setting, in the grid's order: the columns that tell settings apart, ``runs``,
-        ``generalised``, ``median_step`` (of those that did), the means ``h1_max_before`` and
-        ``h1_max_after``, and where there are any, numbers of ``diverged``, ``failed`` and
-        ``running``.
+    Columns are those that tell settings apart, ``runs``, ``generalised``, ``median_step`` (of those
+    that did), the means ``h1_max_before`` and ``h1_max_after``, and where there are any, numbers of
+    ``diverged``, ``failed`` and ``running``.
     """
-    by = settings(runs)
-    grouped = runs.groupby(by, sort=False, dropna=False)
-    frame = grouped.agg(
-        runs=("run_id", "size"),
-        generalised=("generalisation_step", "count"),
-        median_step=("generalisation_step", "median"),
-        h1_max_before=("before", "mean"),
-        h1_max_after=("after", "mean"),
-    ).reset_index()
+    by = labels.settings(runs)
+    frame = (
+        runs.groupby(by, sort=False, dropna=False)
+        .agg(
+            runs=("run_id", "size"),
+            generalised=("generalisation_step", "count"),
+            median_step=("generalisation_step", "median"),
+            h1_max_before=("before", "mean"),
+            h1_max_after=("after", "mean"),
+        )
+        .reset_index()
+    )
+    keys = [runs[name] for name in by]
     for status in ("diverged", "failed", "running"):
-        keys = [runs[name] for name in by]
         count = (runs["status"] == status).groupby(keys, sort=False, dropna=False).sum()
         if count.any():
             frame[status] = count.to_numpy()

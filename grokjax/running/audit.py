@@ -59,8 +59,8 @@ def audit(folder: pathlib.Path, repair: bool = False) -> Audit:
         runs = [by_id[name] for name in names]
         expected.add(RunBatch.of(runs).name)
         findings += _checkpoints(reader, runs, config, steps, finite, damage)
-    for name in sorted({*reader.batches(), *reader.unreadable} - expected):
-        findings.append(f"checkpoints/{name} belongs to no batch of sweep.json")
+    strays = sorted({*reader.batches(), *reader.unreadable} - expected)
+    findings += [f"checkpoints/{name} belongs to no batch of sweep.json" for name in strays]
     last = config.train.steps
     behind = [name for name in by_id if max(steps.get(name, []), default=-1) < last]
     unfinished = []
@@ -79,7 +79,7 @@ def audit(folder: pathlib.Path, repair: bool = False) -> Audit:
         missing = _missing(frame, wanted)
         if missing:
             unfinished.append(f"{name}: {len(missing):,} run checkpoints not measured yet")
-    findings += _runs(results, list(by_id))
+    findings += _runs(results.path("runs"), list(by_id))
     try:
         failed = isolation.Failures(folder / "results" / "failures.json").read()
         findings += [f"{f.diagnostic} failed on {f.cloud} of {f.run_id}, {f.step}" for f in failed]
@@ -104,14 +104,13 @@ def _checkpoints(
 ) -> Iterator[str]:
     """Findings in a batch's checkpoints; fills ``steps`` and ``finite``."""
     batch = RunBatch.of(runs)
-    there = reader.steps(batch.name)
-    allowed = set(config.train.checkpoint_steps)
-    for step in sorted(allowed):
-        if step < max(there, default=0) and step not in there:
-            yield f"checkpoint params of batch {batch.name} at step {step} is missing"
+    there, allowed = reader.steps(batch.name), set(config.train.checkpoint_steps)
+    own = f"checkpoint params of batch {batch.name} at step"
+    missing = [step for step in sorted(allowed - {*there}) if step < max(there, default=0)]
+    yield from (f"{own} {step} is missing" for step in missing)
     for step in there:
         if step not in allowed:
-            yield f"checkpoint params of batch {batch.name} at step {step} is no checkpoint step"
+            yield f"{own} {step} is no checkpoint step"
             continue
         try:
             stacked = read_params(reader, batch, step, runs)
@@ -161,9 +160,7 @@ def _rows(
     stray = sorted({key for key in places if key not in finite})
     if stray:
         yield f"{name}: rows of {len(stray):,} checkpoints that are not there, {_named(stray)}"
-    latest: dict[str, int] = {}
-    for run_id, step in places:
-        latest[run_id] = max(step, latest.get(run_id, -1))
+    latest = frame.groupby("run_id")["step"].max()
     gaps = [key for key in _missing(frame, steps) if key[1] < latest.get(key[0], -1)]
     if gaps:
         yield f"{name}: {len(gaps):,} checkpoints are missing between others, {_named(gaps)}"
@@ -187,13 +184,10 @@ def _named(keys: list[tuple[str, int]]) -> str:
     return f"such as {', '.join(named)}"
 
 
-def _runs(results: Results, wanted: list[str]) -> Iterator[str]:
+def _runs(path: pathlib.Path, wanted: list[str]) -> Iterator[str]:
     """Findings in runs.parquet."""
-    path = results.path("runs")
-    if not path.exists():
-        return
     try:
-        there = list(read_parquet(path)["run_id"])
+        there = list(read_parquet(path)["run_id"]) if path.exists() else wanted
     except (DamagedTableError, KeyError) as error:
         yield str(error)
         return

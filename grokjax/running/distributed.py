@@ -1,9 +1,8 @@
 """Several processes as one job: found, started, and agreed on when to stop.
 
-Runs never talk to each other, so processes do not either while they train: each takes whole runs,
-a part of the grid of its own (``sharding``), over the mesh of its own devices, and writes its own
-checkpoints and tables; the first one joins them (``joining``). What is shared is the start, which
-a TPU slice needs for its devices to come up at all, the decision to stop, and the end.
+Each process trains a part of the grid (``sharding``) over its own devices, into a work directory of
+its own, and the first one joins these (``joining``). What is shared is the start, which a TPU slice
+needs for its devices to come up at all, the decision to stop, and the end.
 """
 
 import os
@@ -64,10 +63,10 @@ def start(
     message = "is needed too: --coordinator, --num_processes and --process_id"
     check(given == (None, None, None), missing[0], "", message)
     source = "--distributed=yes" if mode == "yes" else _launcher(environment)
-    if source:
-        _initialize()
-        return f"process {jax.process_index()} of {jax.process_count()}, from {source}"
-    return ""
+    if not source:
+        return ""
+    _initialize()
+    return f"process {jax.process_index()} of {jax.process_count()}, from {source}"
 
 
 def _integer(flag: str, value: str) -> int:
@@ -82,9 +81,8 @@ def _launcher(environment: Mapping[str, str]) -> str:
         count = environment.get(name, "1")
         if count.isdecimal() and int(count) > 1:
             return f"{name}={count}"
-    if "," in environment.get("TPU_WORKER_HOSTNAMES", ""):
-        return "TPU_WORKER_HOSTNAMES"
-    return ""
+    several = "," in environment.get("TPU_WORKER_HOSTNAMES", "")
+    return "TPU_WORKER_HOSTNAMES" if several else ""
 
 
 def _initialize(**settings: object) -> None:
@@ -97,9 +95,8 @@ def _initialize(**settings: object) -> None:
 class SharedStop(StopRequest):
     """A request to stop that one process's signal makes for all, at the same call of each.
 
-    Every process asks ``due`` after every call to its device, and there learns whether any has
-    been asked to stop. So all of them stop after equally many calls: at the same step, if they
-    began at the same one. A process that has trained its part keeps answering in ``finish``.
+    Every process asks ``due`` after every call to its device, so all of them stop after equally
+    many. One that has trained its part keeps answering in ``finish``.
     """
 
     def due(self, seconds_to_checkpoint: float) -> bool:

@@ -12,7 +12,7 @@ import json
 import os
 import pathlib
 import shutil
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from typing import Any
 
 import jax
@@ -88,8 +88,7 @@ def merge(target: pathlib.Path, folders: Sequence[pathlib.Path], mixed_code: boo
     """Joins work directories into ``target``, new or not, whose lock the caller holds.
 
     Everything is checked before anything is written, and ``WorkdirError`` says what does not fit
-    together; sources of different commits do only with ``mixed_code``. Checkpoints become hard
-    links where the file system allows it, else copies.
+    together; sources of different commits do only with ``mixed_code``.
     """
     sources = [Source(folder) for folder in folders]
     own = [Source(target)] if (target / "sweep.json").exists() else []
@@ -109,7 +108,9 @@ def merge(target: pathlib.Path, folders: Sequence[pathlib.Path], mixed_code: boo
     _link(placed)
     for name, (frame, settings) in tables.items():
         results.write_parquet(joined.path(name), frame, settings)
-    failed = _failed(every)
+    paths = (source.results.path("runs") for source in every)
+    there = [results.read_parquet(path) for path in paths if path.exists()]
+    failed = [run_id for runs in there for run_id in runs["run_id"][runs["status"] == "failed"]]
     frame = runs_table.table(config.runs, tables["metrics"][0], config.train.steps, failed)
     runs_table.write(joined.path("runs"), frame)
     held = {run_id for batch in batches for run_id in batch}
@@ -125,23 +126,22 @@ def merge(target: pathlib.Path, folders: Sequence[pathlib.Path], mixed_code: boo
 
 
 def _check_configs(sources: Sequence[Source]) -> None:
-    first = sources[0]
+    first, *others = sources
     wanted = dataclasses.replace(first.config, shard=None).trained()
-    for other in sources[1:]:
+    for other in others:
         if other.config.unnamed != first.config.unnamed:
             both = f"{first.folder} and {other.folder}"
             raise WorkdirError(f"{both} were made by versions that name runs otherwise")
-    for other in sources[1:]:
+    for other in others:
         found = dataclasses.replace(other.config, shard=None).trained()
         for flag in wanted.keys() | found.keys():
             ours, theirs = wanted.get(flag), found.get(flag)
             # How values are listed does not matter; which there are does.
             one, another = (sorted(v) if isinstance(v, list) else v for v in (ours, theirs))
             if one != another:
-                raise WorkdirError(
-                    f"{first.folder} has --{flag}={record.text_of(ours)} and {other.folder} "
-                    f"--{flag}={record.text_of(theirs)}: they are not parts of one grid"
-                )
+                here, there = (f"--{flag}={record.text_of(value)}" for value in (ours, theirs))
+                both = f"{first.folder} has {here} and {other.folder} {there}"
+                raise WorkdirError(f"{both}: they are not parts of one grid")
     counts = {s.config.shard.count: s for s in sources if s.config.shard is not None}
     if len(counts) > 1:
         listed = ", ".join(f"{s.folder} is {s.config.shard}" for s in counts.values())
@@ -156,8 +156,8 @@ def _check_code(sources: Sequence[Source]) -> None:
             commits.setdefault(start["commit"] or start["grokjax"], source.folder)
     if len(commits) > 1:
         listed = ", ".join(f"{folder} by {commit}" for commit, folder in commits.items())
-        message = f"the sources were trained by different code ({listed}); --mixed_code joins them"
-        raise WorkdirError(f"{message} all the same")
+        message = f"the sources were trained by different code ({listed})"
+        raise WorkdirError(f"{message}; --mixed_code joins them all the same")
 
 
 def _missing_shards(sources: Sequence[Source]) -> tuple[str, ...]:
@@ -174,22 +174,18 @@ def _join_tables(joined: Results, sources: Sequence[Source]) -> dict[str, tuple[
     """Name → frame in the grid's order and its settings, of each table that any source has."""
     found = {}
     for name, table in {"metrics": METRICS, **results.known_tables()}.items():
-        frames, settings = [], {}
-        for source in sources:
-            own = source.results
-            if name == "metrics" or own.path(name).exists():
-                frames.append((source.folder, own.read(name, table)))
-                settings[json.dumps(own.settings(name))] = source.folder
-        if not frames:
+        own = [s for s in sources if name == "metrics" or s.results.path(name).exists()]
+        if not own:
             continue
+        settings = {json.dumps(source.results.settings(name)): source.folder for source in own}
         if len(settings) > 1:
             listed = "; ".join(f"{folder}: {text}" for text, folder in settings.items())
             raise WorkdirError(
                 f"table {name} was measured with different settings ({listed}); measure again "
                 "with python -m grokjax.analyze and the same flags in each"
             )
-        frame = joined.arranged(_join(name, table, frames), table)
-        found[name] = frame, json.loads(next(iter(settings)))
+        frame = _join(name, table, [(s.folder, s.results.read(name, table)) for s in own])
+        found[name] = joined.arranged(frame, table), json.loads(next(iter(settings)))
     return found
 
 
@@ -223,16 +219,6 @@ def _first_difference(ours: pd.DataFrame, theirs: pd.DataFrame) -> str:
     return f"run {ours['run_id'].iloc[-1]}"
 
 
-def _failed(sources: Iterable[Source]) -> list[str]:
-    failed: list[str] = []
-    for source in sources:
-        path = source.results.path("runs")
-        if path.exists():
-            runs = results.read_parquet(path)
-            failed += runs["run_id"][runs["status"] == "failed"].tolist()
-    return failed
-
-
 def _join_batches(
     sources: Sequence[Source], config: SweepConfig
 ) -> tuple[list[tuple[str, ...]], list[tuple[str, ...]]]:
@@ -259,10 +245,8 @@ def _record(
 ) -> dict[str, Any]:
     told = (own or sources)[0].record
     merged = {str(s.config.shard) for s in sources if s.config.shard is not None}
-    starts = []
-    if own:
-        starts += told["starts"]
-        merged |= set(told.get("merged", []))
+    merged |= set(told.get("merged", []) if own else [])
+    starts = list(told["starts"]) if own else []
     for source in sources:
         for start in source.record["starts"]:
             one = start | {"shard": str(source.config.shard), "from": str(source.folder)}
@@ -315,7 +299,7 @@ def _require_equal(there: Reader, here: Reader, batch: RunBatch, step: int, sour
 
 
 def _link(moves: _Moves) -> None:
-    """Links or copies each step, whole or not at all."""
+    """Links each step, or copies it where the file system has no links: whole or not at all."""
     for origin, place in moves:
         place.parent.mkdir(parents=True, exist_ok=True)
         temporary = place.with_name(f".{place.name}.merging")
@@ -327,5 +311,5 @@ def _link(moves: _Moves) -> None:
 def _link_or_copy(origin: str, place: str) -> None:
     try:
         os.link(origin, place)
-    except OSError:  # another file system, or one without links
+    except OSError:
         shutil.copy2(origin, place)

@@ -5,9 +5,9 @@ import pathlib
 import threading
 import time
 from collections.abc import Iterator, Sequence
-from typing import Protocol
 
-from grokjax.measuring.analyst import Analyst, Follower, MeasuringListener
+from grokjax.measuring.analyst import Analyst, Follower
+from grokjax.running.progress import PlainDisplay
 from grokjax.settings.config import SweepConfig
 from grokjax.settings.grid import Run
 from grokjax.store import checkpoints
@@ -15,17 +15,10 @@ from grokjax.store import runs as runs_table
 from grokjax.store.errors import OtherConfigurationError, storage_errors, storage_problem
 from grokjax.store.results import METRICS, Results
 from grokjax.training.stopping import StopRequest
-from grokjax.training.trainer import BatchTrainer, TrainingListener
+from grokjax.training.trainer import BatchTrainer
 
 # Tables are rewritten when at least this many times the last rewriting's time has gone by.
 _SHARE = 50
-
-
-class Display(TrainingListener, MeasuringListener, Protocol):
-    """What a sweep tells while it runs."""
-
-    def started(self, runs: Sequence[Run], run_steps: int, checkpoints: int) -> None:
-        """The grid, the run-steps in all and the run checkpoints to be measured."""
 
 
 class _Tables:
@@ -70,7 +63,7 @@ def sweep(
     config: SweepConfig,
     batches: Sequence[Sequence[Run]],
     workdir: pathlib.Path,
-    display: Display,
+    display: PlainDisplay,
     stop: StopRequest,
 ) -> list[str]:
     """Trains and measures everything that is not there yet; returns what failed, as sentences.
@@ -110,13 +103,13 @@ def _train_and_measure(
     analyst: Analyst,
     results: Results,
     workdir: pathlib.Path,
-    display: Display,
+    display: PlainDisplay,
     failed: dict[str, str],
 ) -> None:
     """Trains batch after batch with a follower beside; again, where checkpoints were damaged."""
     seen: set[tuple[str, int]] = set()
     while trainers:
-        follower = Follower(analyst, display)
+        follower = Follower(analyst, display.measured)
         try:
             for trainer in trainers:
                 metrics = results.read("metrics", METRICS)

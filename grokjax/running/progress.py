@@ -1,6 +1,5 @@
 """What a person sees of a sweep: a live display on a terminal, plain lines in a pipe."""
 
-import abc
 import collections
 import os
 import pathlib
@@ -40,8 +39,10 @@ def _duration(seconds: float) -> str:
     return f"{hours}:{minutes:02d}:{rest:02d}" if hours else f"{minutes}:{rest:02d}"
 
 
-class _Display(abc.ABC):
-    """What both displays count and tell alike; see ``pipeline.Display``."""
+class PlainDisplay:
+    """One line a checkpoint of a batch, for pipes and logs."""
+
+    _lock = threading.Lock()
 
     def __init__(self) -> None:
         self._n_runs = 0
@@ -50,9 +51,7 @@ class _Display(abc.ABC):
         self._rate = 0.0  # run-steps a second, of late
         self._n_trained = 0  # run checkpoints with metrics
         self._n_measured = 0  # run checkpoints through the diagnostics
-        self._memorised: set[str] = set()
-        self._generalised: set[str] = set()
-        self._diverged: set[str] = set()
+        self._came: dict[str, set[str]] = collections.defaultdict(set)  # to what → run ids
         self._first_step: float | None = None  # when it began
         self._spent: dict[str, float] = collections.defaultdict(float)  # by what, since then
 
@@ -66,16 +65,15 @@ class _Display(abc.ABC):
         spent = self._spent
         took = time.monotonic() - self._first_step
         took -= sum(s for what, s in spent.items() if what.startswith("compiling"))
-        parts = [f"{what} {spent[what] / took:.0%}" for what in _PARTS]
+        parts = ", ".join(f"{what} {spent[what] / took:.0%}" for what in _PARTS)
         rest = 1 - sum(spent[what] for what in _PARTS) / took
-        self.note(
-            f"of {_duration(took)} after compilation: {', '.join(parts)}, other {rest:.0%}; "
-            f"diagnostics took {_duration(spent['diagnostics'])} beside it"
-        )
+        beside = f"diagnostics took {_duration(spent['diagnostics'])} beside it"
+        self.note(f"of {_duration(took)} after compilation: {parts}, other {rest:.0%}; {beside}")
 
-    @abc.abstractmethod
     def note(self, text: str) -> None:
         """Something worth a line."""
+        with self._lock:
+            print(text, flush=True)
 
     def started(self, runs: Sequence[Run], run_steps: int, checkpoints: int) -> None:
         """The grid, the run-steps in all and the run checkpoints to be measured."""
@@ -101,39 +99,27 @@ class _Display(abc.ABC):
         self._n_trained += len(rows)
         for row in rows:
             if row["train_accuracy"] >= MEMORISED_ACCURACY:
-                self._memorised.add(row["run_id"])
+                self._came["memorised"].add(row["run_id"])
             if row["test_accuracy"] >= GENERALISED_ACCURACY:
-                self._generalised.add(row["run_id"])
+                self._came["generalised"].add(row["run_id"])
             if row["train_loss"] != row["train_loss"]:
-                self._diverged.add(row["run_id"])
+                self._came["diverged"].add(row["run_id"])
+        self._tell(batch, step, rows)
 
-    def measured(self, done: int) -> None:
-        """How many run checkpoints have been through all diagnostics."""
+    def measured(self, done: int, seconds: float) -> None:
+        """How many run checkpoints have been through all diagnostics; the last took so long."""
+        self.spent("diagnostics", seconds)
         self._n_measured = done
 
     def _waiting(self) -> str:
         return f"{max(0, self._n_trained - self._n_measured):,} waiting"
 
     def _outcome(self) -> str:
-        parts = [f"{len(self._memorised)} memorised", f"{len(self._generalised)} generalised"]
-        if self._diverged:
-            parts.append(f"{len(self._diverged)} diverged")
-        return f"of {self._n_runs} runs: " + ", ".join(parts)
+        told = ["memorised", "generalised", *(["diverged"] if self._came["diverged"] else [])]
+        parts = ", ".join(f"{len(self._came[what])} {what}" for what in told)
+        return f"of {self._n_runs} runs: {parts}"
 
-
-class PlainDisplay(_Display):
-    """One line a checkpoint of a batch, for pipes and logs."""
-
-    _lock = threading.Lock()
-
-    def note(self, text: str) -> None:
-        """Prints it."""
-        with self._lock:
-            print(text, flush=True)
-
-    def evaluated(self, batch: int, step: int, rows: Sequence[dict[str, Any]]) -> None:
-        """Prints the line of a checkpoint."""
-        super().evaluated(batch, step, rows)
+    def _tell(self, batch: int, step: int, rows: Sequence[dict[str, Any]]) -> None:
         rate = "compiling"
         if self._seconds:
             self._rate = self._steps / self._seconds
@@ -148,7 +134,7 @@ class PlainDisplay(_Display):
         )
 
 
-class LiveDisplay(_Display):
+class LiveDisplay(PlainDisplay):
     """Bars for training and diagnostics and a line of what has come out, redrawn in place."""
 
     def __init__(self, console: Console):
@@ -191,18 +177,16 @@ class LiveDisplay(_Display):
         rate = f"{run_steps / seconds:,.0f} run-steps/s"
         self._bars.update(self._training, advance=run_steps, rate=rate)
 
-    def evaluated(self, batch: int, step: int, rows: Sequence[dict[str, Any]]) -> None:
-        """Rewrites the line of what has come out."""
-        super().evaluated(batch, step, rows)
+    def _tell(self, batch: int, step: int, rows: Sequence[dict[str, Any]]) -> None:
         self._text.plain = f"batch {batch + 1}, step {step:,}; {self._outcome()}"
 
-    def measured(self, done: int) -> None:
+    def measured(self, done: int, seconds: float) -> None:
         """Moves the bar of diagnostics."""
-        super().measured(done)
+        super().measured(done, seconds)
         self._bars.update(self._measuring, completed=done, rate=self._waiting())
 
 
-def display() -> PlainDisplay | LiveDisplay:
+def display() -> PlainDisplay:
     """The live display if standard output is a terminal, else the plain one."""
     console = Console(file=sys.stdout)
     return LiveDisplay(console) if console.is_terminal else PlainDisplay()

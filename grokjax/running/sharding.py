@@ -28,10 +28,9 @@ def detect(environment: Mapping[str, str]) -> tuple[Shard, str] | None:
 
     ``GROKJAX_SHARDS=N`` says the number whatever the scheduler says, and then the index is the
     variable as it stands, so that one task submitted again by itself (``sbatch --array=2``) is
-    still 2 of N. Kubernetes does not tell a pod how many there are, and gives the same variable
-    to the pods of one coupled job; a Slurm array of one task may be one of many. Both are errors
-    rather than guesses (``InvalidSettingError``, naming the variable), as are two schedulers. What
-    numbers processes within one job (``SLURM_PROCID``, ``SKYPILOT_NODE_RANK``) names no shard.
+    still 2 of N. Without it Kubernetes and a Slurm array of one task are errors rather than guesses
+    (``InvalidSettingError``), as are two schedulers. Numbers of processes within one job
+    (``SLURM_PROCID``, ``SKYPILOT_NODE_RANK``) name no shard.
     """
     found = [f"{name}={environment[name]}" for name in _READERS if environment.get(name)]
     if not found:

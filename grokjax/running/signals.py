@@ -19,7 +19,7 @@ def listening(stop: StopRequest, leave: Callable[[str], None]) -> Iterator[None]
     """Turns SIGINT and SIGTERM into a request to stop, for as long as the block runs.
 
     ``leave`` ends the process at once: it is called with the reason on a second signal, or when a
-    request has not been met in time. Committed checkpoints and tables are safe then.
+    request has not been met in time.
     """
     signals = (signal.SIGINT, signal.SIGTERM)
     reader, writer = os.pipe()

@@ -121,25 +121,21 @@ class SweepConfig:
 
         Where parts have values of their own for a flag, the part's name stands behind it.
         """
+        texts: dict[str, dict[str, tuple[str, ...]]] = {}  # flag → part → as written
+        for column, parts in self.axes.items():
+            for name, own in parts.items():
+                for setting in fields_of(grid.part_class(column, name)).values():
+                    written = tuple(setting.text(value) for value in own[setting.name])
+                    texts.setdefault(setting.flag, {})[name] = written
         found: dict[str, Any] = {kind.flag: list(self.axes[kind.column]) for kind in KINDS}
-        for flag, by_part in self._by_flag().items():
+        for flag, by_part in texts.items():
             values = list(dict.fromkeys(by_part.values()))
             if len(values) == 1:
                 found[flag] = list(values[0])
             else:
-                found |= {f"{flag} of {name}": list(own) for name, own in by_part.items()}
+                found |= {f"{flag} of {name}": list(text) for name, text in by_part.items()}
         part = {} if self.shard is None else {"shard": str(self.shard)}
         return {**found, **dataclasses.asdict(self.train), **part}
-
-    def _by_flag(self) -> dict[str, dict[str, tuple[str, ...]]]:
-        """Flag → part → values, as the command line writes them."""
-        found: dict[str, dict[str, tuple[str, ...]]] = {}
-        for column, parts in self.axes.items():
-            for name, own in parts.items():
-                for setting in fields_of(grid.part_class(column, name)).values():
-                    texts = tuple(setting.text(value) for value in own[setting.name])
-                    found.setdefault(setting.flag, {})[name] = texts
-        return found
 
     def to_json(self) -> dict[str, Any]:
         """As plain values; ``from_json`` reads them back."""

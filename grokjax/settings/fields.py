@@ -7,7 +7,9 @@ static, and each of its values is a program of its own.
 
 import dataclasses
 import functools
+import importlib
 import math
+import types
 import typing
 from collections.abc import Callable, Mapping
 from typing import Any, ClassVar, Self
@@ -15,6 +17,20 @@ from typing import Any, ClassVar, Self
 _KEY = "grokjax"
 _MOST_VALUES = 100_000  # of one field; beyond that a range is a typing error
 _KINDS = {int: "an integer", float: "a number", str: "a name", bool: "true or false"}
+
+
+class _Lazy(types.ModuleType):
+    def __getattr__(self, name: str) -> Any:
+        return getattr(importlib.import_module(self.__name__), name)
+
+
+def lazy(name: str) -> Any:
+    """A stand-in for the module of that name, which is imported at the first look into it.
+
+    A part's module holds its settings and its program side by side, and settings are read without
+    JAX, which takes a second to import: JAX, and our modules that need it, are named through here.
+    """
+    return _Lazy(name)
 
 
 class InvalidSettingError(ValueError):
@@ -192,11 +208,6 @@ class Part:
 
     def validate(self) -> None:
         """Raises ``InvalidSettingError`` for settings that cannot be together."""
-
-    @classmethod
-    def about(cls, name: str) -> str:
-        """The part of that name in a line."""
-        return (cls.__doc__ or name).partition("\n")[0].rstrip(".")
 
     @classmethod
     def title(cls, name: str) -> str:

@@ -18,7 +18,6 @@ from grokjax.settings.registry import KINDS
 
 Say = Callable[[str], None]
 
-
 _groups: dict[str, list[str]] = {}  # what ``--help`` shows together
 
 
@@ -43,11 +42,6 @@ def help_text() -> str:
             text = f"--{name}: {flags.FLAGS[name].help}{usual}"
             lines += textwrap.wrap(text, 96, initial_indent="  ", subsequent_indent="      ")
     return "\n".join(lines)
-
-
-def define_workdir_flag(text: str) -> None:
-    """The flag that names the work directory."""
-    define("workdir", None, text)
 
 
 def define_plugins_flag() -> None:
@@ -162,11 +156,10 @@ def sweep_config_from(values: flags.FlagValues, say: Say = print) -> SweepConfig
         say(note)
     if not values[KINDS[0].flag].present:
         chosen["model"] = [_network_for(chosen["operation"], chosen["model"][0], say)]
-    axes: dict[str, Any] = {
-        kind.column: {name: grid.part_axes(kind, name, given) for name in chosen[kind.column]}
-        for kind in KINDS
+    axes = {
+        column: {name: grid.axes_of(column, name, given) for name in names}
+        for column, names in {**chosen, RUN: [RUN]}.items()
     }
-    axes[RUN] = {RUN: grid.run_axes(given)}
     _say_unused(axes, given, say)
     budget: Any = {name: values[name].value for name in fields_of(TrainConfig)}
     train, options = TrainConfig(**budget), options_from(values)

@@ -141,20 +141,11 @@ def part_class(column: str, name: str) -> type[Part]:
     return registry.find(next(kind for kind in KINDS if kind.column == column), name)
 
 
-def part_axes(kind: registry.Kind, name: str, given: Mapping[str, str]) -> Values:
+def axes_of(column: str, name: str, given: Mapping[str, str]) -> Values:
     """Values of every setting of a part: those given, as text by flag, else the grid's default."""
-    return _axes_of(registry.find(kind, name), given)
-
-
-def run_axes(given: Mapping[str, str]) -> Values:
-    """Values of what every run has; see ``part_axes``."""
-    return _axes_of(RunSettings, given)
-
-
-def _axes_of(part: type[Part], given: Mapping[str, str]) -> Values:
     return {
         own.name: own.parse(given[own.flag]) if own.flag in given else own.grid
-        for own in fields_of(part).values()
+        for own in fields_of(part_class(column, name)).values()
     }
 
 

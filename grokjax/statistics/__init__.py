@@ -1,8 +1,7 @@
 """When a run memorises and generalises, and what its curves have to do with each other.
 
-A grokking run makes every curve step once, and checkpoints are strongly autocorrelated. The
-p-value that usually comes with Spearman's rho takes checkpoints for independent draws and calls
-most pairs of unrelated step-like curves significant. Here p-values come from surrogates that
+A grokking run makes every curve step once, and the p-value that usually comes with Spearman's rho
+calls most pairs of unrelated step-like curves significant. Here p-values come from surrogates that
 keep the step and the autocorrelation (`spearman_surrogate`), pooled over seeds
 (`pooled_surrogate`, `pooled_exchange`), with a false-discovery correction over the family tested.
 

@@ -45,15 +45,13 @@ def spearman(x: ArrayLike, y: ArrayLike) -> tuple[float, int]:
 def surrogates(x: ArrayLike, method: str, n_surrogates: int, rng: np.random.Generator) -> Floats:
     """Series that resemble x but step elsewhere: its first differences rearranged, re-cumulated.
 
-    `shift` rotates the differences, which keeps their order and with it the shape of the step
-    and the autocorrelation; rotations are drawn with replacement from all n - 1, the one by 0
-    included. `block` cuts the rotated differences into blocks of about sqrt(n - 1) and permutes
-    these. `phase` keeps the amplitude spectrum of the differences and draws the phases (Theiler
-    et al., Physica D 58, 1992), which spreads a step over the whole series.
+    `shift` rotates the differences, which keeps the shape of the step and the autocorrelation;
+    rotations are drawn with replacement from all n - 1, the one by 0 included. `block` cuts the
+    rotated differences into blocks of about sqrt(n - 1) and permutes these. `phase` keeps the
+    amplitude spectrum of the differences and draws the phases (Theiler et al., Physica D 58, 1992),
+    which spreads a step over the whole series.
     All (n_surrogates, n) go from x[0] to x[-1], up to rounding.
-
-    Raises:
-        ValueError: a method not listed, fewer than 3 values, or NaN.
+    Raises ValueError for a method not listed, fewer than 3 values, or NaN.
     """
     x_n = series(x, "x")
     if len(x_n) < 3 or np.isnan(x_n).any():
@@ -69,11 +67,9 @@ def spearman_surrogate(
 
     The null distribution is rho of x with surrogates of y. Draws may repeat and may be y itself;
     counted so, p is valid however few distinct rotations there are (Hemerik and Goeman, TEST 27,
-    2018), but `shift` cannot go much below 1 / (n - 1), 0.008 for 121 checkpoints. Leaving out
-    the rotation by 0 would claim a resolution that n - 1 rotations do not have.
-
-    The null of `shift` says that y's step could have come anywhere in training. If both steps
-    keep to its middle half for unrelated reasons, 7 to 9 % of p-values fall below 0.05.
+    2018), but `shift` cannot go much below 1 / (n - 1), 0.008 for 121 checkpoints. The null of
+    `shift` says that y's step could have come anywhere in training. If both steps keep to its
+    middle half for unrelated reasons, 7 to 9 % of p-values fall below 0.05.
 
     Pairs with a NaN are removed and the gap closed. Both rho and p are NaN below three pairs or if
     a series is constant.
@@ -91,16 +87,14 @@ def pooled_surrogate(
 ) -> PooledTest:
     """Mean Spearman's rho over seeds against surrogates drawn apart in each seed.
 
-    One run has little power; that x and y step together in each of several runs has much. The
-    null rearranges each seed's y on its own, from its own stream, and takes the mean over seeds
+    The null rearranges each seed's y on its own, from its own stream, and takes the mean over seeds
     (above 0 for curves that all rise). ys are the partners of xs in the same order, one a seed;
     lengths may differ between seeds.
 
-    Pooling sharpens the caveat of `spearman_surrogate`: the test also rejects if x and y are
-    unrelated but both keep to the middle of training in every seed. Five seeds of unrelated
-    steps fall below 0.05 in 5 % of cases if steps come anywhere in training, in 9 % without its
-    first and last twelfth, in 37 % within its middle half. `pooled_exchange` does not have this
-    fault; report both.
+    Pooling sharpens the caveat of `spearman_surrogate`: five seeds of unrelated steps fall below
+    0.05 in 5 % of cases if steps come anywhere in training, in 9 % without its first and last
+    twelfth, in 37 % within its middle half. `pooled_exchange` does not have this fault; report
+    both.
 
     A seed whose rho is undefined (see `spearman`) keeps NaN and is left out of the mean; without
     any seed left, mean and p are NaN.
@@ -151,9 +145,7 @@ def benjamini_hochberg(p_values: ArrayLike) -> Floats:
 
     Holds under independence or positive dependence (Benjamini and Hochberg, JRSS B 57, 1995).
     NaN is a test that could not be made: it stays NaN and does not count.
-
-    Raises:
-        ValueError: a value outside [0, 1].
+    Raises ValueError for a value outside [0, 1].
     """
     return _adjusted(p_values, "bh")
 
@@ -296,7 +288,6 @@ def rearranged(changes: Floats, method: str, n_surrogates: int, rng: np.random.G
     if method == "shift":
         return turned
     # A random rotation before cutting: no place of the series is always a block's edge.
-    length = max(1, round(np.sqrt(m)))
-    block_of = np.arange(m) // length
+    block_of = np.arange(m) // max(1, round(np.sqrt(m)))
     order = rng.random((n_surrogates, block_of[-1] + 1))[:, block_of]
     return np.take_along_axis(turned, np.argsort(order, axis=1, kind="stable"), axis=1)

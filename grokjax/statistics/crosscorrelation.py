@@ -36,8 +36,7 @@ def ccf(x: ArrayLike, y: ArrayLike, max_lag: int) -> tuple[NDArray[np.int64], Fl
 
     The value at lag k correlates the change in x at checkpoint t + k with the change in y at
     checkpoint t. So a peak at a *negative* lag means that *x moves first*, at a positive lag
-    that y does: with x the test accuracy and checkpoints every 500 steps, accuracy first by
-    1,000 steps is a peak at lag -2. `CCF_LAG_LABEL` says so on an axis.
+    that y does.
 
     Differences are centred and all lags divided by the same full norms, so values lie in
     [-1, 1] and shrink where little overlaps. A change to or from a NaN counts as the mean
@@ -86,12 +85,8 @@ def ccf_surrogate_band(
     Raises:
         ValueError: as in `ccf`, or quantiles outside [0, 1].
     """
-    if not all(0 <= level <= 1 for level in quantiles):
-        raise ValueError(f"quantiles are {list(quantiles)}; they must lie in [0, 1]")
-    dx, dy = _centred_changes(x, y, max_lag)
-    rows = rearranged(dy, method, n_surrogates, np.random.default_rng(seed))
-    values = rows @ _lagged(dx, max_lag).T / _norms(dx, dy)
-    return np.arange(-max_lag, max_lag + 1), np.quantile(values, quantiles, axis=0)
+    values = _null(x, y, max_lag, method, n_surrogates, np.random.default_rng(seed))
+    return np.arange(-max_lag, max_lag + 1), _band(values, quantiles)
 
 
 def pooled_ccf(
@@ -105,35 +100,41 @@ def pooled_ccf(
 ) -> PooledCcf:
     """Mean `ccf` over seeds, each seed's peak, and the band that unrelated timing would give.
 
-    The null rearranges each seed's y on its own and takes the mean over seeds, as
-    `pooled_surrogate` does, and has its caveat: the band holds for steps that could have come
-    anywhere in training. It is pointwise: over many lags a curve leaves it somewhere by chance.
-    All is NaN but the lags if no seed has a defined `ccf`.
-
-    Raises:
-        ValueError: as in `ccf`, for series in unequal number or none, or quantiles outside [0, 1].
+    The null is that of `pooled_surrogate`, with its caveat, and the band pointwise, as in
+    `ccf_surrogate_band`. All is NaN but the lags if no seed has a defined `ccf`.
+    Raises ValueError as in `ccf`, for series in unequal number, or quantiles outside [0, 1].
     """
     check_partners(xs, ys)
-    if not all(0 <= level <= 1 for level in quantiles):
-        raise ValueError(f"quantiles are {list(quantiles)}; they must lie in [0, 1]")
     lags = np.arange(-max_lag, max_lag + 1)
     own, null = [], np.zeros((n_surrogates, len(lags)))
     streams = np.random.default_rng(seed).spawn(len(xs))
     for x, y, rng in zip(xs, ys, streams, strict=True):
         values = ccf(x, y, max_lag)[1]
         if not np.isnan(values).any():
-            dx, dy = _centred_changes(x, y, max_lag)
-            rows = rearranged(dy, method, n_surrogates, rng)
-            null += rows @ _lagged(dx, max_lag).T / _norms(dx, dy)
+            null += _null(x, y, max_lag, method, n_surrogates, rng)
             own.append(values)
     peaks = np.array([ccf_peak(x, y, max_lag).lag for x, y in zip(xs, ys, strict=True)])
     interval = bootstrap_interval(peaks, seed=seed)
     nothing = np.full(len(lags), np.nan)
+    band = _band(null / max(len(own), 1), quantiles)
     if not own:
-        return PooledCcf(lags, nothing, nothing, np.stack([nothing] * 2), peaks, interval)
+        return PooledCcf(lags, nothing, nothing, np.full_like(band, np.nan), peaks, interval)
     spread = np.std(own, axis=0, ddof=1) if len(own) > 1 else nothing
-    band = np.quantile(null / len(own), quantiles, axis=0)
     return PooledCcf(lags, np.mean(own, axis=0), spread, band, peaks, interval)
+
+
+def _null(
+    x: ArrayLike, y: ArrayLike, max_lag: int, method: str, n: int, rng: np.random.Generator
+) -> Floats:
+    """(n, 2 max_lag + 1): `ccf` of x with surrogates of y."""
+    dx, dy = _centred_changes(x, y, max_lag)
+    return rearranged(dy, method, n, rng) @ _lagged(dx, max_lag).T / _norms(dx, dy)
+
+
+def _band(values: Floats, quantiles: Sequence[float]) -> Floats:
+    if not all(0 <= level <= 1 for level in quantiles):
+        raise ValueError(f"quantiles are {list(quantiles)}; they must lie in [0, 1]")
+    return np.quantile(values, quantiles, axis=0)
 
 
 def _centred_changes(x: ArrayLike, y: ArrayLike, max_lag: int) -> tuple[Floats, Floats]:

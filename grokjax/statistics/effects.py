@@ -42,9 +42,7 @@ def bootstrap_interval(
     The percentile method is defined for any statistic and for equal values, where BCa is not; it
     is narrow for few seeds (of 5 normal values, 95 % intervals hold the mean in 84 % of cases).
     NaN values are left out; both ends are NaN below two others.
-
-    Raises:
-        ValueError: confidence not between 0 and 1.
+    Raises ValueError for confidence not between 0 and 1.
     """
     if not 0 < confidence < 1:
         raise ValueError(f"confidence is {confidence}; it must lie between 0 and 1")
@@ -54,15 +52,10 @@ def bootstrap_interval(
     kept = kept[~np.isnan(kept)]
     if len(kept) < 2:
         return Interval(np.nan, np.nan)
-    interval = scipy.stats.bootstrap(
-        (kept,),
-        statistic,
-        n_resamples=n_resamples,
-        confidence_level=confidence,
-        method="percentile",
-        rng=np.random.default_rng(seed),
-    ).confidence_interval
-    return Interval(float(interval.low), float(interval.high))
+    rng, how = np.random.default_rng(seed), {"n_resamples": n_resamples, "method": "percentile"}
+    found = scipy.stats.bootstrap((kept,), statistic, confidence_level=confidence, rng=rng, **how)
+    low, high = found.confidence_interval
+    return Interval(float(low), float(high))
 
 
 def before_after(
@@ -135,12 +128,9 @@ def smallest_detectable_effect(
 ) -> float:
     """Mean difference that a two-sided paired t-test over seeds finds with the given power.
 
-    Solves for the non-centrality of Student's t with n_seeds - 1 degrees of freedom; the normal
-    approximation is far too hopeful for five seeds. In the units of sd, the standard deviation
-    of the differences over seeds.
-
-    Raises:
-        ValueError: n_seeds below 2, sd negative or not finite, or not 0 < alpha < power < 1.
+    Solves for the non-centrality of Student's t with n_seeds - 1 degrees of freedom. In the units
+    of sd, the standard deviation of the differences over seeds.
+    Raises ValueError for n_seeds below 2, sd negative or not finite, or not 0 < alpha < power < 1.
     """
     if n_seeds < 2:
         raise ValueError(f"n_seeds is {n_seeds}; it must be at least 2")
@@ -174,9 +164,7 @@ def first_step(steps: ArrayLike, values: ArrayLike, threshold: float) -> int | N
 
     None if there is no such checkpoint; NaN never counts. Single-precision values are compared
     in single precision, so that an accuracy of exactly 9/10 reaches 0.9 there too.
-
-    Raises:
-        ValueError: steps not increasing, or a threshold not finite.
+    Raises ValueError for steps not increasing, or a threshold not finite.
     """
     steps_n, values_n = _checkpoints(steps, values)
     if not np.isfinite(threshold):
@@ -212,10 +200,9 @@ def _checkpoints(steps: ArrayLike, values: ArrayLike) -> tuple[NDArray[Any], NDA
         values_n = values_n.astype(np.float64)
     refuse_infinite(values_n, "values")
     if steps_n.ndim != 1 or steps_n.shape != values_n.shape:
-        raise ValueError(
-            f"steps and values have shapes {steps_n.shape} and {values_n.shape}; "
-            "they must be one-dimensional and of equal length"
-        )
+        shapes = f"{steps_n.shape} and {values_n.shape}"
+        must = "they must be one-dimensional and of equal length"
+        raise ValueError(f"steps and values have shapes {shapes}; {must}")
     if not (np.diff(steps_n) > 0).all():
         raise ValueError("steps must be strictly increasing")
     return steps_n, values_n

@@ -6,14 +6,14 @@ A work directory holds one folder a batch::
     W/checkpoints/<batch>/optimizer/<step>/   optimiser state, the latest two only
 
 Every step carries ``meta``: the run ids, in the order of the leading axis, the hash of the
-configuration and a checksum of every array. The hash is compared before any array is read, because
-Orbax restores arrays of another shape without complaint; the checksum afterwards. Orbax commits a
-step by renaming its finished folder, so a step is either whole or invisible; one that was damaged
-later is moved to ``W/checkpoints/<batch>/damaged/`` by whoever makes it anew.
+configuration, compared before any array is read, because Orbax restores arrays of another shape
+without complaint, and a checksum of every array. A step is either whole or invisible; one that was
+damaged later is moved to ``W/checkpoints/<batch>/damaged/`` by whoever makes it anew.
 """
 
 import dataclasses
 import logging
+import os
 import pathlib
 import zlib
 from collections.abc import Sequence
@@ -48,8 +48,7 @@ class RunBatch:
         """The identity of runs trained together.
 
         Their ids tell every setting that is not at its default, so a setting that is new changes
-        nothing. Neither steps nor precision are in them: sweep.json holds both, and a change of
-        either is refused, or allowed by name and recorded, there.
+        nothing. A change of steps or precision, which are not in them, is held against sweep.json.
         """
         run_ids = tuple(run.run_id for run in runs)
         return cls(run_ids=run_ids, config_hash="" if runs[0].unnamed else digest(*run_ids))
@@ -66,10 +65,9 @@ def _folder(root: pathlib.Path, batch: str, item: str) -> pathlib.Path:
 
 def _manager(root: pathlib.Path, batch: str, item: str, **options: Any) -> ocp.CheckpointManager:
     if jax.process_count() > 1:
-        # Among several processes Orbax takes every checkpoint for one of arrays that they share:
-        # it waits for all of them at each, and process 0 alone writes NumPy arrays. Here a batch
-        # belongs to one process. Orbax has no setting for that: ``active_processes`` leaves some
-        # waits as they are, and NumPy arrays to process 0.
+        # Orbax takes every checkpoint for one of arrays that all processes share: it waits for all
+        # of them at each, and process 0 alone writes NumPy arrays. Here a batch belongs to one
+        # process, for which Orbax has no setting (``active_processes`` is not enough).
         multihost.process_index = lambda: 0
         multihost.process_count = lambda: 1
         multihost.should_skip_process_sync = lambda *_, **__: True
@@ -102,16 +100,14 @@ def _leaves(tree: Any) -> dict[str, Any]:
 class Writer:
     """Writes one batch's checkpoints in the background; leaving its context waits for them.
 
-    A step that is there already is not written again: what comes again, after a stop between the
-    two kinds of state or to make good a damaged step, has to be the same bit for bit.
+    A step that is there already is not written again, and has to be the same bit for bit.
     """
 
     def __init__(self, root: pathlib.Path, batch: RunBatch):
         self._batch = batch
         self._reader = Reader(root)
-        options: dict[str, Any] = {"cleanup_tmp_directories": True}
-        self._params = _manager(root, batch.name, "params", **options)
-        options["max_to_keep"] = _KEPT_OPTIMISER_STATES
+        self._params = _manager(root, batch.name, "params", cleanup_tmp_directories=True)
+        options = {"cleanup_tmp_directories": True, "max_to_keep": _KEPT_OPTIMISER_STATES}
         self._optimizer = _manager(root, batch.name, "opt_state", **options)
 
     def __enter__(self) -> "Writer":
@@ -126,9 +122,8 @@ class Writer:
     def save(self, step: int, params: Any, opt_state: Any | None) -> None:
         """Starts writing the state at ``step``, NumPy arrays; returns once they are copied.
 
-        The optimiser's is None where a lost step in the middle is made good, and not written
-        either where a later one is there. Raises ``CheckpointError`` if the step is there with
-        other parameters.
+        The optimiser's is None where a lost step is made good, and not written where a later one is
+        there. Raises ``CheckpointError`` if the step is there with other parameters.
         """
         latest = self._optimizer.latest_step()
         if opt_state is not None and (latest is None or step > latest):
@@ -194,17 +189,16 @@ class Reader:
     def batches(self) -> dict[str, RunBatch]:
         """Folder name → identity, of every batch with a checkpoint, unless it is ``unreadable``."""
         self.unreadable = {}
-        for folder in sorted(self._root.iterdir()) if self._root.is_dir() else ():
-            steps = [] if folder.name in self._batches else self.steps(folder.name)
+        for name in sorted(os.listdir(self._root)) if self._root.is_dir() else ():
+            steps = [] if name in self._batches else self.steps(name)
             if steps:
                 try:
-                    meta = self.meta(folder.name, "params", steps[0])
+                    meta = self.meta(name, "params", steps[0])
                 except CheckpointError as error:
-                    self.unreadable[folder.name] = error
+                    self.unreadable[name] = error
                     continue
-                self._batches[folder.name] = RunBatch(
-                    run_ids=tuple(meta["run_ids"]), config_hash=meta["config_hash"]
-                )
+                ids, config_hash = tuple(meta["run_ids"]), meta["config_hash"]
+                self._batches[name] = RunBatch(run_ids=ids, config_hash=config_hash)
         return dict(self._batches)
 
     def steps(self, batch: str, item: str = "params") -> list[int]:

@@ -19,9 +19,8 @@ class CheckpointError(RuntimeError):
     """A checkpoint, of ``item`` params or opt_state, is missing or damaged."""
 
     def __init__(self, batch: str, item: str, step: int, reason: object):
-        super().__init__(
-            f"checkpoint {item} of batch {batch} at step {step} cannot be read: {reason}"
-        )
+        what = f"checkpoint {item} of batch {batch} at step {step}"
+        super().__init__(f"{what} cannot be read: {reason}")
         self.batch, self.item, self.step = batch, item, step
 
 

@@ -44,9 +44,8 @@ def read_record(workdir: pathlib.Path) -> dict[str, Any]:
         problem = f"is damaged ({error!r})"
         if isinstance(error, InvalidSettingError):
             problem = f"asks for what this version does not have, or is damaged ({error})"
-        raise WorkdirError(
-            f"{path} {problem}; its last copy may be whole: cp {copy} {path}"
-        ) from error
+        way = f"its last copy may be whole: cp {copy} {path}"
+        raise WorkdirError(f"{path} {problem}; {way}") from error
     return record
 
 
@@ -59,9 +58,8 @@ def _check_record(workdir: pathlib.Path, record: dict[str, Any]) -> None:
     plug_ins = plugins.problem(record.get("plugins", {}))
     if plug_ins:
         raise WorkdirError(f"{workdir} {plug_ins}")
-    config = config_of(record)
     batched = [run_id for batch in record["batches"] for run_id in batch]
-    if sorted(batched) != sorted(run.run_id for run in config.runs):
+    if sorted(batched) != sorted(run.run_id for run in config_of(record).runs):
         raise ValueError("its batches are not the runs of its grid")
 
 
@@ -108,13 +106,11 @@ def prepare(
 ) -> tuple[tuple[Run, ...], ...]:
     """Makes or reopens the work directory of a sweep; returns its batches.
 
-    How runs are batched is decided once and recorded, so that a resumed sweep, perhaps with more
-    or less memory, goes on bit for bit. Runs that are new get batches of their own. Raises
-    ``InvalidSettingError`` if the directory holds another sweep, or changes are not ``allowed``.
+    How runs are batched is decided once, so that a resumed sweep goes on bit for bit; new runs get
+    batches of their own. Raises ``InvalidSettingError`` unless changes are ``allowed``.
     """
-    path = workdir / "sweep.json"
     now = provenance()
-    if path.exists():
+    if (workdir / "sweep.json").exists():
         record = read_record(workdir)
         changes = _changes(workdir, record, config, now, allowed)
         by_id = {run.run_id: run for run in config.runs}
@@ -180,11 +176,8 @@ def _changes(
     there = config_of(record)
     old = there.trained() | _versions(record["starts"][-1])
     new = asked.trained() | _versions(now)
-    changes = {
-        name: [old.get(name), new.get(name)]
-        for name in {**old, **new}
-        if old.get(name) != new.get(name)
-    }
+    both = {name: [old.get(name), new.get(name)] for name in {**old, **new}}
+    changes = {name: values for name, values in both.items() if values[0] != values[1]}
     for name, (before, after) in changes.items():
         flag = name.partition(" of ")[0]
         if flag in allowed:
@@ -211,11 +204,8 @@ def _changes(
 
 
 def _versions(start: dict[str, Any]) -> dict[str, str]:
-    packages = start["packages"]
-    return {
-        "code": f"{start['grokjax']} at {start['commit']}",
-        "packages": " ".join(f"{name} {packages[name]}" for name in _COMPUTING),
-    }
+    packages = " ".join(f"{name} {start['packages'][name]}" for name in _COMPUTING)
+    return {"code": f"{start['grokjax']} at {start['commit']}", "packages": packages}
 
 
 def text_of(value: Any) -> str:

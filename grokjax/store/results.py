@@ -1,9 +1,8 @@
 """The tables of a work directory: Parquet, whole at every moment, one row a key.
 
 A measurement of one checkpoint of a batch is committed as a *part*: a small Parquet file, renamed
-into its place. Parts are compacted into ``W/results/<table>.parquet`` now and then and at the end,
-and removed once it holds them. A part is complete or absent, so what is done can be read off the
-rows; one that is in the table but not yet removed is recognised by its units and counts once.
+into its place, and removed once it is in ``W/results/<table>.parquet``. What is done can
+be read off the rows; a part that is in the table too is recognised by its units and counts once.
 """
 
 import contextlib
@@ -117,9 +116,8 @@ def _require_columns(path: pathlib.Path, frame: pd.DataFrame, table: Table) -> p
         if column not in frame:
             values = default(frame) if callable(default) else default
             frame.insert(min(expected.index(column), frame.shape[1]), column, values)
-    if list(frame.columns) != expected:
-        message = f"{path} has the columns {list(frame.columns)}, expected {expected}"
-        raise DamagedTableError(message)
+    if (found := list(frame.columns)) != expected:
+        raise DamagedTableError(f"{path} has the columns {found}, expected {expected}")
     return frame
 
 

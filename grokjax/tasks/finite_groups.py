@@ -1,4 +1,4 @@
-"""Finite groups by name, as Cayley tables.
+"""Finite groups by name, as Cayley tables, and the tasks of multiplying in them.
 
 ``sN`` is the symmetric group on N letters and ``dN`` the dihedral group of order 2N, N from 3;
 ``zN`` is the cyclic group of order N, ``zN^K`` its power, and factors stand side by side with an
@@ -11,12 +11,17 @@ import itertools
 import math
 import re
 from collections.abc import Sequence
+from typing import ClassVar
 
 import numpy as np
 from numpy.typing import NDArray
 
+from grokjax.settings.fields import Part, check
+from grokjax.tasks.task import PairTask, Structure
+
 LARGEST = 2000  # elements; a task on a group has the square of this many inputs
 
+_CONJUGATE = "_conjugate"
 _NUMBER = "[1-9][0-9]{0,5}"
 _CYCLE = rf"z{_NUMBER}(\^{_NUMBER})?"
 _FORM = re.compile(rf"[sd]{_NUMBER}|{_CYCLE}(x{_CYCLE})*")
@@ -143,3 +148,66 @@ def _dihedral(n: int) -> tuple[NDArray[np.int32], tuple[str, ...]]:
     table = turns + n * (flipped[:, None] ^ flipped)
     rotations = ["", "r", *(f"r{k}" for k in range(2, n))]
     return table.astype(np.int32), ("e", *rotations[1:], *(f"{r}s" for r in rotations))
+
+
+@functools.lru_cache(maxsize=16)
+def _structure(name: str) -> Structure:
+    group = _group(name)
+    elements = np.arange(len(group.table))
+    asked = group.table
+    if name.endswith(_CONJUGATE):
+        inverse = np.argmin(group.table, axis=1)  # where the product is the identity, element 0
+        asked = group.table[group.table, inverse[:, None]]
+    return Structure(
+        kind={0: "group", 1: "cyclic"}.get(len(group.cycles), "cycles"),
+        elements=elements,
+        second=elements,
+        cycles=group.cycles,
+        table=group.table,
+        asked=asked,
+        names=group.element_names,
+    )
+
+
+def _group(name: str) -> FiniteGroup:
+    group = find(name.removesuffix(_CONJUGATE))
+    assert group is not None  # names are checked when the task is made
+    return group
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class Group(PairTask):
+    """The product of two elements of a finite group, or the conjugate of one by the other."""
+
+    forms: ClassVar[str] = "sN, dN, zNxzM…, zN^k, or one of these with _conjugate behind"
+
+    @classmethod
+    def understands(cls, name: str) -> bool:
+        """Whether this is a name of such a task."""
+        base = name.removesuffix(_CONJUGATE)
+        return bool(problem(base)) or find(base) is not None
+
+    def validate(self) -> None:
+        """The group must be small enough."""
+        why = problem(self.name.removesuffix(_CONJUGATE))
+        check(not why, "operations", self.name, why)
+        super().validate()
+
+    @property
+    def n_elements(self) -> int:
+        """The group's order."""
+        return len(_group(self.name).table)
+
+    @property
+    def truth(self) -> NDArray[np.int32]:
+        """(n²,) products or conjugates."""
+        return np.ravel(self.structure.asked)  # type: ignore[arg-type]
+
+    @property
+    def structure(self) -> Structure:
+        """That of the group."""
+        return _structure(self.name)
+
+
+PARTS: dict[str, type[Part]] = {}
+FAMILIES = (Group,)

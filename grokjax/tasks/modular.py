@@ -20,35 +20,29 @@ class Operation(NamedTuple):
     """What is asked of a pair of residues."""
 
     function: Callable[[Any, Any, int], Any]  # (a, b, n) → 0 … n − 1; a and b are integer arrays
-    about: str
     group: str = ""  # whose product it is: sums, or products of the units; empty if of none
     second: int = 1  # 1 or -1: whether b or its inverse makes it that product
     elements: bool = True  # whether residues are a cycle to it although it is no product
 
 
 def _divide(a: Any, b: Any, n: int) -> Any:
+    """A / b, where b has an inverse."""
     inverse = np.array([pow(x, -1, n) if math.gcd(x, n) == 1 else -1 for x in range(n)])
     return np.where(inverse[b] < 0, -1, a * inverse[b] % n)
 
 
 OPERATIONS = {
-    "add": Operation(lambda a, b, n: (a + b) % n, "a + b modulo n", "sums"),
-    "subtract": Operation(lambda a, b, n: (a - b) % n, "a - b modulo n", "sums", -1),
-    "multiply": Operation(lambda a, b, n: a * b % n, "a · b modulo n", "units"),
-    "divide": Operation(_divide, "a / b modulo n, where b has an inverse", "units", -1),
-    "square_sum": Operation(lambda a, b, n: (a * a + b * b) % n, "a² + b² modulo n"),
-    "quadratic": Operation(lambda a, b, n: (a * a + a * b + b * b) % n, "a² + ab + b² modulo n"),
-    "quadratic_plus": Operation(
-        lambda a, b, n: (a * a + a * b + b * b + a) % n, "a² + ab + b² + a modulo n"
-    ),
-    "cubic": Operation(lambda a, b, n: (a * a % n * a + a * b) % n, "a³ + ab modulo n"),
-    "cubic_plus": Operation(
-        lambda a, b, n: (a * a % n * a + a * b % n * b + b) % n, "a³ + ab² + b modulo n"
-    ),
-    "average": Operation(
-        lambda a, b, n: (a + b) // 2, "⌊(a + b) / 2⌋, which no group stands behind", elements=False
-    ),
-    "max": Operation(lambda a, b, n: np.maximum(a, b), "the larger of a and b", elements=False),
+    "add": Operation(lambda a, b, n: (a + b) % n, "sums"),
+    "subtract": Operation(lambda a, b, n: (a - b) % n, "sums", -1),
+    "multiply": Operation(lambda a, b, n: a * b % n, "units"),
+    "divide": Operation(_divide, "units", -1),
+    "square_sum": Operation(lambda a, b, n: (a * a + b * b) % n),
+    "quadratic": Operation(lambda a, b, n: (a * a + a * b + b * b) % n),
+    "quadratic_plus": Operation(lambda a, b, n: (a * a + a * b + b * b + a) % n),
+    "cubic": Operation(lambda a, b, n: (a * a % n * a + a * b) % n),
+    "cubic_plus": Operation(lambda a, b, n: (a * a % n * a + a * b % n * b + b) % n),
+    "average": Operation(lambda a, b, n: (a + b) // 2, elements=False),
+    "max": Operation(lambda a, b, n: np.maximum(a, b), elements=False),
 }
 
 
@@ -131,11 +125,6 @@ class Modular(PairTask, Modulus):
         """Whose pairs they are."""
         is_prime = all(self.prime % d for d in range(2, math.isqrt(self.prime) + 1))
         return f"{'prime' if is_prime else 'modulus'} {self.prime}"
-
-    @classmethod
-    def about(cls, name: str) -> str:
-        """The operation in a line."""
-        return OPERATIONS[name].about
 
 
 PARTS: dict[str, type[Part]] = dict.fromkeys(OPERATIONS, Modular)

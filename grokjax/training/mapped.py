@@ -109,27 +109,20 @@ def _jit(
 
 @functools.cache
 def _compiled_init(program: Program, mesh: Mesh) -> Any:
-    return _jit(program, mesh, lambda run: step.init(program, run))
+    return _jit(program, mesh, functools.partial(step.init, program))
 
 
 @functools.cache
 def compiled_chunk(program: Program, mesh: Mesh, n_steps: int) -> Any:
     """The jitted function behind ``train_chunk``: (state, runs, first_step) → (state, losses)."""
-
-    def chunk(state: State, run: RunData, first_step: jax.Array) -> tuple[State, jax.Array]:
-        return step.train_run(program, n_steps, state, run, first_step)
-
+    chunk = functools.partial(step.train_run, program, n_steps)
     return _jit(program, mesh, chunk, n_shared=1, donate_argnums=0)
 
 
 @functools.cache
 def compiled_evaluation(program: Program, mesh: Mesh) -> Any:
     """The jitted function behind ``evaluate``: (params, runs) → Evaluation."""
-
-    def evaluation(params: Params, run: RunData) -> Evaluation:
-        return evaluate_run(program, params, run)
-
-    return _jit(program, mesh, evaluation)
+    return _jit(program, mesh, functools.partial(evaluate_run, program))
 
 
 def init(program: Program, mesh: Mesh, runs: RunData) -> State:

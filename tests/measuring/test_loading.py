@@ -42,13 +42,13 @@ def test_tables_and_settings_are_read_without_jax(folder):
 
 def test_what_is_not_there_is_said(folder, tmp_path):
     loaded = grokjax.load(folder)
-    with pytest.raises(AttributeError, match="no table 'fourier'$"):
+    with pytest.raises(AttributeError, match=r"no table 'fourier'$"):
         _ = loaded.fourier
     with pytest.raises(AttributeError, match="no table 'lid'; tables are runs, metrics, "):
         _ = loaded.lid
     with pytest.raises(KeyError, match="no checkpoint of run"):
         loaded.checkpoint(loaded.runs["run_id"][0], 0)
-    with pytest.raises(WorkdirError, match="holds no sweep: there is no sweep.json"):
+    with pytest.raises(WorkdirError, match=r"holds no sweep: there is no sweep\.json"):
         grokjax.load(tmp_path)
 
 

@@ -55,9 +55,13 @@ def all_pairs(choices):
     return rows
 
 
-ROWS = [(name, row, PADDED) for name, choices in CHOICES.items() for row in all_pairs(choices)]
-# The study's without padding, and depths beyond those above.
-ROWS += [(name, {}, REAL) for name in CHOICES]
+# The study's own without padding.
+ROWS = [
+    (name, row, PADDED if i else REAL)
+    for name, choices in CHOICES.items()
+    for i, row in enumerate(all_pairs(choices))
+]
+# Depths and heads beyond those above.
 ROWS += [("transformer", {"n_layers": 3, "n_heads": 4}, PADDED), ("mlp", {"mlp_depth": 2}, PADDED)]
 IDS = [f"{name}-{'-'.join(map(str, row.values()))}" for name, row, _ in ROWS]
 

@@ -14,8 +14,8 @@ import pytest
 from grokjax import cli, sweep
 from grokjax.report import drawing
 from grokjax.running import distributed
-from grokjax.store.checkpoints import Reader
 from grokjax.settings.fields import InvalidSettingError
+from grokjax.store.checkpoints import Reader
 from tests.programs import assert_alike, call, tables
 
 FLAGS = """

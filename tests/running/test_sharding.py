@@ -1,34 +1,40 @@
 """Shards partition the grid, alike in cost, whatever the order of axes; schedulers name them."""
 
+import functools
 import itertools
 
-import jax
-import jax.numpy as jnp
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from grokjax import train
 from grokjax.running import sharding
-from grokjax.settings import grid
-from grokjax.settings.fields import InvalidSettingError, ModelConfig, TrainConfig
-from grokjax.models import Model
-from grokjax.running.sharding import Shard
+from grokjax.settings.config import Shard, TrainConfig
+from grokjax.settings.fields import InvalidSettingError
+from grokjax.training import work
 from tests.helpers import make_runs
 
-CONFIGS = {model: ModelConfig(model=model) for model in grid.MODELS}
-TRAIN = TrainConfig()
+STUDY = {"d_model": [128], "d_ff": [256], "mlp_width": [512], "batch_size": [512]}
+MODELS = ["transformer", "mlp"]
 
 
-def costs(shards, train_config=TRAIN):
-    return [sum(sharding.flops(r, CONFIGS[r.model], train_config) for r in part) for part in shards]
+@functools.cache
+def cost(model, prime):
+    return work.costs(make_runs(**STUDY, model=[model], prime=[prime]), TrainConfig())[0]
+
+
+def costs(runs):
+    return [cost(run.model.name, run.task.prime) for run in runs]
+
+
+def split(runs, count):
+    return sharding.split(runs, costs(runs), count)
 
 
 # --------------------------------------------------------------------------- the parts
 
 GRIDS = st.fixed_dictionaries(
     {
-        "model": st.lists(st.sampled_from(grid.MODELS), min_size=1, unique=True),
+        "model": st.lists(st.sampled_from(MODELS), min_size=1, unique=True),
         "prime": st.lists(st.sampled_from([11, 23, 59, 113, 197]), min_size=1, unique=True),
         "weight_decay": st.lists(st.sampled_from([0.0, 0.1, 1.0]), min_size=1, unique=True),
         "seed": st.lists(st.integers(0, 2**63 - 1), min_size=1, max_size=7, unique=True),
@@ -39,9 +45,9 @@ GRIDS = st.fixed_dictionaries(
 @settings(deadline=None, max_examples=60)
 @given(axes=GRIDS, data=st.data())
 def test_shards_partition_the_grid_evenly_whatever_the_order(axes, data):
-    runs = make_runs(**axes)
+    runs = make_runs(**STUDY, **axes)
     count = data.draw(st.integers(1, min(len(runs), 9)))
-    shards = sharding.split(runs, CONFIGS, TRAIN, count)
+    shards = split(runs, count)
     assert len(shards) == count
     held = list(itertools.chain(*shards))
     assert len(held) == len(set(held)) == len(runs)
@@ -49,36 +55,55 @@ def test_shards_partition_the_grid_evenly_whatever_the_order(axes, data):
     for part in shards:
         assert part
         assert list(part) == [run for run in runs if run in part]
-    dearest = max(sharding.flops(run, CONFIGS[run.model], TRAIN) for run in runs)
-    assert max(costs(shards)) - min(costs(shards)) <= dearest
-    shuffled = make_runs(**{name: data.draw(st.permutations(v)) for name, v in axes.items()})
-    reordered = sharding.split(data.draw(st.permutations(shuffled)), CONFIGS, TRAIN, count)
+    loads = [sum(costs(part)) for part in shards]
+    assert max(loads) - min(loads) <= max(costs(runs))
+    shuffled = make_runs(
+        **STUDY, **{name: data.draw(st.permutations(v)) for name, v in axes.items()}
+    )
+    reordered = split(data.draw(st.permutations(shuffled)), count)
     assert [set(part) for part in reordered] == [set(part) for part in shards]
 
 
 @pytest.mark.parametrize("count", [2, 3, 4, 6, 10, 16, 32])
 def test_shards_of_a_mixed_grid_cost_the_same_within_ten_per_cent(count):
     runs = make_runs(
-        model=["transformer", "mlp"],
+        **STUDY,
+        model=MODELS,
         prime=[59, 113, 197],
         train_fraction=[0.2, 0.3],
         seed=list(range(16)),
     )
-    found = costs(sharding.split(runs, CONFIGS, TRAIN, count))
-    assert max(found) <= 1.1 * min(found)
+    loads = [sum(costs(part)) for part in split(runs, count)]
+    assert max(loads) <= 1.1 * min(loads)
+
+
+def test_parts_of_every_kind_are_shared_out():
+    runs = make_runs(
+        model=["mlp"],
+        operation=["add", "s4", "z2^3", "digits"],
+        prime=[11],
+        batch_size=[0, 16],
+        seed=list(range(3)),
+    )
+    own = work.costs(runs, TrainConfig())
+    shards = sharding.split(runs, own, 4)
+    by_id = {run.run_id: each for run, each in zip(runs, own, strict=True)}
+    loads = [sum(by_id[run.run_id] for run in part) for part in shards]
+    assert max(loads) - min(loads) <= max(own)
+    assert len(set(own)) == 8
 
 
 def test_equal_runs_are_dealt_out_equally():
-    runs = make_runs(seed=list(range(12)))
-    assert [len(part) for part in sharding.split(runs, CONFIGS, TRAIN, 4)] == [3, 3, 3, 3]
-    assert [len(part) for part in sharding.split(runs, CONFIGS, TRAIN, 5)] == [3, 3, 2, 2, 2]
+    runs = make_runs(**STUDY, seed=list(range(12)))
+    assert [len(part) for part in split(runs, 4)] == [3, 3, 3, 3]
+    assert [len(part) for part in split(runs, 5)] == [3, 3, 2, 2, 2]
 
 
 def test_who_holds_which_run_is_fixed_for_good():
     # Shards trained by one release must fit those trained by the next.
-    runs = make_runs(prime=[11, 23], seed=[0, 1, 2])
-    parts = sharding.split(runs, CONFIGS, TRAIN, 2)
-    assert [[(r.prime, r.seed) for r in part] for part in parts] == [
+    runs = make_runs(**STUDY, prime=[11, 23], seed=[0, 1, 2])
+    parts = split(runs, 2)
+    assert [[(r.task.prime, r.seed) for r in part] for part in parts] == [
         [(11, 2), (23, 0), (23, 1)],
         [(11, 0), (11, 1), (23, 2)],
     ]
@@ -86,30 +111,7 @@ def test_who_holds_which_run_is_fixed_for_good():
 
 def test_more_shards_than_runs_are_refused():
     with pytest.raises(InvalidSettingError, match=r"the grid has 1 runs; take at most as many"):
-        sharding.split(make_runs(), CONFIGS, TRAIN, 2)
-
-
-@pytest.mark.parametrize("kind", grid.MODELS)
-def test_predicted_cost_is_the_compilers(kind):
-    """Of a training step, the matrix products alone: within 10 % of XLA's count of everything."""
-
-    def compiled(p, n_pairs):
-        (run,) = make_runs(model=[kind], prime=[p])
-        model = Model(config=CONFIGS[kind], n_tokens=p)
-        program = train.Program(model=model, batch_size=n_pairs, precision="float32")
-        pairs = jnp.zeros(n_pairs, jnp.int32)
-
-        def loss(params):
-            return train._loss(params, program, p, (pairs, pairs, pairs))
-
-        cost = jax.jit(jax.grad(loss)).lower(model.template()).cost_analysis()
-        one = TrainConfig(steps=1, checkpoint_every=1, batch_size=n_pairs)
-        evaluations = 2 * sharding._forward(CONFIGS[kind], p, p * p)
-        return cost["flops"], sharding.flops(run, CONFIGS[kind], one) - evaluations
-
-    for p in (59, 197):
-        counted, predicted = compiled(p, 512)
-        assert predicted == pytest.approx(counted, rel=0.1)
+        split(make_runs(), 2)
 
 
 # --------------------------------------------------------------------------- the flag
@@ -118,14 +120,14 @@ def test_predicted_cost_is_the_compilers(kind):
 @pytest.mark.parametrize("text", ["", "1", "4/4", "-1/4", "0/0", "a/b", "1/4/2", "0.5/2", "all"])
 def test_bad_shards_are_refused(text):
     with pytest.raises(InvalidSettingError, match=r"--shard=.*must be i/N with i from 0 to N - 1"):
-        sharding.parse(text)
+        Shard.parse(text)
 
 
 def test_shards_read_and_print_alike():
-    assert sharding.parse("3/16") == Shard(index=3, count=16)
+    assert Shard.parse("3/16") == Shard(index=3, count=16)
     assert str(Shard(index=3, count=16)) == "3/16"
     assert Shard(index=3, count=16).folder == "shard-003-of-016"
-    assert sharding.parse("none") is None
+    assert Shard.parse("none") is None
 
 
 # --------------------------------------------------------------------------- schedulers

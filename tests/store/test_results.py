@@ -7,8 +7,8 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from grokjax.store import results
 from grokjax.diagnostics import Table
+from grokjax.store import results
 from grokjax.store.results import DamagedTableError, Results
 
 TABLE = Table(columns={"cloud": "str", "value": "float64"}, unit=("run_id", "step", "cloud"))

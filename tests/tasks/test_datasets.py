@@ -1,26 +1,16 @@
-"""Images: the IDX reader, and the control's training against a plain reference."""
+"""Images: the IDX reader, and the sets."""
 
 import gzip
-import math
 import struct
 import tracemalloc
 
-import jax
-import jax.numpy as jnp
 import numpy as np
 import pytest
-from grokjax.train import Program
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-import grokjax
-from grokjax import analyze, models, sweep, tasks, train
-from grokjax.models import Model
-from grokjax.settings import grid
-from grokjax.settings.fields import InvalidSettingError, ModelConfig, RunSpec
 from grokjax.tasks import datasets
 from grokjax.tasks.datasets import DatasetError, read_idx
-from tests.programs import call
 
 SHAPE = (5, 2, 3)
 VALUES = np.arange(30, dtype=np.uint8).reshape(SHAPE)
@@ -143,163 +133,9 @@ def test_one_folder_a_process(folder, tmp_path):
         datasets.use("/elsewhere")
 
 
-# --------------------------------------------------------------------------- the engine
-
-
-def spec(**values):
-    fixed = {"model": "digits_mlp", "operation": "digits", "prime": 10,
-             "train_fraction": 1000 / 1797, "label_permutation": 0.0, "weight_decay": 0.01,
-             "learning_rate": 1e-3, "init_scale": 1.0, "seed": 46}  # fmt: skip
-    return RunSpec(**fixed | values)
-
-
-def program():
-    config = ModelConfig(model="digits_mlp", mlp_width=12, mlp_depth=2, activation="relu")
-    return Program(model=Model(config=config, n_tokens=10), batch_size=200, precision="float32")
-
-
-def plain_outputs(params, pixels):
-    """The network as in a textbook."""
-    state = pixels
-    for i in ("0", "1"):
-        layer = params["hidden"][i]
-        state = jnp.maximum(state @ layer["kernel"] + layer["bias"][None], 0)
-    return state @ params["unembed"]["kernel"] + params["unembed"]["bias"][None]
-
-
-def test_loss_gradient_and_steps_equal_a_plain_reference():
-    run, prog, mesh = spec(), program(), train.runs_mesh(1)
-    data = train.place(mesh, tasks.stack([run]))
-    state = train.init(prog, mesh, data)
-    params = jax.tree.map(lambda leaf: leaf[0], jax.device_get(state.params))
-    own = jax.tree.map(lambda leaf: leaf[0], data)
-    order = np.asarray(train.training_order(own, jnp.int32(0), 5, 200))
-    assert sorted(order.ravel().tolist()) == list(range(1000))  # five batches are an epoch
-    _, losses = train.train_chunk(prog, mesh, 5, state, data, 0)
-    images = datasets.load("digits")
-    labels, pixels = jnp.asarray(images.labels), jnp.asarray(images.pixels, jnp.float32) / 16
-    first = second = jax.tree.map(np.zeros_like, params)
-
-    @jax.jit
-    @jax.value_and_grad
-    def loss_and_gradient(params, chosen):
-        target = jnp.eye(10)[labels[chosen]]
-        outputs = plain_outputs(params, pixels[chosen])
-        return ((outputs - target) ** 2).mean()
-
-    with jax.default_matmul_precision("highest"):
-        for t in range(1, 6):
-            value, gradient = jax.device_get(loss_and_gradient(params, order[t - 1]))
-            np.testing.assert_allclose(losses[0, t - 1], value, rtol=1e-5)
-            first = jax.tree.map(lambda m, g: 0.9 * m + 0.1 * g, first, gradient)
-            second = jax.tree.map(lambda v, g: 0.999 * v + 0.001 * g**2, second, gradient)
-
-            def update(p, m, v, t=t):
-                step = (m / (1 - 0.9**t)) / (np.sqrt(v / (1 - 0.999**t)) + 1e-8)
-                return p - 1e-3 * (step + 0.01 * p)
-
-            params = jax.tree.map(update, params, first, second)
-
-
-def test_evaluation_counts_train_and_test_images_and_no_novel_pair():
-    prog, mesh = program(), train.runs_mesh(1)
-    data = train.place(mesh, tasks.stack([spec(), spec(seed=47)]))
-    params = jax.device_get(train.init(prog, mesh, data).params)
-    found = jax.device_get(train.evaluate(prog, mesh, params, data))
-    assert found.count.tolist() == [[1000, 797, 0]] * 2
-    images = datasets.load("digits")
-    for i in range(2):
-        own = jax.tree.map(lambda leaf, i=i: leaf[i], params)
-        outputs = np.asarray(plain_outputs(own, images.pixels.astype(np.float32) / 16))
-        right = outputs.argmax(1) == images.labels
-        errors = ((outputs - np.eye(10)[images.labels]) ** 2).mean(1)
-        assert found.right[i].tolist() == [right[:1000].sum(), right[1000:].sum(), 0]
-        np.testing.assert_allclose(
-            found.loss[i], [errors[:1000].sum(), errors[1000:].sum(), 0], rtol=1e-4
-        )
-    assert np.isnan(train.metrics(found)["novel_accuracy"]).all()
-
-
-def test_the_init_scale_multiplies_biases_too():
-    model = program().model
-    one, eight = (model.init(jax.random.key(0), 10, scale) for scale in (1.0, 8.0))
-    for small, large in zip(jax.tree.leaves(one), jax.tree.leaves(eight), strict=True):
-        np.testing.assert_allclose(large, 8 * np.asarray(small), rtol=1e-6)
-    bound = 1 / math.sqrt(64)
-    kernel = np.asarray(one["hidden"]["0"]["kernel"])
-    assert 0.95 * bound < np.abs(kernel).max() <= bound
-    assert np.abs(np.asarray(one["hidden"]["0"]["bias"])).max() <= bound
-
-
-def test_permuted_labels_are_training_labels_and_padding_is_in_no_mask():
-    task = tasks.make_task(spec(label_permutation=1.0))
-    changed = task.labels.ravel() != task.true_labels.ravel()
-    assert changed[:1000].mean() > 0.8
-    assert not changed[1000:].any()
-    assert sorted(task.labels.ravel()[:1000]) == sorted(task.true_labels.ravel()[:1000])
-    assert (task.train_mask.sum(), task.test_mask.sum(), task.novel_mask.sum()) == (1000, 797, 0)
-
-
-@pytest.mark.parametrize(
-    ("model", "operation"), [("mlp", "digits"), ("digits_mlp", "add"), ("mnist_mlp", "digits")]
-)
-def test_images_and_their_models_belong_together(model, operation):
-    axes = {name: [value] for name, value in vars(spec()).items()}
-    with pytest.raises(InvalidSettingError, match=f"--models={model}: cannot learn"):
-        grid.expand(axes | {"model": [model], "operation": [operation]})
-
-
-# --------------------------------------------------------------------------- whole programs
-
-
-def test_digits_go_through_the_sweep_and_say_who_they_are(folder, tmp_path, capsys):
-    workdir = tmp_path / "w"
-    arguments = ["--operations=mnist", "--init_scales=1,8", "--seeds=1", "--steps=20",
-                 "--checkpoint_every=10", "--mlp_width=16", "--cloud_points=40"]  # fmt: skip
-    assert call(sweep.main, *arguments, f"--workdir={workdir}") == 0
-    assert "digits stand in for MNIST" in capsys.readouterr().out
-    found = grokjax.load(workdir)
-    assert list(found.runs["status"]) == ["done"] * 2
-    assert set(found.runs["operation"]) == {"digits"}
-    assert set(found.persistence["cloud"]) == {"hidden1"}
-    assert set(found.persistence["n_points"]) == {40}
-    assert found.metrics["novel_accuracy"].isna().all()
-    assert found.metrics["test_accuracy"].notna().all()
-    run_id = found.runs["run_id"].iloc[0]
-    pixels = datasets.load("digits").pixels[1000:].astype(np.float32) / 16
-    layer = found.checkpoint(run_id, 20)["hidden"]["0"]
-    states = np.maximum(pixels @ layer["kernel"] + layer["bias"][None], 0)
-    raw = found.view(run_id, 20).last_states(797)
-    assert raw.shape == (797, 16)
-    cloud = found.cloud(run_id, 20, "hidden1")
-    assert cloud.shape == (40, 16)
-    assert states.shape == (797, 16)
-    assert "8×8 digits" in (workdir / "figures" / "accuracy.svg").read_text()
-    before = found.persistence
-    (workdir / "results" / "persistence.parquet").unlink()
-    assert call(analyze.main, f"--workdir={workdir}") == 0
-    assert before.equals(found.persistence)
-
-
-@pytest.mark.parametrize(
-    ("arguments", "message"),
-    [
-        (["--primes=13"], "--primes=13: has no meaning with --operations=mnist"),
-        (["--train_fractions=0.5"], "--train_fractions=0.5: has no meaning"),
-        (["--models=mlp"], "--models=mlp: has no meaning"),
-        (["--operations=mnist,add"], "cannot be combined"),
-        (["--diagnostics=fourier"], "networks that compute on residues"),
-        (["--clouds=embedding"], "there is no cloud 'embedding'; there are all, hidden"),
-        (["--mnist_dir=/nowhere"], "/nowhere has no train-images-idx3-ubyte"),
-    ],
-)
-def test_what_has_no_meaning_for_images_is_refused(folder, tmp_path, capsys, arguments, message):
-    workdir = tmp_path / "w"
-    assert call(sweep.main, "--operations=mnist", *arguments, f"--workdir={workdir}") == 2
-    assert message in capsys.readouterr().err
-    assert not workdir.exists()
-
-
-def test_every_set_has_its_model_and_pixels():
-    assert set(grid.IMAGE_MODELS.values()) == set(grid.IMAGE_SETS) == set(datasets.PIXELS)
-    assert models.Model(config=ModelConfig(model="mnist_mlp"), n_tokens=10).side == 105
+def test_every_set_has_its_examples_and_pixels():
+    assert set(datasets.EXAMPLES) == set(datasets.PIXELS)
+    digits = datasets.load("digits")
+    assert digits.pixels.shape == (1797, 64)
+    assert (digits.pixels.min(), digits.pixels.max()) == (0, 16)
+    assert set(digits.labels.tolist()) == set(range(10))

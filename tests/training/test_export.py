@@ -12,7 +12,6 @@ from grokjax.training import data, mapped
 from grokjax.training.step import Program
 from tests.helpers import make_runs
 
-
 EVERYTHING = {
     "equals_token": [True], "causal": [True], "attention_rate": [0.5], "layer_norm": ["post"],
     "separate_embeddings": [True], "activation": ["quadratic"], "optimizer": ["muon"],

@@ -11,8 +11,7 @@ import itertools
 from typing import Any, ClassVar
 
 from grokjax.models.architectures.shared import WIDEST, Embedded
-from grokjax.settings.fields import Part, field
-from grokjax.settings.lazy import lazy
+from grokjax.settings.fields import Part, field, lazy
 
 jnp = lazy("jax.numpy")
 layers, products = lazy("grokjax.models.layers"), lazy("grokjax.models.products")

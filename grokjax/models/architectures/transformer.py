@@ -18,8 +18,7 @@ import math
 from typing import Any, ClassVar
 
 from grokjax.models.architectures.shared import WIDEST, Embedded
-from grokjax.settings.fields import Part, check, field
-from grokjax.settings.lazy import lazy
+from grokjax.settings.fields import Part, check, field, lazy
 
 jax, jnp = lazy("jax"), lazy("jax.numpy")
 layers, products = lazy("grokjax.models.layers"), lazy("grokjax.models.products")

@@ -3,26 +3,16 @@
 import html
 import importlib.resources
 import json
+import re
 from typing import Any
 
-_SCRIPTS = (
-    "base.js",
-    "plots.js",
-    "overview.js",
-    "curves.js",
-    "checkpoint.js",
-    "run.js",
-    "runs.js",
-    "main.js",
-)
+_SCRIPTS = ("base", "plots", "overview", "curves", "checkpoint", "run", "runs", "main")
 
 
 def render(payload: dict[str, Any]) -> str:
-    """The page's HTML.
+    """The page's HTML, of what ``payload.build`` gives.
 
-    Args:
-        payload: as from ``payload.build``; with ``live`` set, by ``report.serving``, the page asks
-            where it comes from for what is new.
+    With ``live`` set, by ``report.serving``, the page asks where it comes from for what is new.
     """
     from plotly.offline import get_plotlyjs
 
@@ -31,15 +21,11 @@ def render(payload: dict[str, Any]) -> str:
         "title": html.escape(payload["title"]),
         "style": (own / "page.css").read_text(encoding="utf-8"),
         "plotly": get_plotlyjs(),
-        "script": "\n".join((own / name).read_text(encoding="utf-8") for name in _SCRIPTS),
+        "script": "\n".join((own / f"{name}.js").read_text(encoding="utf-8") for name in _SCRIPTS),
         "data": as_json(payload),
     }
     page = (own / "page.html").read_text(encoding="utf-8")
-    before, *rest = page.split("{{")
-    for piece in rest:
-        name, text = piece.split("}}", 1)
-        before += parts[name] + text
-    return before
+    return re.sub(r"\{\{(\w+)\}\}", lambda found: parts[found[1]], page)
 
 
 def as_json(value: Any) -> str:

@@ -10,6 +10,7 @@ from numpy.typing import NDArray
 
 from grokjax.measuring.loading import Sweep
 from grokjax.report.page.packing import BYTES_A_VALUE, pack
+from grokjax.report.page.samples import in_turn
 from grokjax.settings import labels
 from grokjax.settings.labels import Setting
 
@@ -22,25 +23,22 @@ Floats = NDArray[np.float64]
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class Quantity:
-    """A column of a table as curves.
+    """A column of a table as curves."""
 
-    Attributes:
-        key: unique, such as ``persistence/embedding/h1_max``.
-        label: for people.
-        log: whether it is looked at on a logarithmic axis.
-        values: (R, S) of R runs at S steps; NaN where there is none.
-    """
-
-    key: str
-    label: str
-    log: bool
-    values: Floats
+    key: str  # unique, such as ``persistence/embedding/h1_max``
+    label: str  # for people
+    log: bool  # whether it is looked at on a logarithmic axis
+    values: Floats  # (R, S) of R runs at S steps; NaN where there is none
 
 
 def quantities(sweep: Sweep, run_ids: Sequence[str], steps: Sequence[int]) -> Iterator[Quantity]:
     """Every numeric column of the tables that has one value a run and step (and cloud)."""
-    tables = {"metrics": sweep.metrics} | {name: getattr(sweep, name) for name in _single(sweep)}
-    for name, table in tables.items():
+    for name in ("metrics", *sweep.tables()):
+        if name == "diagrams":  # many rows for every cloud, and by far the largest table
+            continue
+        table = getattr(sweep, name)
+        if table.duplicated([key for key in ("run_id", "step", "cloud") if key in table]).any():
+            continue
         clouds = dict.fromkeys(table["cloud"]) if "cloud" in table else [""]
         for cloud in clouds:
             own = table[table["cloud"] == cloud] if cloud else table
@@ -62,33 +60,15 @@ def quantities(sweep: Sweep, run_ids: Sequence[str], steps: Sequence[int]) -> It
                 )
 
 
-def _single(sweep: Sweep) -> list[str]:
-    """The diagnostics' tables with one row a run and step, or a run, step and cloud."""
-    chosen = []
-    for name in sweep.tables():
-        if name == "diagrams":  # many rows for every cloud, and by far the largest table
-            continue
-        table = getattr(sweep, name)
-        keys = [key for key in ("run_id", "step", "cloud") if key in table]
-        if not table.duplicated(keys).any():
-            chosen.append(name)
-    return chosen
-
-
 def mean_and_spread(values: Floats) -> tuple[Floats, Floats]:
-    """Mean and sample standard deviation over runs of what is there.
+    """Mean and sample standard deviation (S,) over runs of what is there, of (R, S) values.
 
-    Args:
-        values: (R, S); NaN is not there.
-
-    Returns:
-        Two arrays (S,), NaN where no value, or for the deviation fewer than two, are there.
+    NaN is not there, and is what is given where no value, or for the deviation fewer than two, are.
     """
     there = np.isfinite(values)
     count = there.sum(axis=0)
-    known = np.where(there, values, 0)
     with np.errstate(invalid="ignore", divide="ignore"):
-        mean = known.sum(axis=0) / count
+        mean = np.where(there, values, 0).sum(axis=0) / count
         squares = (np.where(there, values - mean, 0) ** 2).sum(axis=0)
         spread = np.sqrt(squares / (count - 1))
     return np.where(count > 0, mean, np.nan), np.where(count > 1, spread, np.nan)
@@ -103,43 +83,28 @@ def payload(
 ) -> dict[str, Any]:
     """Curves for the page: mean and spread of all settings, single runs as far as there is room.
 
-    Args:
-        found: the quantities, runs in the order of the table.
-        steps: their steps.
-        runs: the table of runs.
-        settings: its settings.
-        n_bytes: room for it all. Settings come first, at every second, third … checkpoint if
-            need be; then runs, the same number of every setting.
+    Settings come first, at every second, third … checkpoint if need be; then runs, the same number
+    of every setting. Quantities on a logarithmic axis are decimal logarithms throughout: their mean
+    is the geometric one.
 
     Returns:
         For JSON: ``steps``; ``runs``, the indices of runs with curves; ``quantities``, each with
-        its packed ``mean``, ``spread`` (a row a setting) and ``runs`` (a row a run). Quantities
-        on a logarithmic axis are decimal logarithms throughout: their mean is the geometric one.
+        its packed ``mean``, ``spread`` (a row a setting) and ``runs`` (a row a run).
     """
-    place = {run_id: i for i, run_id in enumerate(runs["run_id"])}
-    ended = runs["status"].isin(("diverged", "failed")).to_numpy()
-    members = [np.array([place[run_id] for run_id in own.run_ids]) for own in settings]
+    members = [pd.Index(runs["run_id"]).get_indexer(list(own.run_ids)) for own in settings]
     a_step = BYTES_A_VALUE * len(found)
     stride = max(1, -(-int(len(steps) * a_step * 2 * len(settings)) // max(1, n_bytes // 2)))
     kept = sorted({*range(0, len(steps), stride), len(steps) - 1})
     left = n_bytes - a_step * len(kept) * 2 * len(settings)
     n_fit = int(left // (a_step * len(kept) + 1))
-    chosen = _evenly(members, n_fit)
+    chosen = sorted(int(i) for i in in_turn(members)[:n_fit])
+    ended = runs["status"].isin(("diverged", "failed")).to_numpy()
+    averaged = [own[~ended[own]] for own in members]
     return {
         "steps": [int(steps[i]) for i in kept],
-        "runs": [int(i) for i in chosen],
-        "quantities": [
-            _curves(quantity, kept, [own[~ended[own]] for own in members], chosen)
-            for quantity in found
-        ],
+        "runs": chosen,
+        "quantities": [_curves(quantity, kept, averaged, chosen) for quantity in found],
     }
-
-
-def _evenly(members: Sequence[NDArray[np.intp]], n_fit: int) -> list[int]:
-    """Indices of at most ``n_fit`` runs: first one of every setting, then a second."""
-    longest = max(len(own) for own in members)
-    ranked = [int(own[i]) for i in range(longest) for own in members if i < len(own)]
-    return sorted(ranked[:n_fit])
 
 
 def _curves(

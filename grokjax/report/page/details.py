@@ -22,14 +22,10 @@ def payloads(
     snapshots: Snapshots, specs: Mapping[str, Run], wanted: Mapping[str, Sequence[int]]
 ) -> dict[str, dict[str, Any]]:
     """Run id → details for the page, of runs at steps at which there are checkpoints."""
-    shots: dict[str, list[Snapshot]] = {}
-    for shot in snapshots.read(wanted):
-        shots.setdefault(shot.run_id, []).append(shot)
-    return {
-        run_id: _of_run(specs[run_id], sorted(shots[run_id], key=lambda shot: shot.step))
-        for run_id in wanted
-        if run_id in shots
-    }
+    shots: dict[str, list[Snapshot]] = {run_id: [] for run_id in wanted}
+    for shot in sorted(snapshots.read(wanted), key=lambda shot: shot.step):
+        shots[shot.run_id].append(shot)
+    return {run_id: _of_run(specs[run_id], own) for run_id, own in shots.items() if own}
 
 
 def _of_run(run: Run, shots: Sequence[Snapshot]) -> dict[str, Any]:
@@ -71,17 +67,13 @@ def _spectra(structure: Structure, shots: Sequence[Snapshot]) -> dict[str, Any]:
 
 def _waves(rows: Sequence[NDArray[Any]], clouds: Sequence[NDArray[Any]]) -> dict[str, Any]:
     """The plane of the strongest wave of elements in the order of their cycle."""
-    frequencies = [planes.strongest_frequency(own) for own in rows]
-    shares = [fourier.shares(fourier.spectrum(own)) for own in rows]
-    pairs = list(zip(clouds, frequencies, strict=True))
-    return {
-        "frequencies": frequencies,
-        "waves": pack([planes.fourier_plane(cloud, k or 1).ravel() for cloud, k in pairs]),
-        "wave_shares": [
-            _rounded(share[k - 1] if k else np.nan)
-            for share, k in zip(shares, frequencies, strict=True)
-        ],
-    }
+    frequencies, waves, shares = [], [], []
+    for own, cloud in zip(rows, clouds, strict=True):
+        k = planes.strongest_frequency(own)
+        frequencies.append(k)
+        waves.append(planes.fourier_plane(cloud, k or 1).ravel())
+        shares.append(_rounded(fourier.shares(fourier.spectrum(own))[k - 1] if k else np.nan))
+    return {"frequencies": frequencies, "waves": pack(waves), "wave_shares": shares}
 
 
 def _rounded(value: float) -> float | None:
@@ -93,13 +85,9 @@ def bars(diagrams: Sequence[Diagrams]) -> dict[str, Any]:
 
     The infinite bar of degree 0 is left out; so is every bar of a cloud that was not finite.
     """
-    columns = {
-        "h0_deaths": [degrees[0][:, 1] for degrees in diagrams],
-        "h1_births": [degrees[1][:, 0] for degrees in diagrams],
-        "h1_deaths": [degrees[1][:, 1] for degrees in diagrams],
-    }
     packed = {}
-    for name, rows in columns.items():
+    for name, degree, column in (("h0_deaths", 0, 1), ("h1_births", 1, 0), ("h1_deaths", 1, 1)):
+        rows = [degrees[degree][:, column] for degrees in diagrams]
         finite = [row[np.isfinite(row)] for row in rows]
         filled = itertools.zip_longest(*finite, fillvalue=np.nan)
         packed[name] = pack(np.array(list(filled), np.float64).T.reshape(len(rows), -1))
@@ -114,12 +102,10 @@ def saved_diagrams(
     table = pd.read_parquet(path, filters=[("run_id", "in", list(wanted))])
     for run_id, own in table[table["cloud"] == "embedding"].groupby("run_id", sort=False):
         steps = [step for step in wanted[str(run_id)] if (own["step"] == step).any()]
-        at = [own[own["step"] == step] for step in steps]
-        if at:
-            diagrams = [[_degree(frame, 0), _degree(frame, 1)] for frame in at]
+        diagrams = []
+        for step in steps:
+            at = own[own["step"] == step]
+            degrees = (at.loc[at["dimension"] == degree, ["birth", "death"]] for degree in (0, 1))
+            diagrams.append([frame.to_numpy(np.float64) for frame in degrees])
+        if steps:
             yield str(run_id), {"steps": steps, **bars(diagrams)}
-
-
-def _degree(frame: pd.DataFrame, dimension: int) -> NDArray[np.float64]:
-    own = frame[frame["dimension"] == dimension]
-    return own[["birth", "death"]].to_numpy(np.float64)

@@ -15,10 +15,7 @@ def pack(rows: ArrayLike) -> dict[str, Any]:
     """A matrix as 16-bit steps between the least and the greatest value of each row.
 
     What is read back lies within 1/131,068 of the row's range of the value, plus the rounding of
-    the limits to float32.
-
-    Args:
-        rows: Shape (r, c). What is not finite is missing.
+    the limits to float32. What is not finite is missing.
 
     Returns:
         For JSON: ``shape``, ``limits`` (base64 of float32, (r, 2)) and ``data`` (base64

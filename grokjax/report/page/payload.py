@@ -2,9 +2,10 @@
 
 import contextlib
 import dataclasses
+import itertools
 import shlex
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Sequence
 from typing import Any
 
 import numpy as np
@@ -25,15 +26,12 @@ from grokjax.store import record as records
 _CURVES_BYTES = 10_000_000
 _DETAILS_BYTES = 6_500_000
 _CSV_BYTES = 1_000_000
-_RUN_COLUMNS = ("n_train", "status", "memorisation_step", "generalisation_step")
+_RUN_COLUMNS = ["n_train", "status", "memorisation_step", "generalisation_step", "before", "after"]
+_STATUSES = ("done", "running", "diverged", "failed")
 
 
 def build(sweep: Sweep, wanted: Sequence[str] = ()) -> dict[str, Any]:
-    """Everything that the page of a work directory shows.
-
-    Args:
-        sweep: the work directory.
-        wanted: ids of runs to show in detail before any others.
+    """Everything that the page shows of a sweep; wanted runs are in detail before any others.
 
     Raises:
         ValueError: if a wanted run is not in the grid.
@@ -72,9 +70,6 @@ def details_of(sweep: Sweep, run_id: str) -> dict[str, Any] | None:
     return shown.get(run_id)
 
 
-# --------------------------------------------------------------------------- what was run
-
-
 def provenance(sweep: Sweep) -> dict[str, Any]:
     """What was run, with what, on what and when, and the command that runs it again."""
     record = records.read_record(sweep.workdir)
@@ -89,41 +84,32 @@ def provenance(sweep: Sweep) -> dict[str, Any]:
     }
     flags.pop("workdir", None)
     flags["diagnostics"] = config.options.diagnostics or "none"
-    for name in ("steps", "checkpoint_every"):
-        trained.pop(name)
     return {
+        # What is in every run id, or not at its default.
         "grid": {
             flag: own if isinstance(own, list) else [own]
             for flag, own in trained.items()
-            if flag not in usual or _told(flag, own, usual)
+            if flag not in ("steps", "checkpoint_every")
+            and (own != usual.get(flag) or ours.axis_flags()[flag][0].symbol)
         },
         "steps": config.train.steps,
         "checkpoint_every": config.train.checkpoint_every,
         "options": dataclasses.asdict(config.options),
-        "command": " ".join(
-            ["python -m grokjax.sweep", *(_flag(name, value) for name, value in flags.items())]
-        ),
+        "command": " ".join(["python -m grokjax.sweep", *itertools.starmap(_flag, flags.items())]),
         "starts": record.get("starts", []),
         "tables_written": _tables_written(sweep),
         "folder": str(sweep.workdir),
     }
 
 
-def _told(flag: str, values: Any, usual: Mapping[str, Any]) -> bool:
-    """Whether the page tells a setting: it is in every run id, or not at its default."""
-    return bool(ours.axis_flags()[flag][0].symbol) or values != usual[flag]
-
-
 def _tables_written(sweep: Sweep) -> str | None:
     """When a row was last added, as the sweep's starts are written; None if there is no table."""
+    folder = sweep.workdir / "results"
     times = []
-    for pattern in ("*.parquet", ".parts/*/*"):
-        for path in (sweep.workdir / "results").glob(pattern):
-            with contextlib.suppress(FileNotFoundError):  # merged meanwhile
-                times.append(path.stat().st_mtime)
-    if not times:
-        return None
-    return time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime(max(times)))
+    for path in (*folder.glob("*.parquet"), *folder.glob(".parts/*/*")):
+        with contextlib.suppress(FileNotFoundError):  # merged meanwhile
+            times.append(path.stat().st_mtime)
+    return time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime(max(times))) if times else None
 
 
 def _flag(name: str, value: Any) -> str:
@@ -131,9 +117,6 @@ def _flag(name: str, value: Any) -> str:
         return f"--{name}" if value else f"--no{name}"
     text = ",".join(map(str, value)) if isinstance(value, list | tuple) else str(value)
     return shlex.quote(f"--{name}={text}")
-
-
-# --------------------------------------------------------------------------- runs and settings
 
 
 def _runs(
@@ -145,20 +128,11 @@ def _runs(
         "run_id": runs["run_id"],
         "setting": runs["run_id"].map(of_setting),
         **{name: runs[name] for name in (*labels.columns(), "seed", *_RUN_COLUMNS)},
-        "before": runs["before"],
-        "after": runs["after"],
     }
-    accuracy = {q.key: q.values for q in found if q.key.endswith("_accuracy")}
-    for key, name in (("metrics/train_accuracy", "train"), ("metrics/test_accuracy", "test")):
-        columns[f"last_{name}_accuracy"] = pd.Series(_last(accuracy[key]))
+    values = {quantity.key: quantity.values for quantity in found}
+    for name in ("train_accuracy", "test_accuracy"):  # the last that is there
+        columns[f"last_{name}"] = pd.DataFrame(values[f"metrics/{name}"]).ffill(axis=1).iloc[:, -1]
     return {name: [_plain(value) for value in column] for name, column in columns.items()}
-
-
-def _last(values: curves.Floats) -> curves.Floats:
-    """The last finite value of each row; NaN where there is none."""
-    there = np.isfinite(values)
-    place = values.shape[1] - 1 - there[:, ::-1].argmax(axis=1)
-    return np.where(there.any(axis=1), values[np.arange(len(values)), place], np.nan)
 
 
 def _plain(value: Any) -> Any:
@@ -185,9 +159,9 @@ def _settings(
             "elements": elements[own.run_ids[0]],
             "runs": len(frame),
             "generalised": len(grown),
-            "median_step": grown.median() if len(grown) else None,
-            "first_step": grown.min() if len(grown) else None,
-            "last_step": grown.max() if len(grown) else None,
+            "median_step": grown.median(),
+            "first_step": grown.min(),
+            "last_step": grown.max(),
             **{status: int((frame["status"] == status).sum()) for status in _STATUSES},
         }
         for window in ("before", "after"):
@@ -197,17 +171,8 @@ def _settings(
     return rows
 
 
-_STATUSES = ("done", "running", "diverged", "failed")
-
-
-# --------------------------------------------------------------------------- details
-
-
 def _details(
-    sweep: Sweep,
-    runs: pd.DataFrame,
-    settings: Sequence[labels.Setting],
-    wanted: Sequence[str],
+    sweep: Sweep, runs: pd.DataFrame, settings: Sequence[labels.Setting], wanted: Sequence[str]
 ) -> tuple[dict[str, Any], list[str]]:
     """Details of the runs chosen, and what is to be told of the choice."""
     snapshots = Snapshots(sweep.workdir, sweep.config)
@@ -222,16 +187,10 @@ def _details(
         if not steps:
             return None
         at = summaries.optional_step(grown[run_id])
-        earlier = [step for step in steps if at is not None and step < at]
-        marks = [*earlier[-1:], *([] if at is None else [at])]
-        batch = str(snapshots.batch(run_id))
-        return Candidate(
-            run_id=run_id,
-            points=specs[run_id].task.n_elements,
-            steps=steps,
-            marks=marks,
-            batch=batch,
-        )
+        marks = [] if at is None else [*[step for step in steps if step < at][-1:], at]
+        batch = snapshots.batches[run_id].name if run_id in snapshots.batches else ""
+        points = specs[run_id].task.n_elements
+        return Candidate(run_id=run_id, points=points, steps=steps, marks=marks, batch=batch)
 
     chosen = choose(settings, runs, candidate, _DETAILS_BYTES, wanted)
     shown = details.payloads(snapshots, specs, chosen)
@@ -256,44 +215,31 @@ def _details(
     return shown, notes
 
 
-def _curve_notes(drawn: dict[str, Any], n_steps: int, n_runs: int) -> list[str]:
-    notes = []
+def _curve_notes(drawn: dict[str, Any], n_steps: int, n_runs: int) -> Iterator[str]:
     if len(drawn["runs"]) < n_runs:
-        notes.append(
+        yield (
             f"Curves of single runs are here of {len(drawn['runs']):,} of {n_runs:,} runs; means "
             "and spreads are of all."
         )
     if len(drawn["steps"]) < n_steps:
-        notes.append(f"Curves are drawn at {len(drawn['steps'])} of {n_steps} checkpoints.")
-    return notes
-
-
-# --------------------------------------------------------------------------- tables
+        yield f"Curves are drawn at {len(drawn['steps'])} of {n_steps} checkpoints."
 
 
 def _tables(sweep: Sweep) -> list[dict[str, Any]]:
     """The tables: rows and size of each, and as text those that are small, smallest first."""
-    names = [name for name in ("runs", "metrics", *sweep.tables()) if _path(sweep, name).exists()]
-    left = _CSV_BYTES
-    texts = {}
-    for name in sorted(names, key=lambda name: _path(sweep, name).stat().st_size):
-        # A row of text takes about four times what it does compressed.
-        if 4 * _path(sweep, name).stat().st_size > left:
-            continue
-        text = getattr(sweep, name).to_csv(index=False)
-        if len(text) <= left:
-            texts[name] = text
-            left -= len(text)
-    return [
-        {
-            "name": name,
-            "rows": pq.read_metadata(_path(sweep, name)).num_rows,
-            "bytes": _path(sweep, name).stat().st_size,
-            "csv": texts.get(name),
-        }
-        for name in names
+    names = ("runs", "metrics", *sweep.tables())
+    paths = {name: sweep.workdir / "results" / f"{name}.parquet" for name in names}
+    found = [
+        {"name": name, "rows": pq.read_metadata(path).num_rows, "bytes": path.stat().st_size}
+        for name, path in paths.items()
+        if path.exists()
     ]
-
-
-def _path(sweep: Sweep, name: str) -> Any:
-    return sweep.workdir / "results" / f"{name}.parquet"
+    left = _CSV_BYTES
+    for own in sorted(found, key=lambda own: own["bytes"]):
+        own["csv"] = None
+        if 4 * own["bytes"] <= left:  # a row of text takes about four times what it does compressed
+            text = getattr(sweep, own["name"]).to_csv(index=False)
+            if len(text) <= left:
+                own["csv"] = text
+                left -= len(text)
+    return found

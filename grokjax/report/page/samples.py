@@ -1,7 +1,9 @@
 """Which runs, at which checkpoints, the page shows in detail: what there is room and time for."""
 
 import dataclasses
-from collections.abc import Callable, Sequence
+import itertools
+from collections.abc import Callable, Iterable, Sequence
+from typing import Any
 
 import pandas as pd
 
@@ -16,21 +18,13 @@ _FEWEST_STEPS = 16
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class Candidate:
-    """A run that could be shown.
-
-    Attributes:
-        run_id: the run.
-        points: of its embedding.
-        steps: its checkpoints, ascending.
-        marks: steps not to leave out.
-        batch: what shares its checkpoint files.
-    """
+    """A run that could be shown."""
 
     run_id: str
-    points: int
-    steps: Sequence[int]
-    marks: Sequence[int]
-    batch: str
+    points: int  # of its embedding
+    steps: Sequence[int]  # its checkpoints, ascending
+    marks: Sequence[int]  # steps not to leave out
+    batch: str  # what shares its checkpoint files
 
     def cost(self, n_steps: int) -> float:
         """Bytes on the page, about: two planes, a spectrum, and as many bars as is usual."""
@@ -43,14 +37,20 @@ def telling_order(runs: pd.DataFrame) -> list[str]:
     The run in the middle of those that generalised, then one that never did, one that diverged or
     failed, the latest, the earliest, and the others.
     """
-    grown = runs[runs["generalisation_step"].notna()].sort_values(
-        "generalisation_step", kind="stable"
-    )
-    ended = runs[runs["status"].isin(("diverged", "failed"))]
-    never = runs[runs["generalisation_step"].isna() & ~runs["status"].isin(("diverged", "failed"))]
-    middle = grown.iloc[(len(grown) - 1) // 2 :].head(1) if len(grown) else grown
-    first = [middle, never.head(1), ended.head(1), grown.tail(1), grown.head(1), runs]
-    return list(dict.fromkeys(run_id for frame in first for run_id in frame["run_id"]))
+    step = runs["generalisation_step"]
+    ended = runs["status"].isin(("diverged", "failed"))
+    grown = list(runs[step.notna()].sort_values("generalisation_step", kind="stable")["run_id"])
+    never = runs.loc[step.isna() & ~ended, "run_id"]
+    middle, stopped = grown[(len(grown) - 1) // 2 :], runs.loc[ended, "run_id"]
+    first = [*middle[:1], *never[:1], *stopped[:1], *grown[-1:], *grown[:1]]
+    return list(dict.fromkeys([*first, *runs["run_id"]]))
+
+
+def in_turn(groups: Sequence[Iterable[Any]]) -> list[Any]:
+    """The first of every group, then the second of every one that has it, and so on."""
+    missing = object()
+    turns = itertools.zip_longest(*groups, fillvalue=missing)
+    return [own for turn in turns for own in turn if own is not missing]
 
 
 def thin(steps: Sequence[int], n_most: int, marks: Sequence[int] = ()) -> list[int]:
@@ -72,18 +72,11 @@ def choose(
 ) -> dict[str, list[int]]:
     """Run id → steps to show: the wanted runs, then one of every setting, then others.
 
-    Where there is no room for one of every setting, fewer steps are tried before fewer runs.
-
-    Args:
-        settings: of the table of runs.
-        runs: the table.
-        candidate: what is known of a run; None if nothing of it can be shown.
-        n_bytes: room.
-        wanted: runs asked for by name.
+    Where there is no room for one of every setting, fewer steps are tried before fewer runs. A run
+    of which nothing can be shown is no candidate: None.
     """
     by_id = runs.set_index("run_id", drop=False)
-    orders = [telling_order(by_id.loc[list(own.run_ids)]) for own in settings]
-    ranked = [order[i] for i in range(max(map(len, orders))) for order in orders if i < len(order)]
+    ranked = in_turn([telling_order(by_id.loc[list(own.run_ids)]) for own in settings])
     names = dict.fromkeys([*wanted, *ranked])
     known = [found for run_id in names if (found := candidate(run_id)) is not None]
     n_first = len(set(wanted)) + len(settings)

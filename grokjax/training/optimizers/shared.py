@@ -4,8 +4,7 @@ import dataclasses
 import math
 from typing import Any, ClassVar
 
-from grokjax.settings.fields import ABOVE_0, Part, field
-from grokjax.settings.lazy import lazy
+from grokjax.settings.fields import ABOVE_0, Part, field, lazy
 
 jax, jnp, optax = lazy("jax"), lazy("jax.numpy"), lazy("optax")
 
