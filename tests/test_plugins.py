@@ -18,6 +18,7 @@ import pytest
 import grokjax
 from grokjax import analyze, check, cli, diagnostics, merge, sweep
 from grokjax.report import __main__ as report
+from grokjax.report import drawing
 from grokjax.settings import plugins, registry
 from grokjax.store.errors import WorkdirError
 from tests.programs import assert_same_tables, call, tables
@@ -33,6 +34,17 @@ SMALL = """
 --diagnostics=persistence --clouds=embedding
 """.split()
 STOP = ("--max_seconds=0.001", "--grace_seconds=100")  # after the first checkpoint
+
+
+WRITE_REPORT = drawing.write
+
+
+@pytest.fixture(autouse=True, scope="module")
+def _no_pages():
+    """Sweeps end without their report; a command of its own draws it."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(drawing, "write", lambda *_: "none")
+        yield
 
 
 @pytest.fixture(autouse=True)
@@ -76,7 +88,9 @@ def test_the_text_has_one_of_each_kind_in_at_most_30_lines():
 
 
 @pytest.mark.parametrize("name", ["powers", "bilinear", "lion", "smoothed"])
-def test_a_part_through_training_stop_resume_analysis_report_and_check(name, tmp_path, capsys):
+def test_a_part_through_training_stop_resume_analysis_report_and_check(
+    name, tmp_path, capsys, monkeypatch
+):
     where = [f"--workdir={tmp_path / 'w'}", f"--plugins={name}"]
     flags = [*SMALL, *flags_of(name), *where]
     assert call(sweep.main, *flags, *STOP) == cli.EXIT_STOPPED
@@ -86,7 +100,9 @@ def test_a_part_through_training_stop_resume_analysis_report_and_check(name, tmp
     (tmp_path / "w/results/persistence.parquet").unlink()
     assert call(analyze.main, *where) == cli.EXIT_OK
     assert_same_tables(tables(tmp_path / "w"), before)
+    monkeypatch.setattr(drawing, "write", WRITE_REPORT)
     assert call(report.main, *where) == cli.EXIT_OK
+    assert (tmp_path / "w/report/index.html").exists() and list((tmp_path / "w/figures").iterdir())
     assert call(check.main, *where) == cli.EXIT_OK
     assert "nothing is wrong" in capsys.readouterr().out
     loaded = grokjax.load(tmp_path / "w", plugins=[name])
@@ -212,12 +228,10 @@ def test_all_together_killed_sharded_merged_and_measured_on_a_cluster(modules, t
                 process.kill()
                 break
     assert process.returncode == -signal.SIGKILL
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(grokjax.report.drawing, "write", lambda *_: "none")
-        assert call(sweep.main, *ALL, f"--workdir={whole}") == cli.EXIT_OK
-        for i in range(2):
-            own = [f"--workdir={shards}", f"--shard={i}/2"]
-            assert call(sweep.main, *ALL, *own) == cli.EXIT_OK
+    assert call(sweep.main, *ALL, f"--workdir={whole}") == cli.EXIT_OK
+    for i in range(2):
+        own = [f"--workdir={shards}", f"--shard={i}/2"]
+        assert call(sweep.main, *ALL, *own) == cli.EXIT_OK
     named = next(flag for flag in ALL if flag.startswith("--plugins"))
     assert call(merge.main, f"--workdir={shards}", named) == cli.EXIT_OK
     assert {"persistence", "radius"} <= tables(whole).keys()

@@ -2,8 +2,6 @@
 
 import json
 import os
-import pathlib
-import re
 import shutil
 import signal
 import subprocess
@@ -115,30 +113,6 @@ def test_diagrams_along_a_run(finished):
     assert betti.index.tolist() == [0, 10, 20, 30, 40]
     assert betti[0.0].tolist() == [11] * 5  # every point by itself
     assert betti[10.0].tolist() == [1] * 5  # all in one
-
-
-@pytest.mark.usefixtures("_no_report")
-def test_the_readmes_own_diagnostic_works_and_touches_no_other_table(
-    finished, tmp_path, monkeypatch
-):
-    readme = (pathlib.Path(__file__).parent.parent / "README.md").read_text()
-    code = re.search(r"```python\n# grokjax/diagnostics/radius.py\n(.*?)```", readme, re.DOTALL)[1]
-    (tmp_path / "extra").mkdir()
-    (tmp_path / "extra" / "radius.py").write_text(code)
-    paths = [*grokjax.diagnostics.__path__, str(tmp_path / "extra")]
-    monkeypatch.setattr(grokjax.diagnostics, "__path__", paths)
-    copy = tmp_path / "w"
-    shutil.copytree(finished, copy)
-    before = {p.name: p.read_bytes() for p in (copy / "results").glob("*.parquet")}
-    assert call(analyze.main, f"--workdir={copy}", "--diagnostics=radius") == 0
-    monkeypatch.delitem(sys.modules, "grokjax.diagnostics.radius")
-    radius = pd.read_parquet(copy / "results" / "radius.parquet")
-    assert len(radius) == 4 * 5
-    embedding = grokjax.load(copy).checkpoint(radius["run_id"][6], int(radius["step"][6]))
-    norms = np.linalg.norm(embedding["embed"]["embedding"], axis=1)
-    assert radius["mean"][6] == pytest.approx(norms.mean(), rel=1e-5)
-    for name, content in before.items():
-        assert (copy / "results" / name).read_bytes() == content
 
 
 @pytest.mark.usefixtures("_no_report")

@@ -37,8 +37,11 @@ class InvalidSettingError(ValueError):
     """A flag has a value that cannot be used; the message says which, what, and what can."""
 
     def __init__(self, flag: str, value: object, allowed: str):
-        super().__init__(f"--{flag}={value}: {allowed}")
+        super().__init__(flag, str(value), allowed)  # which a cluster's worker sends, pickled
         self.flag = flag
+
+    def __str__(self) -> str:
+        return "--{}={}: {}".format(*self.args)
 
 
 def check(condition: bool, flag: str, value: object, allowed: str) -> None:

@@ -19,9 +19,11 @@ class CheckpointError(RuntimeError):
     """A checkpoint, of ``item`` params or opt_state, is missing or damaged."""
 
     def __init__(self, batch: str, item: str, step: int, reason: object):
-        what = f"checkpoint {item} of batch {batch} at step {step}"
-        super().__init__(f"{what} cannot be read: {reason}")
+        super().__init__(batch, item, step, str(reason))  # which a cluster's worker sends, pickled
         self.batch, self.item, self.step = batch, item, step
+
+    def __str__(self) -> str:
+        return "checkpoint {1} of batch {0} at step {2} cannot be read: {3}".format(*self.args)
 
 
 class OtherConfigurationError(WorkdirError):

@@ -49,7 +49,7 @@ def test_a_killed_worker_changes_nothing(trained, tmp_path, monkeypatch):
     monkeypatch.setattr(analyze, "_tell", kill_one)
     with (
         distributed.LocalCluster(
-            n_workers=2, threads_per_worker=1, dashboard_address=None, silence_logs=100
+            n_workers=2, threads_per_worker=1, dashboard_address="127.0.0.1:0", silence_logs=100
         ) as cluster,
         distributed.Client(cluster) as client,
     ):
@@ -58,6 +58,17 @@ def test_a_killed_worker_changes_nothing(trained, tmp_path, monkeypatch):
     assert killed
     assert {"persistence", "fourier", "diagrams"} <= tables(away).keys()
     assert_same_tables(tables(away), tables(local))
+
+
+def test_a_damaged_checkpoint_met_by_a_worker_is_named(trained, tmp_path, capsys):
+    away = shutil.copytree(trained, tmp_path / "w")
+    (folder,) = away.glob("checkpoints/*/params/30/params")
+    for path in folder.rglob("*"):
+        if path.is_file():
+            path.write_bytes(b"")
+    flags = ["--diagnostics=persistence", "--ph_threads=1", "--scheduler=local"]
+    assert call(analyze.main, f"--workdir={away}", *flags) == cli.EXIT_FAILED
+    assert "at step 30 cannot be read" in capsys.readouterr().err
 
 
 def test_a_scheduler_that_does_not_answer_is_named(trained, capsys, monkeypatch):

@@ -1,11 +1,13 @@
 """Checkpoints: what goes in comes out, and what does not fit is refused by name."""
 
+import pickle
 import shutil
 
 import jax
 import numpy as np
 import pytest
 
+from grokjax.settings.fields import InvalidSettingError
 from grokjax.store import checkpoints
 from grokjax.store.checkpoints import Reader, RunBatch, Writer
 from grokjax.store.errors import CheckpointError, OtherConfigurationError, WorkdirError
@@ -143,3 +145,17 @@ def test_a_reader_sees_what_is_written_after_it_was_opened(root):
     assert reader.steps(BATCH.name)[-1] == 40
     assert reader.resumable_steps(BATCH.name)[-1] == 40
     assert Reader(root / "nothing").batches() == {}
+
+
+@pytest.mark.parametrize(
+    ("error", "words"),
+    [
+        (CheckpointError("b", "params", 5, OSError("gone")), "params of batch b at step 5 cannot"),
+        (InvalidSettingError("primes", 1, "must be more"), "--primes=1: must be more"),
+    ],
+)
+def test_errors_come_whole_from_another_process(error, words):
+    there = pickle.loads(pickle.dumps(error))
+    assert type(there) is type(error)
+    assert words in str(error) == str(there)
+    assert vars(there) == vars(error)
