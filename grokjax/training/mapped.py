@@ -3,7 +3,6 @@
 import contextlib
 import functools
 import os
-from collections.abc import Callable
 from typing import Any
 
 import jax
@@ -74,7 +73,11 @@ def place(mesh: Mesh, tree: Any) -> Any:
 
 
 def _jit(
-    program: Program, mesh: Mesh, function: Callable[..., Any], n_shared: int = 0, **options: Any
+    program: Program,
+    mesh: Mesh,
+    function: functools.partial[Any],
+    n_shared: int = 0,
+    **options: Any,
 ) -> Any:
     """Jits a one-run function over the runs of a batch, split over the mesh's devices.
 
@@ -86,7 +89,6 @@ def _jit(
     """
     runs, same = PartitionSpec("runs"), PartitionSpec()
 
-    @functools.wraps(function)
     def over_runs(*arguments: Any) -> Any:
         n_mapped = len(arguments) - n_shared
 
@@ -102,6 +104,9 @@ def _jit(
                 batched, mesh=mesh, in_specs=specs, out_specs=runs, check_vma=False
             )(*arguments)
 
+    # By which profiles and caches call the program.
+    named: Any = getattr(function, "func", function)
+    over_runs.__name__ = named.__name__
     # Said outright, because JAX gives some outputs an equivalent sharding of another spelling,
     # with which the next call would compile again.
     return jax.jit(over_runs, out_shardings=NamedSharding(mesh, runs), **options)

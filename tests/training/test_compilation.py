@@ -59,7 +59,7 @@ def test_a_second_start_compiles_nothing_and_gives_the_same_numbers(tmp_path):
     assert first["cache_misses"] + first["cache_hits"] == first["compile_requests_use_cache"] > 0
     (folder,) = (tmp_path / "grokjax" / "compilation").iterdir()
     kept = sorted(folder.glob("*-cache"))
-    torn = next(path for path in kept if "chunk" in path.name)
+    torn = next(path for path in kept if "train_run" in path.name)
     torn.write_bytes(torn.read_bytes()[:1000])
     assert len(kept) == first["compile_requests_use_cache"]
     second, again = end(begin("", XDG_CACHE_HOME=str(tmp_path)))
