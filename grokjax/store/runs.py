@@ -12,7 +12,6 @@ from grokjax.settings.fields import fields_of
 from grokjax.settings.grid import Run, RunSettings
 from grokjax.store.results import read_parquet, write_parquet
 
-write = write_parquet  # this table as any other
 _NULLABLE = {str: "str", int: "Int64", float: "float64", bool: "boolean"}
 
 
@@ -58,6 +57,11 @@ def table(
             row["status"] = "failed"
         rows.append(row)
     return pd.DataFrame(rows, columns=list(columns())).astype(columns())
+
+
+def write(path: pathlib.Path, frame: pd.DataFrame) -> None:
+    """Writes ``runs.parquet``."""
+    write_parquet(path, frame)
 
 
 def read(path: pathlib.Path, runs: Sequence[Run] | None = None) -> pd.DataFrame:

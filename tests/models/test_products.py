@@ -2,6 +2,7 @@
 
 import functools
 import re
+import types
 
 import jax
 import jax.numpy as jnp
@@ -234,13 +235,13 @@ def test_curvature_over_runs_and_steps_equals_that_of_each(one_by_one, monkeypat
     loss, _, x = network("transformer", n_layers=1)
     curvature = curvature_of(loss)
 
-    def power_iteration(run, _):
-        x, along = run
+    def power_iteration(x, along):
         return jax.lax.scan(lambda v, _: (curvature(x, v), v), along, length=3)[0]
 
     runs = jnp.stack([x, 0.5 * x]), jnp.stack(normal(x.shape, x.shape, seed=1))
     monkeypatch.setattr(mapped, "_one_by_one", lambda mesh: one_by_one)
-    found = jax.jit(mapped._over_runs(mapped.runs_mesh(1), power_iteration))(runs, None)
+    program = types.SimpleNamespace(precision="float32")
+    found = mapped._jit(program, mapped.runs_mesh(1), power_iteration)(*runs)
     alone = jax.jit(curvature)
     for ours, x, along in zip(found, *runs, strict=True):
         wanted = alone(x, alone(x, alone(x, along)))
