@@ -84,7 +84,9 @@ def _connect(scheduler: str) -> tuple[Any, Any]:
         raise InvalidSettingError("scheduler", scheduler, message) from error
     try:
         if scheduler == "local":
-            return distributed, distributed.Client(threads_per_worker=1, dashboard_address="127.0.0.1:0")
+            return distributed, distributed.Client(
+                threads_per_worker=1, dashboard_address="127.0.0.1:0"
+            )
         return distributed, distributed.Client(scheduler, timeout=30)
     except (OSError, ValueError) as error:
         raise InvalidSettingError("scheduler", scheduler, f"does not answer: {error}") from error
