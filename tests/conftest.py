@@ -49,10 +49,14 @@ LONGEST = (
     "batches",
     "check",
     "kills",
+    "mixed_grid",
+    "plugins",
     "workflow",
     "faults",
     "architectures",
+    "version_0_1",
     "distributed",
+    "bad_input",
     "page",
 )
 

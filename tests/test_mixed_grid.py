@@ -132,3 +132,24 @@ def test_it_is_measured_checked_and_reported(merged, undisturbed, monkeypatch, c
     assert call(sweep.main, *GRID, where) == cli.EXIT_OK
     assert "12 runs in 12 batch(es)" in capsys.readouterr().out
     assert_same_tables(tables(merged), tables(undisturbed))
+
+
+def test_what_has_nothing_to_be_measured_is_not_waited_for(tmp_path, capsys):
+    """A task without structure has no spectra, and one of features no embedding."""
+    grid = """
+    --models=mlp --d_model=8 --mlp_width=8 --mlp_depth=1 --operations=add,max,digits --primes=7
+    --train_fractions=0.5 --batch_size=8 --seeds=1 --steps=10 --checkpoint_every=10
+    --diagnostics=persistence,fourier --clouds=embedding
+    """.split()
+    for i in range(2):
+        where = [f"--workdir={tmp_path / 'w'}", f"--shard={i}/2"]
+        assert call(sweep.main, *grid, *where) == cli.EXIT_OK
+    capsys.readouterr()
+    where = f"--workdir={tmp_path / 'w'}"
+    assert call(merge.main, where) == cli.EXIT_OK
+    assert "lacks some runs" not in capsys.readouterr().out
+    found = audit.audit(tmp_path / "w")
+    assert found.findings == found.unfinished == ()
+    assert found.n_rows == {"metrics": 6, "persistence": 4, "fourier": 2, "spectra": 8}
+    assert call(analyze.main, where) == cli.EXIT_OK
+    assert "measured 1 of" not in capsys.readouterr().out  # nothing was waiting

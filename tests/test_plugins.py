@@ -284,10 +284,29 @@ def test_a_changed_plug_in_is_refused_and_an_unchanged_one_is_not(made, modules,
         assert told in error
 
 
+LOSS = """
+import dataclasses
+from grokjax.settings.fields import Part, field
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class Mine(Part):
+    column = "loss"
+"""
 TAKEN = {
     "operation": (
         "from grokjax.tasks.modular import Modular\nPARTS = {'add': type('M', (Modular,), {})}",
         "--plugins=mine: its operation 'add' is there already, in grokjax.tasks.modular",
+    ),
+    "setting of another kind": (
+        f"{LOSS}    momentum: int = field(1, help='')\nPARTS = {{'mine': Mine}}",
+        "--plugins=mine: its setting 'momentum' is there already, as something else",
+    ),
+    "flag of the budget": (
+        f"{LOSS}    steps: int = field(1, help='')\nPARTS = {{'mine': Mine}}",
+        "--plugins=mine: its setting 'steps' is there already, as something else",
+    ),
+    "column of runs": (
+        f"{LOSS}    status: str = field('', help='')\nPARTS = {{'mine': Mine}}",
+        "--plugins=mine: its setting 'status' is there already, as something else",
     ),
     "nothing": ("X = 1", "--plugins=mine: brings no part and is no diagnostic"),
     "an error": ("1 / 0", "--plugins=mine: cannot be imported: ZeroDivisionError("),

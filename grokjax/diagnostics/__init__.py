@@ -6,7 +6,8 @@ A diagnostic that a sweep can run is a module in this package, found by its name
 * ``measure(views, options)``: from runs at one checkpoint (``RunView``) and settings (``Options``)
   to the rows of those tables, name → list of dictionaries, ``run_id`` and ``step`` included;
 * ``SETTINGS``: the options that its numbers depend on;
-* ``NEEDS_STRUCTURE``, optional: whether it measures only tasks whose elements have a structure.
+* ``NEEDS_STRUCTURE``, optional: whether it measures only tasks whose elements have a structure;
+* ``NEEDS_CLOUDS``, optional: whether it measures only the clouds that the options name.
 
 The numerical functions beside ``measure`` take plain arrays and serve anyone's data.
 """
@@ -147,6 +148,11 @@ def get(name: str) -> ModuleType:
 def needs_structure(name: str) -> bool:
     """Whether a diagnostic measures only tasks whose elements have a structure."""
     return bool(getattr(get(name), "NEEDS_STRUCTURE", False))
+
+
+def needs_clouds(name: str) -> bool:
+    """Whether a diagnostic measures only the clouds that the options name."""
+    return bool(getattr(get(name), "NEEDS_CLOUDS", False))
 
 
 def __getattr__(name: str) -> ModuleType:

@@ -224,6 +224,7 @@ TABLES = {
     ),
 }
 SETTINGS = ("clouds", "cloud_points", "cloud_selection", "cloud_normalisation", "ph_engine")
+NEEDS_CLOUDS = True
 
 
 def measure(views: Sequence[RunView], options: Options) -> Rows:

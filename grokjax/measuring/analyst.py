@@ -108,7 +108,8 @@ class Analyst:
         waiting: dict[str, list[str]] = {}
         for name, done in self._done.items():
             for run_id in batch.run_ids:
-                if (run_id, step) not in done and measures(name, self._runs[run_id]):
+                run = self._runs[run_id]
+                if (run_id, step) not in done and measures(name, run, self._options):
                     waiting.setdefault(name, []).append(run_id)
         return waiting
 

@@ -40,8 +40,10 @@ def settings_of(name: str, options: Options) -> dict[str, Any]:
     return {k: list(v) if isinstance(v, tuple) else v for k, v in values.items()}
 
 
-def measures(name: str, run: Run) -> bool:
+def measures(name: str, run: Run, options: Options) -> bool:
     """Whether a diagnostic has rows of a run."""
+    if diagnostics.needs_clouds(name) and not layers.choose(options.clouds, run):
+        return False
     return run.task.structure is not None or not diagnostics.needs_structure(name)
 
 

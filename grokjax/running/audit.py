@@ -68,8 +68,9 @@ def audit(folder: pathlib.Path, repair: bool = False) -> Audit:
         unfinished.append(f"{len(behind)} runs not trained to the end, first {behind[0]}")
     results = Results(folder, list(by_id))
     tables = {"metrics": (METRICS, steps)}
-    for diagnostic, own in tables_of(config.options).items():
-        wanted = {i: found for i, found in steps.items() if measures(diagnostic, by_id[i])}
+    options = config.options
+    for diagnostic, own in tables_of(options).items():
+        wanted = {i: found for i, found in steps.items() if measures(diagnostic, by_id[i], options)}
         tables |= {key: (table, wanted) for key, table in own.items()}
     n_rows = {}
     for name, (table, wanted) in tables.items():

@@ -19,8 +19,10 @@ import jax
 import numpy as np
 import pandas as pd
 
+from grokjax import diagnostics
 from grokjax.diagnostics import Table
 from grokjax.measuring.analyst import read_params
+from grokjax.measuring.views import measures
 from grokjax.settings import grid
 from grokjax.settings.config import SweepConfig
 from grokjax.store import locks, record, results
@@ -115,7 +117,13 @@ def merge(target: pathlib.Path, folders: Sequence[pathlib.Path], mixed_code: boo
     runs_table.write(joined.path("runs"), frame)
     held = {run_id for batch in batches for run_id in batch}
     short = frame["status"].isin(["running", "failed"]) & frame["run_id"].isin(held)
-    partial = [name for name, (rows, _) in tables.items() if not held <= set(rows["run_id"])]
+    runs = [run for run in config.runs if run.run_id in held]
+    measured = {
+        key: {run.run_id for run in runs if measures(name, run, config.options)}
+        for name in diagnostics.names()
+        for key in diagnostics.get(name).TABLES
+    } | {"metrics": held}
+    partial = [k for k, (rows, _) in tables.items() if not measured[k] <= set(rows["run_id"])]
     return Merged(
         runs=len(held),
         missing=tuple(run.run_id for run in config.runs if run.run_id not in held),

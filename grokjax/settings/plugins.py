@@ -1,5 +1,6 @@
 """A user's own parts and diagnostics: modules that a command names."""
 
+import dataclasses
 import hashlib
 import importlib
 import importlib.metadata
@@ -8,10 +9,15 @@ from collections.abc import Iterable, Mapping
 from types import ModuleType
 
 from grokjax import diagnostics
-from grokjax.settings import registry
-from grokjax.settings.fields import InvalidSettingError
+from grokjax.diagnostics import Options
+from grokjax.settings import grid, registry
+from grokjax.settings.config import TrainConfig
+from grokjax.settings.fields import InvalidSettingError, check, fields_of
+from grokjax.settings.registry import KINDS
 
 GROUP = "grokjax.plugins"  # of entry points, by whose names installed packages offer theirs
+
+_COLUMNS = {"run_id", "n_train", "status", "memorisation_step", "generalisation_step"}
 
 _loaded: dict[str, str] = {}  # name → hash of its source
 
@@ -33,6 +39,7 @@ def load(names: Iterable[str]) -> None:
             module = offered[name].load() if name in offered else importlib.import_module(name)
         except Exception as error:
             raise InvalidSettingError("plugins", name, f"cannot be imported: {error!r}") from error
+        _check_settings(name, module)
         found = registry.add(module)
         if hasattr(module, "TABLES") and hasattr(module, "measure"):
             try:
@@ -42,6 +49,18 @@ def load(names: Iterable[str]) -> None:
         if not found and not getattr(module, "FAMILIES", ()):
             raise InvalidSettingError("plugins", name, "brings no part and is no diagnostic")
         _loaded[name] = _source_hash(module)
+
+
+def _check_settings(name: str, module: ModuleType) -> None:
+    """Raises ``InvalidSettingError`` if a flag or column of a part's stands for something else."""
+    columns = grid.columns()
+    others = {kind.column for kind in KINDS} | {kind.flag for kind in KINDS} | _COLUMNS
+    others |= {own.name for kind in (TrainConfig, Options) for own in dataclasses.fields(kind)}
+    for part in (*getattr(module, "PARTS", {}).values(), *getattr(module, "FAMILIES", ())):
+        for own in fields_of(part).values():
+            same = columns.get(own.name, own.kind) is own.kind and not {own.name, own.flag} & others
+            message = f"its setting '{own.name}' is there already, as something else"
+            check(same, "plugins", name, message)
 
 
 def _source_hash(module: ModuleType) -> str:

@@ -104,6 +104,9 @@ def test_what_has_no_structure_is_left_out():
         assert rows == {"fourier": [], "spectra": [], "key_frequencies": []}
     assert diagnostics.needs_structure("fourier")
     assert not diagnostics.needs_structure("persistence")
+    assert [name for name in diagnostics.names() if diagnostics.needs_clouds(name)] == [
+        "persistence"
+    ]
 
 
 def test_a_mismatch_names_the_cloud(monkeypatch):

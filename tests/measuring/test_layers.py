@@ -3,7 +3,8 @@
 import numpy as np
 import pytest
 
-from grokjax.measuring import layers
+from grokjax.diagnostics import Options
+from grokjax.measuring import layers, views
 from grokjax.settings.fields import InvalidSettingError
 from grokjax.tasks.task import make_data
 from tests.helpers import make_runs
@@ -67,3 +68,15 @@ def test_hidden_clouds_have_the_last_tokens_or_all_tokens_states():
     expected = states["layer1"][:, :10].reshape(20, 4)
     np.testing.assert_allclose(both, expected - expected.mean(0), atol=1e-6)
     assert layers.take("layer1", states, 20, "farthest", "unit").shape == (20, 4)
+
+
+def test_who_is_measured():
+    (pairs,) = make_runs(model=["mlp"])
+    (digits,) = make_runs(model=["mlp"], operation=["digits"])
+    (maximum,) = make_runs(model=["mlp"], operation=["max"])
+    runs = (pairs, digits, maximum)
+    own, hidden = Options(clouds=("embedding",)), Options(clouds=("hidden1",))
+    assert [views.measures("persistence", run, own) for run in runs] == [True, False, True]
+    assert [views.measures("persistence", run, hidden) for run in runs] == [True] * 3
+    assert [views.measures("fourier", run, hidden) for run in runs] == [True, False, False]
+    assert [views.measures("dimension", run, own) for run in runs] == [True] * 3
