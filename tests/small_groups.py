@@ -41,7 +41,7 @@ TABLES = {
     name: finite_groups.find(name).table
     for name in ("s3", "s4", "s5", "d4", "d7", "d12", "d60", "z12", "z13", "z2^5", "z6xz10")
 } | {
-    "units of 105": finite_groups.units(105)[1].table,
+    "units of 105": finite_groups.units(105).table,
     "quaternions": quaternions(),
     "7:3": seven_by_three(),
     "0 2 1 3 modulo 4": np.array([[0, 1, 2, 3], [1, 0, 3, 2], [2, 3, 1, 0], [3, 2, 0, 1]]),
@@ -55,7 +55,7 @@ def inverses(table):
 
 def permutations(n):
     """(n!, n, n): the permutation matrices of the elements of s3, s4, …, by their names."""
-    names = finite_groups.find(f"s{n}").element_names
+    names = finite_groups.find(f"s{n}").names
     images = np.array([[int(letter) - 1 for letter in name] for name in names])
     return np.eye(n)[:, images].transpose(1, 0, 2)
 

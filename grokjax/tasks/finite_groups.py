@@ -17,7 +17,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from grokjax.settings.fields import Part, check
-from grokjax.tasks.task import PairTask, Structure
+from grokjax.tasks.task import Integers, PairTask, Structure
 
 LARGEST = 2000  # elements; a task on a group has the square of this many inputs
 
@@ -27,29 +27,15 @@ _CYCLE = rf"z{_NUMBER}(\^{_NUMBER})?"
 _FORM = re.compile(rf"[sd]{_NUMBER}|{_CYCLE}(x{_CYCLE})*")
 
 
-@dataclasses.dataclass(frozen=True, eq=False)
-class FiniteGroup:
-    """A finite group of m elements; element 0 is the identity."""
+def problem(name: str) -> str | None:
+    """Why a name of the right form cannot be used; empty if it can, None if it is of no such form.
 
-    name: str  # as :func:`find` takes it, or ``units(n)``
-    table: NDArray[np.int32]  # (m, m), read-only: row i, column j holds the index of g_i · g_j
-    # Permutations x ↦ g(x) in one-line notation (``21345``), rotations and reflections (``e``,
-    # ``r2``, ``r2s``), residues (``4``, ``(1,0,4)``).
-    element_names: tuple[str, ...]
-    # Orders of the factors of a product of cyclic groups, of which the last runs fastest along the
-    # elements; empty for other groups.
-    cycles: tuple[int, ...] = ()
-
-    def __post_init__(self) -> None:
-        self.table.setflags(write=False)
-
-
-def problem(name: str) -> str:
-    """Why a name of the right form cannot be used; empty if it can, or is of no such form."""
-    parsed = _parse(name)
-    if parsed is None:
-        return ""
-    family, sizes = parsed
+    With ``_conjugate`` behind, a name is as good as without.
+    """
+    name = name.removesuffix(_CONJUGATE)
+    if not _FORM.fullmatch(name):
+        return None
+    family, sizes = _parse(name)
     least = 2 if family == "z" else 3
     if min(sizes) < least:
         return f"{name} holds {family}{min(sizes)}; there is {family}N from N = {least}"
@@ -60,20 +46,27 @@ def problem(name: str) -> str:
 
 
 @functools.lru_cache
-def find(name: str) -> FiniteGroup | None:
-    """The group of that name; None if the name is not of the form or has a :func:`problem`."""
-    parsed = _parse(name)
-    if parsed is None or problem(name):
-        return None
-    family, sizes = parsed
+def find(name: str) -> Structure:
+    """The group of a name that has no :func:`problem`, element 0 its identity.
+
+    Asked are its products, or with ``_conjugate`` behind the name g · h · g⁻¹. Elements are called
+    by one-line notation of x ↦ g(x) (``21345``), as rotations and reflections (``e``, ``r2``,
+    ``r2s``), or as residues (``4``, ``(1,0,4)``).
+    """
+    base = name.removesuffix(_CONJUGATE)
+    if base != name:
+        table = find(base).table
+        inverse = np.argmin(table, axis=1)  # where the product is the identity
+        return dataclasses.replace(find(base), asked=table[table, inverse[:, None]])
+    family, sizes = _parse(name)
     if family == "z":
-        return FiniteGroup(name, _cyclic(sizes), _residues(sizes), sizes)
-    return FiniteGroup(name, *{"s": _symmetric, "d": _dihedral}[family](sizes[0]))
+        return _group(_cyclic(sizes), _residues(sizes), sizes)
+    return _group(*{"s": _symmetric, "d": _dihedral}[family](sizes[0]))
 
 
 @functools.lru_cache
-def units(n: int) -> tuple[NDArray[np.int64], FiniteGroup]:
-    """The residues that have an inverse modulo n, read-only, and their group of multiplication.
+def units(n: int) -> Structure:
+    """The residues that have an inverse modulo n, as the group of their multiplication.
 
     For a prime they are the powers of its least primitive root, so that the group is the cyclic one
     of order n − 1; otherwise they ascend, and ``cycles`` is empty.
@@ -89,18 +82,29 @@ def units(n: int) -> tuple[NDArray[np.int64], FiniteGroup]:
         powers = (_powers(root, n) for root in found)
         found = next(sequence for sequence in powers if len(sequence) == n - 1)
     residues = np.array(found)
-    residues.setflags(write=False)
     place = np.zeros(n, np.int32)
     place[residues] = np.arange(len(residues))
     table = place[residues[:, None] * residues % n]
-    cycles = (n - 1,) if prime else ()
-    return residues, FiniteGroup(f"units({n})", table, tuple(map(str, found)), cycles)
+    return _group(table, tuple(map(str, found)), (n - 1,) if prime else (), residues)
 
 
-def _parse(name: str) -> tuple[str, tuple[int, ...]] | None:
-    """Family and sizes of the factors; None if the name is not of the form."""
-    if not _FORM.fullmatch(name):
-        return None
+def _group(
+    table: NDArray[np.int32],
+    names: tuple[str, ...],
+    cycles: tuple[int, ...] = (),
+    elements: Integers | None = None,
+) -> Structure:
+    """A group whose products are asked, read-only; its elements are those of the task."""
+    elements = np.arange(len(table)) if elements is None else elements
+    for array in (table, elements):
+        array.setflags(write=False)
+    return Structure(
+        elements=elements, second=elements, cycles=cycles, table=table, asked=table, names=names
+    )
+
+
+def _parse(name: str) -> tuple[str, tuple[int, ...]]:
+    """Family and sizes of the factors of a name of the right form."""
     sizes: list[int] = []
     for factor in name.split("x"):
         n, _, power = factor[1:].partition("^")
@@ -150,31 +154,6 @@ def _dihedral(n: int) -> tuple[NDArray[np.int32], tuple[str, ...]]:
     return table.astype(np.int32), ("e", *rotations[1:], *(f"{r}s" for r in rotations))
 
 
-@functools.lru_cache(maxsize=16)
-def _structure(name: str) -> Structure:
-    group = _group(name)
-    elements = np.arange(len(group.table))
-    asked = group.table
-    if name.endswith(_CONJUGATE):
-        inverse = np.argmin(group.table, axis=1)  # where the product is the identity, element 0
-        asked = group.table[group.table, inverse[:, None]]
-    return Structure(
-        kind={0: "group", 1: "cyclic"}.get(len(group.cycles), "cycles"),
-        elements=elements,
-        second=elements,
-        cycles=group.cycles,
-        table=group.table,
-        asked=asked,
-        names=group.element_names,
-    )
-
-
-def _group(name: str) -> FiniteGroup:
-    group = find(name.removesuffix(_CONJUGATE))
-    assert group is not None  # names are checked when the task is made
-    return group
-
-
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class Group(PairTask):
     """The product of two elements of a finite group, or the conjugate of one by the other."""
@@ -184,19 +163,18 @@ class Group(PairTask):
     @classmethod
     def understands(cls, name: str) -> bool:
         """Whether this is a name of such a task."""
-        base = name.removesuffix(_CONJUGATE)
-        return bool(problem(base)) or find(base) is not None
+        return problem(name) is not None
 
     def validate(self) -> None:
         """The group must be small enough."""
-        why = problem(self.name.removesuffix(_CONJUGATE))
+        why = problem(self.name) or ""
         check(not why, "operations", self.name, why)
         super().validate()
 
     @property
     def n_elements(self) -> int:
         """The group's order."""
-        return len(_group(self.name).table)
+        return len(self.structure.elements)
 
     @property
     def truth(self) -> NDArray[np.int32]:
@@ -206,7 +184,7 @@ class Group(PairTask):
     @property
     def structure(self) -> Structure:
         """That of the group."""
-        return _structure(self.name)
+        return find(self.name)
 
 
 PARTS: dict[str, type[Part]] = {}

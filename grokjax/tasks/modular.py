@@ -10,7 +10,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from grokjax.settings.fields import Part, field
-from grokjax.tasks.finite_groups import units
+from grokjax.tasks.finite_groups import find, units
 from grokjax.tasks.task import PairTask, Structure
 
 LARGEST = 1999  # n² x n logits are evaluated; beyond this they do not fit anywhere
@@ -57,25 +57,16 @@ def _truth(name: str, n: int) -> NDArray[np.int32]:
 @functools.lru_cache(maxsize=16)
 def _structure(name: str, n: int) -> Structure | None:
     operation = OPERATIONS[name]
-    if operation.group == "units":
-        elements, group = units(n)
-        inverse = np.array([pow(int(unit), -1, n) for unit in elements])
-        cycles, table, names = group.cycles, group.table, group.element_names
-    elif operation.elements:
-        elements = np.arange(n)
-        inverse = -elements % n
-        cycles, table, names = (n,), np.add.outer(elements, elements).astype(np.int32) % n, ()
-    else:
+    if not operation.group and not operation.elements:
         return None
-    return Structure(
-        kind="cyclic" if cycles else "group",
-        elements=elements,
-        second=elements if operation.second > 0 else inverse,
-        cycles=cycles,
-        table=table,
-        asked=table if operation.group else None,
-        names=names,
-    )
+    found = units(n) if operation.group == "units" else find(f"z{n}")
+    if not operation.group:
+        return dataclasses.replace(found, asked=None)
+    if operation.second > 0:
+        return found
+    of_units = operation.group == "units"
+    inverse = [pow(int(x), -1, n) if of_units else -int(x) % n for x in found.elements]
+    return dataclasses.replace(found, second=np.array(inverse))
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)

@@ -28,15 +28,21 @@ Integers = NDArray[np.int64]
 class Structure:
     """What the elements of a task are to each other."""
 
-    kind: str  # cyclic (a cycle of residues), cycles (a product of such), or group
     elements: Integers  # (m,) which of the task's elements are the group's, in the group's order
     second: Integers  # (m,) those that, as second of a pair, stand for the group's
-    cycles: tuple[int, ...]  # orders of the cyclic factors; empty for no product of such
+    # Orders of the factors of a product of cyclic groups, of which the last runs fastest along the
+    # elements; empty for other groups.
+    cycles: tuple[int, ...]
     table: NDArray[np.int32]  # (m, m) place of the product of the group's elements i and j
     # (m, m) place of the label of (elements[i], second[j]); None of a task that is no product or
     # conjugate of the group's elements.
     asked: NDArray[np.int32] | None
     names: tuple[str, ...] = ()  # of the elements; empty where they are their own numbers
+
+    @property
+    def kind(self) -> str:
+        """``group``, ``cyclic`` (a cycle of residues), or ``cycles`` (a product of such)."""
+        return ("group", "cyclic", "cycles")[min(len(self.cycles), 2)]
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)

@@ -41,15 +41,14 @@ def assert_group(table):
 def test_groups_by_name_obey_the_axioms(name, order):
     group = finite_groups.find(name)
     assert finite_groups.problem(name) == ""
-    assert group.name == name
-    assert len(group.table) == len(set(group.element_names)) == order
+    assert len(group.table) == len(set(group.names)) == order
     assert_group(group.table)
     assert (group.table == group.table.T).all() == name.startswith("z")
 
 
 def test_permutations_are_composed_the_second_first():
     group = finite_groups.find("s4")
-    elements = [tuple(int(letter) - 1 for letter in name) for name in group.element_names]
+    elements = [tuple(int(letter) - 1 for letter in name) for name in group.names]
     assert elements == list(itertools.permutations(range(4)))
     for (i, g), (j, h) in itertools.product(enumerate(elements), repeat=2):
         assert elements[group.table[i, j]] == tuple(g[h[x]] for x in range(4))
@@ -58,7 +57,7 @@ def test_permutations_are_composed_the_second_first():
 @pytest.mark.parametrize("n", [3, 4, 7])
 def test_dihedral_elements_turn_and_reflect_the_plane(n):
     group = finite_groups.find(f"d{n}")
-    names = group.element_names
+    names = group.names
     assert names[:3] == ("e", "r", "r2") and names[n : n + 3] == ("s", "rs", "r2s")
     angle = 2 * np.pi / n
     turn = np.array([[np.cos(angle), -np.sin(angle)], [np.sin(angle), np.cos(angle)]])
@@ -76,7 +75,7 @@ def test_products_of_cyclic_groups_add_residues(name, cycles):
     group = finite_groups.find(name)
     assert group.cycles == cycles
     elements = np.array(list(itertools.product(*map(range, cycles))))
-    written = [name.strip("()").split(",") for name in group.element_names]
+    written = [name.strip("()").split(",") for name in group.names]
     np.testing.assert_array_equal(np.array(written, int), elements)
     sums = (elements[:, None] + elements) % cycles
     np.testing.assert_array_equal(elements[group.table], sums)
@@ -84,17 +83,19 @@ def test_products_of_cyclic_groups_add_residues(name, cycles):
 
 @pytest.mark.parametrize("p", [3, 7, 31, 113])
 def test_units_of_a_prime_are_a_cycle_of_powers(p):
-    residues, group = finite_groups.units(p)
+    group = finite_groups.units(p)
+    residues = group.elements
     roots = [g for g in range(1, p) if len({g**k % p for k in range(p - 1)}) == p - 1]
     assert residues.tolist() == [roots[0] ** k % p for k in range(p - 1)]
     np.testing.assert_array_equal(group.table, np.add.outer(*[np.arange(p - 1)] * 2) % (p - 1))
     assert group.cycles == (p - 1,)
-    assert group.element_names == tuple(str(x) for x in residues)
+    assert group.names == tuple(str(x) for x in residues)
 
 
 @pytest.mark.parametrize("n", [2, 4, 8, 15, 36, 105])
 def test_units_multiply(n):
-    residues, group = finite_groups.units(n)
+    group = finite_groups.units(n)
+    residues = group.elements
     assert set(residues.tolist()) == {x for x in range(n) if math.gcd(x, n) == 1}
     np.testing.assert_array_equal(residues[group.table], np.outer(residues, residues) % n)
     assert_group(group.table)
@@ -104,27 +105,26 @@ def test_units_multiply(n):
 def test_groups_are_made_once_and_cannot_be_changed():
     group = finite_groups.find("s5")
     assert finite_groups.find("s5") is group
-    residues, _ = finite_groups.units(12)
-    for array in (group.table, finite_groups.find("d9").table, residues):
+    units = finite_groups.units(12)
+    for array in (group.table, finite_groups.find("d9").table, units.table, units.elements):
         with pytest.raises(ValueError, match="read-only"):
             array[0] = 1
 
 
 # One has an Arabic digit.
 OTHERS = [
-    "", "s", "add", "s5_conjugate", "S5", "a5", "z", "z2^", "z2^0", "z0", "d07", "z2x", "xz2",
+    "", "s", "add", "s5_conj", "S5", "a5", "z", "z2^", "z2^0", "z0", "d07", "z2x", "xz2",
     "z3xs3", "s3xz3", "z5\n", " z5", "z٣", "z2^2^2", "s-3",
 ]  # fmt: skip
 
 
 @pytest.mark.parametrize("name", OTHERS)
 def test_names_of_another_form_are_no_groups(name):
-    assert finite_groups.find(name) is None
-    assert finite_groups.problem(name) == ""
+    assert finite_groups.problem(name) is None
 
 
 def test_names_of_any_length_are_read():
-    assert finite_groups.find("z" + "9" * 5000) is None
+    assert finite_groups.problem("z" + "9" * 5000) is None
     assert "2000 elements" in finite_groups.problem("x".join(["z999999^999999"] * 500))
 
 
@@ -146,7 +146,7 @@ def test_names_of_any_length_are_read():
 )
 def test_groups_that_are_not_made_say_why(name, message):
     assert message in finite_groups.problem(name)
-    assert finite_groups.find(name) is None
+    assert message in finite_groups.problem(f"{name}_conjugate")
 
 
 def test_the_largest_groups_are_made():
