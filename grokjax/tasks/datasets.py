@@ -25,19 +25,16 @@ from numpy.typing import NDArray
 from grokjax.settings.fields import InvalidSettingError, Part
 from grokjax.tasks.task import Integers, Permutation
 
-# Name → examples, of which the first N_TRAIN train.
-EXAMPLES = {"mnist": 11_000, "digits": 1_797}
+# Name → examples, pixels of each, and the value of a white one.
+SETS = {"mnist": (11_000, 784, 255.0), "digits": (1_797, 64, 16.0)}
 N_TRAIN, N_CLASSES = 1_000, 10
 
-# Name → pixels of an image, and the value of a white one.
-PIXELS = {"mnist": (784, 255.0), "digits": (64, 16.0)}
-
-# Which file → its name, without .gz, and its axes.
+# Name without .gz → axes; of training and of test images, each with its labels behind it.
 _FILES = {
-    "train images": ("train-images-idx3-ubyte", (60_000, 28, 28)),
-    "train labels": ("train-labels-idx1-ubyte", (60_000,)),
-    "test images": ("t10k-images-idx3-ubyte", (10_000, 28, 28)),
-    "test labels": ("t10k-labels-idx1-ubyte", (10_000,)),
+    "train-images-idx3-ubyte": (60_000, 28, 28),
+    "train-labels-idx1-ubyte": (60_000,),
+    "t10k-images-idx3-ubyte": (10_000, 28, 28),
+    "t10k-labels-idx1-ubyte": (10_000,),
 }
 
 
@@ -48,7 +45,7 @@ class DatasetError(ValueError):
 class Examples(NamedTuple):
     """Examples in order, those that train first."""
 
-    pixels: NDArray[np.uint8]  # (n, width), from 0 to the white of `PIXELS`
+    pixels: NDArray[np.uint8]  # (n, width), from 0 to the white of `SETS`
     labels: NDArray[np.int32]  # (n,), 0 to 9
 
 
@@ -100,39 +97,22 @@ def find(folder: pathlib.Path, name: str) -> pathlib.Path:
     for candidate in (folder / name, folder / f"{name}.gz"):
         if candidate.is_file():
             return candidate
-    every = ", ".join(name for name, _ in _FILES.values())
-    raise DatasetError(f"{folder} has no {name} or {name}.gz; it must hold {every}")
+    raise DatasetError(f"{folder} has no {name} or {name}.gz; it must hold {', '.join(_FILES)}")
 
 
 def read_mnist(folder: pathlib.Path) -> Examples:
     """The first 1,000 training images and all test images; raises ``DatasetError``."""
-    parts = {}
-    for which, (name, shape) in _FILES.items():
-        n_first = N_TRAIN if which.startswith("train") else shape[0]
-        parts[which] = read_idx(find(folder, name), shape, n_first)
-    pixels = np.concatenate([parts["train images"], parts["test images"]])
-    labels = np.concatenate([parts["train labels"], parts["test labels"]])
+    parts = []
+    for name, shape in _FILES.items():
+        n_first = N_TRAIN if name.startswith("train") else shape[0]
+        parts.append(read_idx(find(folder, name), shape, n_first))
+    pixels, labels = np.concatenate(parts[::2]), np.concatenate(parts[1::2])
     if labels.max() >= N_CLASSES:
         raise DatasetError(f"{folder} has a label {labels.max()}; labels are 0 to {N_CLASSES - 1}")
     return Examples(pixels.reshape(len(pixels), -1), labels.astype(np.int32))
 
 
-_folder: pathlib.Path | None = None
-
-
-def use(folder: str) -> None:
-    """Says where MNIST's files are; raises ``DatasetError`` if another folder was named before."""
-    global _folder
-    path = pathlib.Path(folder).absolute()
-    if _folder not in (None, path):
-        raise DatasetError(f"MNIST was read from {_folder}; another process can read {path}")
-    _folder = path
-
-
-def recall(folder: str) -> None:
-    """Names a folder unless one was named already: where a sweep that is read again found it."""
-    if _folder is None:
-        use(folder)
+_folder: pathlib.Path | None = None  # of MNIST's files; see ``Images.use``
 
 
 @functools.cache
@@ -152,7 +132,7 @@ def load(name: str) -> Examples:
 
         pixels, labels = load_digits(return_X_y=True)
         images = Examples(pixels.astype(np.uint8), labels.astype(np.int32))
-    assert images.pixels.shape == (EXAMPLES[name], PIXELS[name][0])
+    assert images.pixels.shape == SETS[name][:2]
     return images
 
 
@@ -179,12 +159,9 @@ class Images(Permutation):
     @property
     def n_places(self) -> int:
         """Number of images."""
-        return EXAMPLES[self.name]
+        return SETS[self.name][0]
 
-    @property
-    def n_examples(self) -> int:
-        """The same: every place is an example."""
-        return self.n_places
+    n_examples = n_places
 
     @property
     def truth(self) -> NDArray[np.int32]:
@@ -198,12 +175,21 @@ class Images(Permutation):
     @staticmethod
     def features(name: str) -> tuple[NDArray[np.uint8], float]:
         """(n, pixels) brightness of every image, and the number that stands for white."""
-        return load(name).pixels, PIXELS[name][1]
+        return load(name).pixels, SETS[name][2]
 
-    @classmethod
-    def use(cls, source: str, value: str, recalled: bool = False) -> None:
-        """Says where MNIST is; ``recalled`` where a sweep that is read again found it."""
-        (recall if recalled else use)(value)
+    @staticmethod
+    def use(source: str, value: str, recalled: bool = False) -> None:
+        """Says where MNIST's files are.
+
+        A folder that is ``recalled``, where a sweep that is read again found them, counts only if
+        none was named already. Otherwise raises ``DatasetError`` if that was another one.
+        """
+        global _folder
+        path = pathlib.Path(value).absolute()
+        if _folder is None:
+            _folder = path
+        elif _folder != path and not recalled:
+            raise DatasetError(f"MNIST was read from {_folder}; another process can read {path}")
 
     @classmethod
     def resolve(cls, name: str) -> tuple[str, str]:
@@ -227,4 +213,4 @@ class Images(Permutation):
         return "MNIST" if name == "mnist" else "scikit-learn's 8×8 digits in MNIST's stead"
 
 
-PARTS: dict[str, type[Part]] = dict.fromkeys(EXAMPLES, Images)
+PARTS: dict[str, type[Part]] = dict.fromkeys(SETS, Images)

@@ -79,8 +79,8 @@ def units(n: int) -> Structure:
     found = [x for x in range(1, n) if math.gcd(x, n) == 1]
     prime = len(found) == n - 1
     if prime:
-        powers = (_powers(root, n) for root in found)
-        found = next(sequence for sequence in powers if len(sequence) == n - 1)
+        powers = ([pow(root, k, n) for k in range(n - 1)] for root in found)
+        found = next(sequence for sequence in powers if len(set(sequence)) == n - 1)
     residues = np.array(found)
     place = np.zeros(n, np.int32)
     place[residues] = np.arange(len(residues))
@@ -111,14 +111,6 @@ def _parse(name: str) -> tuple[str, tuple[int, ...]]:
         # No group that is made has as many factors as this.
         sizes += [int(n)] * min(int(power or 1), LARGEST.bit_length())
     return name[0], tuple(sizes)
-
-
-def _powers(root: int, n: int) -> list[int]:
-    """1, root, root², … modulo n, to the last before 1 comes again."""
-    powers = [1]
-    while (power := powers[-1] * root % n) != 1:
-        powers.append(power)
-    return powers
 
 
 def _cyclic(sizes: Sequence[int]) -> NDArray[np.int32]:

@@ -109,10 +109,7 @@ class PairTask(Permutation, Fraction, abc.ABC):
         """All pairs, examples or not."""
         return self.n_elements**2
 
-    @property
-    def n_examples(self) -> int:
-        """Pairs that have a label."""
-        return self.n_places
+    n_examples = n_places  # pairs that have a label: all, unless a task says otherwise
 
     @property
     def structure(self) -> Structure | None:
@@ -148,18 +145,15 @@ class PairTask(Permutation, Fraction, abc.ABC):
 _NOT_OF_THE_SPLIT = ("train_fraction", "label_permutation")
 
 
-def _entropy(purpose: str, values: Mapping[str, Any]) -> bytes:
+def _words(purpose: str, values: Mapping[str, Any]) -> NDArray[np.uint32]:
+    """(8,) random words, as good as independent of those of anything else."""
     text = "|".join([purpose, *(f"{name}={value!r}" for name, value in values.items())])
-    return hashlib.sha256(text.encode()).digest()
+    return np.frombuffer(hashlib.sha256(text.encode()).digest(), dtype="<u4").astype(np.uint32)
 
 
 def _generator(purpose: str, values: Mapping[str, Any]) -> np.random.Generator:
-    words = np.frombuffer(_entropy(purpose, values), dtype="<u4")
-    return np.random.Generator(np.random.Philox(np.random.SeedSequence(words.tolist())))
-
-
-def _key_data(purpose: str, values: Mapping[str, Any]) -> NDArray[np.uint32]:
-    return np.frombuffer(_entropy(purpose, values)[:8], dtype="<u4").astype(np.uint32)
+    seed = np.random.SeedSequence(_words(purpose, values).tolist())
+    return np.random.Generator(np.random.Philox(seed))
 
 
 def _told(run: Run, *names: str) -> dict[str, Any]:
@@ -176,12 +170,12 @@ def init_key(run: Run) -> NDArray[np.uint32]:
     Two operations on the same elements begin with the same parameters.
     """
     own = {name: value for name, value in _told(run).items() if name != "operation"}
-    return _key_data("init", {"model": run.model.name} | own)
+    return _words("init", {"model": run.model.name} | own)[:2]
 
 
 def batch_key(run: Run) -> NDArray[np.uint32]:
     """(2,) uint32 key data (threefry) of the order in which training examples come."""
-    return _key_data("batches", _told(run, "train_fraction"))
+    return _words("batches", _told(run, "train_fraction"))[:2]
 
 
 def cloud_generator(run: Run) -> np.random.Generator:

@@ -97,7 +97,7 @@ def folder(monkeypatch):
 def write_mnist(path, *, label=3):
     """Four files of MNIST's shapes, all gzipped but one."""
     path.mkdir()
-    for name, shape in datasets._FILES.values():
+    for name, shape in datasets._FILES.items():
         values = np.zeros(shape, np.uint8)
         values.reshape(shape[0], -1)[:, 0] = np.arange(shape[0]) % 7 if len(shape) > 1 else label
         packed = idx(values) if len(shape) == 1 else gzip.compress(idx(values), 1)
@@ -122,19 +122,19 @@ def test_a_label_that_is_no_digit_is_refused(tmp_path):
 def test_absent_files_are_named(tmp_path):
     with pytest.raises(DatasetError, match=r"no train-images-idx3-ubyte or .*\.gz") as caught:
         datasets.read_mnist(tmp_path)
-    assert all(name in str(caught.value) for name, _ in datasets._FILES.values())
+    assert all(name in str(caught.value) for name in datasets._FILES)
 
 
 def test_one_folder_a_process(folder, tmp_path):
-    datasets.use(str(tmp_path))
-    datasets.recall("/elsewhere")
-    datasets.use(str(tmp_path))
+    use = datasets.Images.use
+    use("mnist_dir", str(tmp_path))
+    use("mnist_dir", "/elsewhere", recalled=True)
+    use("mnist_dir", str(tmp_path))
     with pytest.raises(DatasetError, match="another process"):
-        datasets.use("/elsewhere")
+        use("mnist_dir", "/elsewhere")
 
 
-def test_every_set_has_its_examples_and_pixels():
-    assert set(datasets.EXAMPLES) == set(datasets.PIXELS)
+def test_the_digits_are_those_that_are_known():
     digits = datasets.load("digits")
     assert digits.pixels.shape == (1797, 64)
     assert (digits.pixels.min(), digits.pixels.max()) == (0, 16)
