@@ -3,8 +3,7 @@
 from grokjax.diagnostics import Options
 from grokjax.settings import grid, registry
 from grokjax.settings.config import SweepConfig, TrainConfig
-from grokjax.settings.fields import fields_of
-from grokjax.settings.grid import RUN, RunSettings
+from grokjax.settings.fields import RUN, fields_of
 from grokjax.settings.registry import KINDS
 
 # What a run of a test is where the test does not say.
@@ -34,13 +33,10 @@ def make_axes(**axes):
             for name, field in fields_of(part).items()
         }
 
-    found = {
-        kind.column: {name: of(registry.find(kind, name)) for name in values[kind.column]}
-        for kind in KINDS
-    }
     unknown = set(axes) - set(grid.columns())
     assert not unknown, unknown
-    return found | {RUN: {RUN: of(RunSettings)}}
+    parts = {kind.column: values[kind.column] for kind in KINDS} | {RUN: [RUN]}
+    return {c: {name: of(registry.find(c, name)) for name in names} for c, names in parts.items()}
 
 
 def make_runs(**axes):
@@ -59,5 +55,4 @@ def make_config(*, steps=400, every=100, precision="float32", options=None, **ax
 
 def field(flag):
     """The setting that a flag sets, of the first part that has it."""
-    every = (registry.fields() | fields_of(RunSettings)).values()
-    return next(own for own in every if own.flag == flag)
+    return next(own for own in registry.fields().values() if own.flag == flag)

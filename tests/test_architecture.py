@@ -170,7 +170,7 @@ PARTS = {
     name: next(file for file, dotted in DOTTED.items() if dotted == part.__module__)
     for kind in KINDS
     for name in registry.names(kind.column)
-    if (part := registry.find(kind, name)).__module__.startswith("grokjax.")
+    if (part := registry.find(kind.column, name)).__module__.startswith("grokjax.")
 }
 # The same words for something else: an activation, and what pandas takes of a group.
 HOMONYMS = {

@@ -131,10 +131,13 @@ cli.run(main, lambda: None)
 def test_a_batch_that_does_not_fit_is_halved(finished, tmp_path, monkeypatch, capsys):
     right = mapped.train_chunk
 
-    def small(program, mesh, n_steps, state, runs, first_step):
-        if len(runs.n_train) > 1:
+    def small(*program):
+        def chunk(state, runs, first_step):
+            if len(runs.n_train) == 1:
+                return right(*program)(state, runs, first_step)
             raise jax.errors.JaxRuntimeError("RESOURCE_EXHAUSTED: Out of memory allocating 1 GiB")
-        return right(program, mesh, n_steps, state, runs, first_step)
+
+        return chunk
 
     monkeypatch.setattr(mapped, "train_chunk", small)
     workdir = tmp_path / "w"

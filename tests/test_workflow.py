@@ -213,10 +213,10 @@ def test_a_diverging_run_is_recorded_and_reported(tmp_path):
 def test_a_batch_that_fails_takes_no_other_down(tmp_path, monkeypatch, capsys):
     right = trainer.BatchTrainer._train_to
 
-    def wrong(self, target, step, state):
-        if self.number == 1 and target == 20:
+    def wrong(self, step, states):
+        if self.number == 1 and step == 20:
             raise RuntimeError("the device is gone")
-        return right(self, target, step, state)
+        return right(self, step, states)
 
     workdir = tmp_path / "w"
     arguments = [*GRID, "--runs_per_batch=2", f"--workdir={workdir}"]

@@ -12,7 +12,8 @@ from experiments.benchmarks.turns import Contestants
 from grokjax.measuring.analyst import own_params
 from grokjax.settings import grid
 from grokjax.settings.config import TrainConfig
-from grokjax.settings.grid import RUN, Run
+from grokjax.settings.fields import RUN
+from grokjax.settings.grid import Run
 from grokjax.training import data, mapped, step
 from grokjax.training.step import Program
 
@@ -41,7 +42,7 @@ class Batch:
         self.program = Program.of(self.runs, TrainConfig())
         self.mesh = mapped.runs_mesh(n_runs)
         self.data = mapped.place(self.mesh, data.stack(self.runs))
-        self.state = mapped.init(self.program, self.mesh, self.data)
+        self.state = mapped.init(self.program, self.mesh)(self.data)
         self.first_params = self.params()
         self._step = 0
         self.first_losses = np.asarray(self._chunk())[0]
@@ -51,9 +52,8 @@ class Batch:
         return own_params(jax.device_get(self.state.params), 0, self.runs[0])
 
     def _chunk(self) -> jax.Array:
-        self.state, losses = mapped.train_chunk(
-            self.program, self.mesh, self.n_steps, self.state, self.data, self._step
-        )
+        chunk = mapped.train_chunk(self.program, self.mesh, self.n_steps)
+        self.state, losses = chunk(self.state, self.data, np.int32(self._step))
         self._step += self.n_steps
         return losses
 

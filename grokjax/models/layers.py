@@ -7,14 +7,14 @@ biases of attention, one and zero for layer norms.
 
 import functools
 import math
-from collections.abc import Callable, Iterable
+from collections.abc import Callable
 from typing import Any
 
 import jax
 import jax.numpy as jnp
 from flax import nnx
 
-from grokjax.models.products import affine, product
+from grokjax.models.products import affine
 
 ACTIVATIONS: dict[str, Callable[[jax.Array], jax.Array]] = {
     # jax.nn.gelu's exact form goes through erfc, at three times the cost of erf on a CPU.
@@ -27,17 +27,12 @@ ACTIVATIONS: dict[str, Callable[[jax.Array], jax.Array]] = {
 
 
 class Layers(nnx.Module):
-    """Layers by name; those that are None are left out."""
+    """Layers by name, or lists of layers; those that are None are left out."""
 
     def __init__(self, **layers: Any):
         for name, layer in layers.items():
             if layer is not None:
-                setattr(self, name, layer)
-
-
-def listed(layers: Iterable[Any]) -> Any:
-    """Layers one after the other."""
-    return nnx.List(list(layers))
+                setattr(self, name, nnx.List(layer) if isinstance(layer, list) else layer)
 
 
 def _drawn(key: jax.Array, shape: tuple[int, ...], bound: Any, normal: bool = False) -> jax.Array:
@@ -106,14 +101,9 @@ def weights(layer: nnx.Linear) -> tuple[jax.Array, jax.Array | None]:
 def columns(x: jax.Array, layer: nnx.Linear, first: int, last: int | None) -> jax.Array:
     """Some of a linear layer's outputs for rows x (N, n_in)."""
     kernel, bias = weights(layer)
-    return times(x, kernel[:, first:last], None if bias is None else bias[first:last])
+    return affine(x, kernel[:, first:last], None if bias is None else bias[first:last])
 
 
 def apply(layer: nnx.Linear, x: jax.Array) -> jax.Array:
     """A linear layer's outputs for rows x (N, n_in)."""
-    return times(x, *weights(layer))
-
-
-def times(x: jax.Array, kernel: jax.Array, bias: jax.Array | None) -> jax.Array:
-    """``x @ kernel + bias`` for rows x (N, n_in); the bias may be missing."""
-    return product(x, kernel) if bias is None else affine(x, kernel, bias)
+    return affine(x, *weights(layer))

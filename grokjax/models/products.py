@@ -2,7 +2,7 @@
 
 Every matrix product of the networks is in here. Derivatives are those one would derive; where a
 transpose is written out, it reaches the matrix library in the orientation in which it is fast. The
-one XLA arrives at by itself copies and transposes. Letters of shapes as in ``models.py``.
+one XLA arrives at by itself copies and transposes. Letters of shapes as in ``network.py``.
 """
 
 import dataclasses
@@ -56,10 +56,6 @@ def _apply(*arrays: Any, rule: Multilinear) -> Any:
     return rule.function(*arrays)
 
 
-def _abstract(*arrays: Any, rule: Multilinear) -> Any:
-    return jax.make_jaxpr(rule.function)(*arrays).out_avals[0]
-
-
 def _jvp(primals: Sequence[Any], tangents: Sequence[Any], *, rule: Multilinear) -> Any:
     parts = [
         rule(*primals[:i], tangent, *primals[i + 1 :])
@@ -79,15 +75,11 @@ def _transpose(cotangent: Any, *arrays: Any, rule: Multilinear) -> list[Any]:
     return gradients
 
 
-def _batch(arrays: Sequence[Any], axes: Sequence[int | None], *, rule: Multilinear) -> Any:
-    return rule.mapped(axes)(*arrays), 0
-
-
 _multilinear.def_impl(_apply)
-_multilinear.def_abstract_eval(_abstract)
+_multilinear.def_abstract_eval(lambda *xs, rule: jax.make_jaxpr(rule.function)(*xs).out_avals[0])
 ad.primitive_jvps[_multilinear] = _jvp
 ad.primitive_transposes[_multilinear] = _transpose
-batching.primitive_batchers[_multilinear] = _batch
+batching.primitive_batchers[_multilinear] = lambda xs, axes, rule: (rule.mapped(axes)(*xs), 0)
 mlir.register_lowering(_multilinear, mlir.lower_fun(_apply, multiple_results=False))
 
 
@@ -125,9 +117,9 @@ def product(x: jax.Array, y: jax.Array) -> jax.Array:
     return _product_at(_precision())(x, y)
 
 
-def affine(x: jax.Array, kernel: jax.Array, bias: jax.Array) -> jax.Array:
-    """``x @ kernel + bias`` for rows x (N, n_in)."""
-    return product(x, kernel) + bias[None]
+def affine(x: jax.Array, kernel: jax.Array, bias: jax.Array | None) -> jax.Array:
+    """``x @ kernel + bias`` for rows x (N, n_in); the bias may be missing."""
+    return product(x, kernel) if bias is None else product(x, kernel) + bias[None]
 
 
 @functools.cache

@@ -9,8 +9,8 @@ from typing import Any
 
 from grokjax.diagnostics import Options
 from grokjax.settings import grid, registry
-from grokjax.settings.fields import check, field, fields_of
-from grokjax.settings.grid import RUN, Axes, Run, Values
+from grokjax.settings.fields import RUN, check, field, fields_of
+from grokjax.settings.grid import Axes, Run, Values
 from grokjax.settings.registry import KINDS
 
 # --precision → JAX's name for how a float32 matrix product is carried out. (Its "bfloat16" means
@@ -124,7 +124,7 @@ class SweepConfig:
         texts: dict[str, dict[str, tuple[str, ...]]] = {}  # flag → part → as written
         for column, parts in self.axes.items():
             for name, own in parts.items():
-                for setting in fields_of(grid.part_class(column, name)).values():
+                for setting in fields_of(registry.find(column, name)).values():
                     written = tuple(setting.text(value) for value in own[setting.name])
                     texts.setdefault(setting.flag, {})[name] = written
         found: dict[str, Any] = {kind.flag: list(self.axes[kind.column]) for kind in KINDS}
@@ -184,7 +184,7 @@ def _check_kinds(options: Mapping[str, Any]) -> None:
 
 def _read_axes(column: str, name: str, own: Mapping[str, Any]) -> Values:
     """Values of a part's settings; those that the file does not have are at their default."""
-    fields = fields_of(grid.part_class(column, name))
+    fields = fields_of(registry.find(column, name))
     unknown = sorted(set(own) - set(fields))
     if unknown:
         raise ValueError(f"{name} has no setting {unknown[0]}")
@@ -215,7 +215,7 @@ def _of_version_1(data: dict[str, Any]) -> dict[str, Any]:
     task = {name: axes[name] for name in ("prime", "train_fraction", "label_permutation")}
     models = {}
     for name in axes["model"]:
-        known = fields_of(grid.part_class("model", name))
+        known = fields_of(registry.find("model", name))
         models[name] = {k: [v] for k, v in shapes[name].items() if k in known}
     every = {"init_scale": axes["init_scale"], "batch_size": [batch_size], "seed": axes["seed"]}
     optimizer, loss = registry.default("optimizer"), registry.default("loss")

@@ -243,3 +243,42 @@ class Part:
         """Name → value of each traced setting."""
         fields = fields_of(type(self))
         return {name: value for name, value in self.values.items() if fields[name].traced}
+
+
+RUN = "run"  # what stands beside the four kinds: settings that every run has
+FULL = 0  # a batch of the whole training set
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class RunSettings(Part):
+    """What every run has whatever its parts are."""
+
+    column: ClassVar[str] = RUN
+
+    init_scale: float = field(
+        1.0,
+        help="factor on every initial parameter",
+        traced=True,
+        flag="init_scales",
+        symbol="i",
+        label="init × {}",
+        **ABOVE_0,
+    )
+    batch_size: int = field(
+        512,
+        help="training examples a step; full (0 in tables): all of a run's, the exact gradient",
+        allowed="an integer of at least 1, or full",
+        accepts=lambda v: v >= 1,
+        words={"full": FULL},
+        label="batch {}",
+    )
+    seed: int = field(
+        46,
+        help="seeds",
+        allowed="an integer from 0 to 2^63 - 1",
+        accepts=lambda v: 0 <= v < 2**63,
+        grid=(46, 47, 48, 49, 50),
+        traced=True,
+        flag="seeds",
+        symbol="s",
+    )

@@ -12,8 +12,8 @@ from grokjax import diagnostics
 from grokjax.diagnostics import Options
 from grokjax.settings import grid, plugins, registry
 from grokjax.settings.config import SweepConfig, TrainConfig
-from grokjax.settings.fields import Field, check, fields_of
-from grokjax.settings.grid import RUN, Run, RunSettings
+from grokjax.settings.fields import RUN, Field, check, fields_of
+from grokjax.settings.grid import Run
 from grokjax.settings.registry import KINDS
 
 Say = Callable[[str], None]
@@ -52,8 +52,8 @@ def define_plugins_flag() -> None:
 def define_grid_flags() -> None:
     """Flags of what is trained."""
     for kind in KINDS:
-        names = ", ".join([*registry.names(kind.column), *registry.forms(kind.column)])
-        define(kind.flag, None, f"{kind.noun}: {names} (comma list)", str, "grid")
+        text = f"{kind.noun}: {registry.known(kind.column)} (comma list)"
+        define(kind.flag, None, text, str, "grid")
     for flag, own in axis_flags().items():
         usual = " or ".join(",".join(map(each.text, each.grid)) for each in own)
         group = "grid" if own[0].symbol else "parts (each a comma list, an axis of the grid)"
@@ -72,7 +72,7 @@ def define_grid_flags() -> None:
 def axis_flags() -> dict[str, list[Field]]:
     """Flag → the settings that it sets, one for each part that has one of its own."""
     found: dict[str, list[Field]] = {}
-    for part in (*registry.classes(), RunSettings):
+    for part in registry.classes():
         for own in fields_of(part).values():
             same = found.setdefault(own.flag, [])
             if own.grid not in [other.grid for other in same]:
@@ -130,15 +130,12 @@ def options_from(values: flags.FlagValues, base: Options | None = None) -> Optio
     return dataclasses.replace(base, **fields) if base else Options(**fields)
 
 
-def use_sources(values: flags.FlagValues) -> dict[str, str]:
-    """Tells tasks where their data lie; returns the flags that were given."""
-    found = {}
+def use_sources(values: flags.FlagValues) -> None:
+    """Tells tasks where their data lie."""
     for part in registry.classes():
         for name in part.sources:
             if values[name].value:
-                found[name] = str(values[name].value)
-                part.use(name, found[name])  # type: ignore[attr-defined]
-    return found
+                part.use(name, str(values[name].value))  # type: ignore[attr-defined]
 
 
 def sweep_config_from(values: flags.FlagValues, say: Say = print) -> SweepConfig:
@@ -150,7 +147,7 @@ def sweep_config_from(values: flags.FlagValues, say: Say = print) -> SweepConfig
     use_sources(values)
     given = {flag: str(values[flag].value) for flag in axis_flags() if values[flag].present}
     chosen = {kind.column: _named(values, kind) for kind in KINDS}
-    meant = [registry.find(KINDS[1], name).resolve(name) for name in chosen["operation"]]
+    meant = [registry.find("operation", name).resolve(name) for name in chosen["operation"]]
     chosen["operation"] = [name for name, _ in meant]
     for note in filter(None, (note for _, note in meant)):
         say(note)
@@ -177,17 +174,17 @@ def _named(values: flags.FlagValues, kind: registry.Kind) -> list[str]:
     check(len(found) > 0, kind.flag, values[kind.flag].value, f"names no {kind.noun}")
     check(len(set(found)) == len(found), kind.flag, ",".join(found), "names must differ")
     for name in found:
-        registry.find(kind, name)
+        registry.find(kind.column, name)
     return list(found)
 
 
 def _network_for(tasks: Sequence[str], default: str, say: Say) -> str:
     """The first architecture that learns all of the tasks, the default if it does."""
-    kinds = {registry.find(KINDS[1], name).examples for name in tasks}  # type: ignore[attr-defined]
+    kinds = {registry.find("operation", name).examples for name in tasks}
     for name in registry.names("model"):
-        if kinds <= set(registry.find(KINDS[0], name).learns):  # type: ignore[attr-defined]
+        if kinds <= set(registry.find("model", name).learns):
             if name != default:
-                lacking = kinds - set(registry.find(KINDS[0], default).learns)  # type: ignore[attr-defined]
+                lacking = kinds - set(registry.find("model", default).learns)
                 say(f"--models={name}: {default} learns no {', '.join(sorted(lacking))}")
             return name
     return default

@@ -11,10 +11,10 @@ import itertools
 import json
 import math
 from collections.abc import Mapping, Sequence
-from typing import Any, ClassVar, NamedTuple
+from typing import Any, NamedTuple
 
 from grokjax.settings import registry
-from grokjax.settings.fields import ABOVE_0, Part, check, field, fields_of
+from grokjax.settings.fields import RUN, Part, RunSettings, check, fields_of
 from grokjax.settings.registry import KINDS
 
 _MOST_RUNS = 1_000_000  # of one grid
@@ -22,54 +22,17 @@ _MOST_RUNS = 1_000_000  # of one grid
 Values = Mapping[str, tuple[Any, ...]]  # name of a setting → its values
 Axes = Mapping[str, Mapping[str, Values]]  # column of a kind (or "run") → name of a part → those
 
-RUN = "run"  # what stands beside the four kinds: settings that every run has
-FULL = 0  # a batch of the whole training set
 COLUMNS = (*(kind.column for kind in KINDS), RUN)
-
-
-@dataclasses.dataclass(frozen=True, kw_only=True)
-class RunSettings(Part):
-    """What every run has whatever its parts are."""
-
-    column: ClassVar[str] = RUN
-
-    init_scale: float = field(
-        1.0,
-        help="factor on every initial parameter",
-        traced=True,
-        flag="init_scales",
-        symbol="i",
-        label="init × {}",
-        **ABOVE_0,
-    )
-    batch_size: int = field(
-        512,
-        help="training examples a step; full (0 in tables): all of a run's, the exact gradient",
-        allowed="an integer of at least 1, or full",
-        accepts=lambda v: v >= 1,
-        words={"full": FULL},
-        label="batch {}",
-    )
-    seed: int = field(
-        46,
-        help="seeds",
-        allowed="an integer from 0 to 2^63 - 1",
-        accepts=lambda v: 0 <= v < 2**63,
-        grid=(46, 47, 48, 49, 50),
-        traced=True,
-        flag="seeds",
-        symbol="s",
-    )
 
 
 class Static(NamedTuple):
     """What runs of one program have in common."""
 
-    model: Part
-    optimizer: Part
-    loss: Part
-    batch_size: int
-    inputs: str  # what examples are: pairs of elements, or features and whose
+    model: Part  # each part with its traced settings at their defaults
+    optimizer: Any
+    loss: Any
+    batch_size: int  # examples a step, or ``FULL``
+    features: str  # the task whose features examples have; empty of pairs of elements
 
 
 @dataclasses.dataclass(frozen=True)
@@ -123,7 +86,8 @@ class Run:
         """What it shares with every run that one program can train beside it."""
         parts = self.model, self.optimizer, self.loss
         model, optimizer, loss = (part.static() for part in parts)
-        return Static(model, optimizer, loss, self.settings.batch_size, self.task.inputs)
+        features = "" if self.task.examples == "pairs" else self.task.name
+        return Static(model, optimizer, loss, self.settings.batch_size, features)
 
     @property
     def traced(self) -> dict[str, float]:
@@ -134,18 +98,11 @@ class Run:
         return found
 
 
-def part_class(column: str, name: str) -> type[Part]:
-    """The class of the part of a kind and name; of ``RUN``, what every run has."""
-    if column == RUN:
-        return RunSettings
-    return registry.find(next(kind for kind in KINDS if kind.column == column), name)
-
-
 def axes_of(column: str, name: str, given: Mapping[str, str]) -> Values:
     """Values of every setting of a part: those given, as text by flag, else the grid's default."""
     return {
         own.name: own.parse(given[own.flag]) if own.flag in given else own.grid
-        for own in fields_of(part_class(column, name)).values()
+        for own in fields_of(registry.find(column, name)).values()
     }
 
 
@@ -160,7 +117,7 @@ def expand(axes: Axes, unnamed: tuple[str, ...] = ()) -> tuple[Run, ...]:
     for column in COLUMNS:
         choices.append([])
         for name, own in axes[column].items():
-            part, points = part_class(column, name), itertools.product(*own.values())
+            part, points = registry.find(column, name), itertools.product(*own.values())
             choices[-1] += [part(name=name, **dict(zip(own, p, strict=True))) for p in points]
     runs = tuple(Run(m, t, o, loss, s, unnamed) for m, t, o, loss, s in itertools.product(*choices))
     for model, task in dict.fromkeys((run.model, run.task) for run in runs):
@@ -174,15 +131,14 @@ def _check_number(axes: Axes) -> None:
     n_runs = math.prod(sum(math.prod(map(len, own.values())) for own in kind) for kind in parts)
     lengths = {name: len(values) for kind in parts for own in kind for name, values in own.items()}
     longest = max(lengths, key=lambda name: lengths[name])
-    flag = (registry.fields() | fields_of(RunSettings))[longest].flag
+    flag = registry.fields()[longest].flag
     message = f"the grid has {n_runs:,} runs; at most {_MOST_RUNS:,} go into one sweep"
     check(n_runs <= _MOST_RUNS, flag, f"({lengths[longest]:,} values)", message)
 
 
 def columns() -> dict[str, type]:
     """Column → kind of value of everything that a run can have: what stands in every id first."""
-    parts = [*registry.classes(), RunSettings]
-    every = [own for part in parts for own in fields_of(part).values()]
+    every = [own for part in registry.classes() for own in fields_of(part).values()]
     first = {kind.column: str for kind in KINDS[:2]} | {o.name: o.kind for o in every if o.symbol}
     rest = {kind.column: str for kind in KINDS[2:]} | {o.name: o.kind for o in every}
     return first | {name: kind for name, kind in rest.items() if name not in first}

@@ -7,8 +7,6 @@ from typing import Any
 import pandas as pd
 
 from grokjax.settings import grid, registry
-from grokjax.settings.fields import Field, fields_of
-from grokjax.settings.grid import RunSettings
 
 COLUMNS = {
     "train_accuracy": "train accuracy",
@@ -96,13 +94,8 @@ def group(runs: pd.DataFrame) -> list[Setting]:
     return result
 
 
-def fields() -> dict[str, Field]:
-    """Name → setting of all parts, and of what every run has."""
-    return registry.fields() | fields_of(RunSettings)
-
-
 def in_words(column: str, value: Any) -> str:
     """A setting's value as a person would say it, such as ``α = 0.3``."""
     if column in grid.COLUMNS:
-        return grid.part_class(column, value).title(value)
-    return fields()[column].in_words(value)
+        return registry.find(column, value).title(value)
+    return registry.fields()[column].in_words(value)

@@ -12,7 +12,7 @@ from collections.abc import Iterator
 from types import ModuleType
 from typing import Any, NamedTuple
 
-from grokjax.settings.fields import Field, InvalidSettingError, Part, fields_of
+from grokjax.settings.fields import RUN, Field, InvalidSettingError, Part, RunSettings, fields_of
 
 
 class Kind(NamedTuple):
@@ -36,22 +36,25 @@ KINDS = (
 class _Found(NamedTuple):
     """What modules offer, by column."""
 
-    parts: dict[str, dict[str, type[Part]]]
+    parts: dict[str, dict[str, type[Part]]]  # that of the default first
     families: dict[str, list[Any]]
-    default: dict[str, str]
 
 
 @functools.cache
 def _load() -> _Found:
-    columns = [kind.column for kind in KINDS]
-    found = _Found({c: {} for c in columns}, {c: [] for c in columns}, {})
+    found = _Found({kind.column: {} for kind in KINDS}, {kind.column: [] for kind in KINDS})
     for kind in KINDS:
         package = importlib.import_module(kind.package)
-        for module in pkgutil.iter_modules(package.__path__):
-            loaded = importlib.import_module(f"{kind.package}.{module.name}")
-            _add(found, loaded)
-            if hasattr(loaded, "DEFAULT"):  # of ours alone: a plug-in changes no run's id
-                found.default[kind.column] = loaded.DEFAULT
+        modules = [
+            importlib.import_module(f"{kind.package}.{module.name}")
+            for module in pkgutil.iter_modules(package.__path__)
+        ]
+        for module in modules:
+            _add(found, module)
+        # Of ours alone: a plug-in changes no run's id.
+        first = next(module.DEFAULT for module in modules if hasattr(module, "DEFAULT"))
+        own = found.parts[kind.column]
+        found.parts[kind.column] = {first: own[first]} | own
     return found
 
 
@@ -80,40 +83,47 @@ def _add(found: _Found, module: ModuleType) -> list[str]:
 
 def names(column: str) -> tuple[str, ...]:
     """Names of the parts of a kind, that of the default first; families are not among them."""
-    found = _load()
-    default = found.default[column]
-    return (default, *(name for name in found.parts[column] if name != default))
+    return tuple(_load().parts[column])
 
 
-def forms(column: str) -> list[str]:
-    """How names of the families of a kind are formed."""
-    return [family.forms for family in _load().families[column]]
+def known(column: str) -> str:
+    """Those names, and how names of the families of the kind are formed."""
+    return ", ".join([*names(column), *(family.forms for family in _load().families[column])])
 
 
 def default(column: str) -> str:
     """The part of a kind that a sweep takes which names none."""
-    return _load().default[column]
+    return names(column)[0]
 
 
-def find(kind: Kind, name: str) -> type[Part]:
-    """The class of the part of that name; raises ``InvalidSettingError`` naming those there are."""
+def find(column: str, name: str) -> type[Any]:
+    """The class of the part of that kind and name; of ``RUN``, what every run has.
+
+    Raises:
+        InvalidSettingError: naming those there are.
+    """
+    if column == RUN:
+        return RunSettings
     found = _load()
-    if name in found.parts[kind.column]:
-        return found.parts[kind.column][name]
-    families = found.families[kind.column]
-    for family in families:
+    if name in found.parts[column]:
+        return found.parts[column][name]
+    for family in found.families[column]:
         if family.understands(name):
             return family
-    known = ", ".join([*names(kind.column), *(family.forms for family in families)])
-    raise InvalidSettingError(kind.flag, name, f"each must be one of {known}")
+    flag = next(kind.flag for kind in KINDS if kind.column == column)
+    raise InvalidSettingError(flag, name, f"each must be one of {known(column)}")
 
 
 def classes() -> Iterator[type[Part]]:
-    """Every class of parts there is, once, in the order of the kinds, defaults first."""
+    """Every class of parts there is, once, in the order of the kinds, defaults first.
+
+    What every run has comes last.
+    """
     found = _load()
     for kind in KINDS:
-        own = [found.parts[kind.column][name] for name in names(kind.column)]
-        yield from dict.fromkeys((*own, *found.families[kind.column]))
+        own = (*found.parts[kind.column].values(), *found.families[kind.column])
+        yield from dict.fromkeys(own)
+    yield RunSettings
 
 
 def fields() -> dict[str, Field]:

@@ -15,7 +15,7 @@ from typing import Any
 from grokjax.settings import grid, plugins, registry
 from grokjax.settings.config import SweepConfig
 from grokjax.settings.fields import InvalidSettingError, check, fields_of
-from grokjax.settings.grid import Run, RunSettings
+from grokjax.settings.grid import Run
 from grokjax.settings.registry import KINDS
 from grokjax.store import results
 from grokjax.store.errors import WorkdirError
@@ -159,8 +159,7 @@ def check_usable(workdir: pathlib.Path, config: SweepConfig, allowed: Collection
 
 def allowed_changes() -> tuple[str, ...]:
     """What may be allowed to change: axes may gain values, and what is named behind them."""
-    parts = (*registry.classes(), RunSettings)
-    flags = [own.flag for part in parts for own in fields_of(part).values()]
+    flags = [own.flag for part in registry.classes() for own in fields_of(part).values()]
     names = [*(kind.flag for kind in KINDS), *flags, "steps", "precision", "code", "packages"]
     return tuple(dict.fromkeys(names))
 

@@ -8,8 +8,8 @@ import pandas as pd
 
 from grokjax import statistics
 from grokjax.settings import grid
-from grokjax.settings.fields import fields_of
-from grokjax.settings.grid import Run, RunSettings
+from grokjax.settings.fields import RunSettings, fields_of
+from grokjax.settings.grid import Run
 from grokjax.store.results import read_parquet, write_parquet
 
 _NULLABLE = {str: "str", int: "Int64", float: "float64", bool: "boolean"}

@@ -8,7 +8,6 @@ class Task(Protocol):
 
     name: str
     examples: str  # what an example is: ``pairs`` (of elements), or ``features``
-    inputs: str  # the same, and whose features they are
     n_elements: int  # that have a row in the embedding; 0 for features
     n_outputs: int  # labels are below this
     n_places: int  # of examples; of pairs n_elements²

@@ -152,11 +152,6 @@ class Images(Permutation):
     }
 
     @property
-    def inputs(self) -> str:
-        """Features, and whose."""
-        return f"features {self.name}"
-
-    @property
     def n_places(self) -> int:
         """Number of images."""
         return SETS[self.name][0]

@@ -87,7 +87,6 @@ class PairTask(Permutation, Fraction, abc.ABC):
 
     column: ClassVar[str] = "operation"
     examples: ClassVar[str] = "pairs"
-    inputs: ClassVar[str] = "pairs"
 
     @property
     @abc.abstractmethod

@@ -68,10 +68,9 @@ def _machine() -> str:
     Machines of several kinds may share a home: instructions that another lacks would kill the
     process, and work is divided over the cores of the machine that compiled it.
     """
-    try:
+    lines: list[str] = []
+    with contextlib.suppress(OSError):
         lines = pathlib.Path("/proc/cpuinfo").read_text(encoding="utf-8").splitlines()
-    except OSError:
-        lines = []
     names = ("flags", "Features")  # x86, ARM
     features = next((line for line in lines if line.startswith(names)), platform.processor())
     cores = len(os.sched_getaffinity(0))

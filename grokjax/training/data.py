@@ -34,17 +34,14 @@ class RunData(NamedTuple):
     split: Array  # (R, E) int8: PADDING, TRAIN, LEAKED (test, not novel) or NOVEL
 
 
-def features(inputs: str) -> Any | None:
-    """The features of a task and the number that scales them; None of a task of pairs."""
-    kind, _, name = inputs.partition(" ")
-    if kind == "pairs":
-        return None
-    return registry.find(registry.KINDS[1], name).features(name)  # type: ignore[attr-defined]
+def features(name: str) -> Any | None:
+    """The features of the task of that name and the number that scales them; without, None."""
+    return registry.find("operation", name).features(name) if name else None
 
 
 def sizes(runs: Sequence[Run]) -> Sizes:
     """Sizes of a network for all of the runs."""
-    table = features(runs[0].task.inputs)
+    table = features(runs[0].static.features)
     return Sizes(
         elements=max(run.task.n_elements for run in runs),
         outputs=max(run.task.n_outputs for run in runs),

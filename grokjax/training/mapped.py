@@ -6,17 +6,14 @@ import os
 from typing import Any
 
 import jax
-import jax.numpy as jnp
 import numpy as np
 from jax.sharding import Mesh, NamedSharding, PartitionSpec
 
-from grokjax.models.network import Params
 from grokjax.settings.config import PRECISIONS
 from grokjax.settings.fields import check
 from grokjax.training import step
-from grokjax.training.data import RunData
-from grokjax.training.evaluation import Evaluation, evaluate_run
-from grokjax.training.step import Program, State
+from grokjax.training.evaluation import evaluate_run
+from grokjax.training.step import Program
 
 
 def check_precision(precision: str) -> None:
@@ -87,7 +84,7 @@ def _jit(
     cache, where those of all runs would not, and the matrix products of a single run fill its cores
     already.
     """
-    runs, same = PartitionSpec("runs"), PartitionSpec()
+    runs = PartitionSpec("runs")
 
     def over_runs(*arguments: Any) -> Any:
         n_mapped = len(arguments) - n_shared
@@ -98,11 +95,10 @@ def _jit(
                 return jax.lax.map(lambda run: function(*run, *shared), mapped)
             return jax.vmap(function, (0,) * n_mapped + (None,) * n_shared)(*arguments)
 
-        specs = (runs,) * n_mapped + (same,) * n_shared
+        specs = (runs,) * n_mapped + (PartitionSpec(),) * n_shared
+        split = jax.shard_map(batched, mesh=mesh, in_specs=specs, out_specs=runs, check_vma=False)
         with jax.default_matmul_precision(PRECISIONS[program.precision]):
-            return jax.shard_map(
-                batched, mesh=mesh, in_specs=specs, out_specs=runs, check_vma=False
-            )(*arguments)
+            return split(*arguments)
 
     # By which profiles and caches call the program.
     named: Any = getattr(function, "func", function)
@@ -113,35 +109,23 @@ def _jit(
 
 
 @functools.cache
-def _compiled_init(program: Program, mesh: Mesh) -> Any:
+def init(program: Program, mesh: Mesh) -> Any:
+    """The jitted function runs → their step-0 ``State``."""
     return _jit(program, mesh, functools.partial(step.init, program))
 
 
 @functools.cache
-def compiled_chunk(program: Program, mesh: Mesh, n_steps: int) -> Any:
-    """The jitted function behind ``train_chunk``: (state, runs, first_step) → (state, losses)."""
+def train_chunk(program: Program, mesh: Mesh, n_steps: int) -> Any:
+    """The jitted function (state, runs, int32 first step) → (state, losses).
+
+    That is the state after ``n_steps`` steps, and (R, n_steps) batch losses; the state given is
+    consumed.
+    """
     chunk = functools.partial(step.train_run, program, n_steps)
     return _jit(program, mesh, chunk, n_shared=1, donate_argnums=0)
 
 
 @functools.cache
-def compiled_evaluation(program: Program, mesh: Mesh) -> Any:
-    """The jitted function behind ``evaluate``: (params, runs) → Evaluation."""
+def evaluate(program: Program, mesh: Mesh) -> Any:
+    """The jitted function (params, runs) → ``Evaluation``, with a leading R axis."""
     return _jit(program, mesh, functools.partial(evaluate_run, program))
-
-
-def init(program: Program, mesh: Mesh, runs: RunData) -> State:
-    """Step-0 states of the runs."""
-    return _compiled_init(program, mesh)(runs)
-
-
-def train_chunk(
-    program: Program, mesh: Mesh, n_steps: int, state: State, runs: RunData, first_step: int
-) -> tuple[State, jax.Array]:
-    """The state after ``n_steps`` steps, and (R, n_steps) batch losses; ``state`` is consumed."""
-    return compiled_chunk(program, mesh, n_steps)(state, runs, jnp.int32(first_step))
-
-
-def evaluate(program: Program, mesh: Mesh, params: Params, runs: RunData) -> Evaluation:
-    """Sums of all runs over all their pairs, each with a leading R axis."""
-    return compiled_evaluation(program, mesh)(params, runs)

@@ -14,7 +14,8 @@ import optax
 
 from grokjax.models.network import Model, Params, Sizes
 from grokjax.settings.config import TrainConfig
-from grokjax.settings.grid import FULL, Run
+from grokjax.settings.fields import FULL
+from grokjax.settings.grid import Run, Static
 from grokjax.training import data
 from grokjax.training.data import RunData
 
@@ -31,10 +32,7 @@ class Program:
     """The static part of a batch: one compiled program per value of this."""
 
     model: Model  # for the batch's largest sizes
-    optimizer: Any  # its part, traced settings at their defaults
-    loss: Any  # likewise
-    batch_size: int  # examples a step, or ``FULL``
-    inputs: str  # what examples are, as tasks say it
+    static: Static  # what its runs have in common
     precision: str  # of matrix products
     horizon: int = 0  # steps of the whole training where the optimiser depends on them
 
@@ -42,15 +40,9 @@ class Program:
     def of(cls, runs: Sequence[Run], config: TrainConfig) -> "Program":
         """The program that trains a batch of runs."""
         static = runs[0].static
-        return cls(
-            model=Model(config=static.model, sizes=data.sizes(runs)),
-            optimizer=static.optimizer,
-            loss=static.loss,
-            batch_size=static.batch_size,
-            inputs=static.inputs,
-            precision=config.precision,
-            horizon=config.steps if runs[0].optimizer.horizon else 0,
-        )
+        model = Model(config=static.model, sizes=data.sizes(runs))
+        horizon = config.steps if static.optimizer.horizon else 0
+        return cls(model=model, static=static, precision=config.precision, horizon=horizon)
 
     def model_of(self, run: RunData) -> Model:
         """The network with the run's own traced settings."""
@@ -64,7 +56,7 @@ def real_sizes(program: Program, run: RunData) -> Sizes:
 
 def inputs_of(program: Program, examples: jax.Array) -> jax.Array:
     """What a network is given of (B, T) examples: pairs as they are, or (B, features) numbers."""
-    table = data.features(program.inputs)
+    table = data.features(program.static.features)
     if table is None:
         return examples
     # A constant of the program: bytes, so that it stays small. Places behind the last example,
@@ -76,7 +68,7 @@ def inputs_of(program: Program, examples: jax.Array) -> jax.Array:
 
 def _optimizer(program: Program, run: RunData) -> optax.GradientTransformation:
     hidden = program.model.hidden(program.model.template())
-    return program.optimizer.bound(run.traced).transformation(program.horizon, hidden)
+    return program.static.optimizer.bound(run.traced).transformation(program.horizon, hidden)
 
 
 def init(program: Program, run: RunData) -> State:
@@ -128,7 +120,7 @@ def example_losses(
 ) -> tuple[jax.Array, jax.Array]:
     """(B,) losses and (B, Q) logits, those of padding outputs meaningless."""
     logits = program.model_of(run).logits(params, inputs_of(program, examples))
-    own = program.loss.bound(run.traced)
+    own = program.static.loss.bound(run.traced)
     return own.per_example(logits, label, real_outputs(program, run)), logits
 
 
@@ -137,7 +129,7 @@ def loss(
 ) -> jax.Array:
     """Mean loss of a batch; of a full batch over the run's own training set."""
     losses = example_losses(program, run, params, examples, label)[0]
-    if program.batch_size != FULL:
+    if program.static.batch_size != FULL:
         return losses.mean()
     real = jnp.arange(losses.shape[0]) < run.n_train
     return jnp.where(real, losses, 0).sum() / run.n_train
@@ -149,8 +141,8 @@ def train_run(
     """n_steps steps of one run; returns the state and the (n_steps,) batch losses."""
     optimizer = _optimizer(program, run)
     batches: Any = None
-    if program.batch_size != FULL:
-        order = training_order(run, first_step, n_steps, program.batch_size)
+    if program.static.batch_size != FULL:
+        order = training_order(run, first_step, n_steps, program.static.batch_size)
         batches = (run.train_inputs[order], run.train_label[order])
 
     def step(state: State, batch: Any) -> tuple[State, jax.Array]:

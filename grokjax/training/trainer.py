@@ -23,7 +23,8 @@ from grokjax.store.checkpoints import Reader, RunBatch, Writer
 from grokjax.store.errors import CheckpointError
 from grokjax.store.results import METRICS, Results
 from grokjax.training import data, evaluation, mapped
-from grokjax.training.step import Program, State, init
+from grokjax.training.step import Program, State
+from grokjax.training.step import init as init_run
 from grokjax.training.stopping import Stopped, StopRequest
 
 # The device is handed this many steps at a time at most: fine enough for a live display and a
@@ -69,7 +70,7 @@ class BatchTrainer:
 
     def __init__(
         self,
-        number: int,
+        index: int,
         runs: Sequence[Run],
         settings: TrainConfig,
         workdir: pathlib.Path,
@@ -77,7 +78,9 @@ class BatchTrainer:
         display: TrainingListener,
         stop: StopRequest,
     ):
-        self._index, self._runs, self._settings = number, runs, settings
+        self._index, self._runs = index, runs
+        self.number = index + 1  # of the batch, as the display counts
+        self._last, self._every = settings.steps, settings.checkpoint_every
         self._results, self._display, self._stop = results, display, stop
         self._program = Program.of(runs, settings)
         self._root = workdir / "checkpoints"
@@ -104,11 +107,6 @@ class BatchTrainer:
             at_once = -(-len(self._runs) // self._n_parts)
             self._note(f"out of device memory; continuing with {at_once} runs at a time")
 
-    @property
-    def number(self) -> int:
-        """Which batch of the sweep this is, counted from 1 as the display does."""
-        return self._index + 1
-
     def _note(self, text: str) -> None:
         self._display.note(f"batch {self.number}: {text}")
 
@@ -119,11 +117,10 @@ class BatchTrainer:
         self._display.spent(what, time.perf_counter() - begun)
 
     def _run(self, measured: set[tuple[str, int]]) -> None:
-        last = self._settings.steps
         reader = Reader(self._root)
         unmeasured = [s for s in reader.steps(self.batch.name) if not self._known(s, measured)]
         resumable = reader.resumable_steps(self.batch.name)
-        if resumable[-1:] == [last] and not unmeasured and not self._gaps(reader):
+        if resumable[-1:] == [self._last] and not unmeasured and not self._gaps(reader):
             return
         self._mesh = mapped.runs_mesh(len(self._runs))
         bounds = [len(self._runs) * i // self._n_parts for i in range(self._n_parts + 1)]
@@ -138,12 +135,11 @@ class BatchTrainer:
             start, states, is_new = self._latest(reader)
             if is_new:
                 self._checkpoint(writer, 0, states)
-            elif start < last:
+            elif start < self._last:
                 self._note(f"resumed at step {start:,}")
-            while start < last:
-                states = self._train_to(start + self._settings.checkpoint_every, start, states)
-                start += self._settings.checkpoint_every
-                self._checkpoint(writer, start, states)
+            for step in range(start + self._every, self._last + 1, self._every):
+                states = self._train_to(step, states)
+                self._checkpoint(writer, step, states)
                 if self._stop.due(0):
                     raise Stopped(self._stop.reason)
 
@@ -153,29 +149,27 @@ class BatchTrainer:
     def _gaps(self, reader: Reader) -> list[int]:
         """Steps before the latest committed one that are not there."""
         steps = set(reader.steps(self.batch.name))
-        every = range(0, max(steps, default=0), self._settings.checkpoint_every)
-        return [step for step in every if step not in steps]
+        expected = range(0, max(steps, default=0), self._every)
+        return [step for step in expected if step not in steps]
 
     def _make_good(self, writer: Writer, reader: Reader, measured: set[tuple[str, int]]) -> None:
         """Trains lost checkpoints again, from the nearest state before them."""
         gaps = self._gaps(reader)
         if not gaps:
             return
-        step, states, _ = self._latest(reader, before=gaps[0])
+        start, states, _ = self._latest(reader, before=gaps[0])
         self._note(
             f"checkpoints {', '.join(f'{gap:,}' for gap in gaps)} are missing; "
-            f"training from step {step:,} to make them again"
+            f"training from step {start:,} to make them again"
         )
-        while True:
-            # Also where nothing is missing: what is there must come out the same.
+        # Also where nothing is missing: what is there must come out the same.
+        for step in range(start, gaps[-1] + 1, self._every):
+            if step > start:
+                states = self._train_to(step, states)
             params = [state.params for state in states]
             writer.save(step, self._gather(params), None)
             if not self._known(step, measured):
                 self._evaluate(step, params)
-            if step == gaps[-1]:
-                break
-            states = self._train_to(step + self._settings.checkpoint_every, step, states)
-            step += self._settings.checkpoint_every
         writer.wait()
 
     def _cut(self, tree: Any) -> list[Any]:
@@ -202,20 +196,20 @@ class BatchTrainer:
             *parts,
         )
 
-    def _train_to(self, target: int, step: int, states: list[State]) -> list[State]:
-        lengths = calls(target - step)
+    def _train_to(self, step: int, states: list[State]) -> list[State]:
+        """The states at a checkpoint, from those at the one before."""
+        lengths = calls(self._every)
         calls_left = len(states) * len(lengths)
         trained = []
         for state, own in zip(states, self._data, strict=True):
             state, placed = self._on_device(state), self._on_device(own)
             n_runs = len(own.n_train)
-            at = step
+            at = step - self._every
             for n_steps in lengths:
                 # The call returns when its steps have begun, not when they are done.
                 with self._timed("compiling training"):
-                    state, losses = mapped.train_chunk(
-                        self._program, self._mesh, n_steps, state, placed, at
-                    )
+                    chunk = mapped.train_chunk(self._program, self._mesh, n_steps)
+                    state, losses = chunk(state, placed, np.int32(at))
                 begun = time.perf_counter()
                 jax.block_until_ready(losses)
                 seconds = time.perf_counter() - begun
@@ -237,8 +231,8 @@ class BatchTrainer:
         sums = []
         for part, own in zip(params, self._data, strict=True):
             with self._timed("compiling evaluation"):
-                placed = self._on_device(part), self._on_device(own)
-                found = mapped.evaluate(self._program, self._mesh, *placed)
+                evaluate = mapped.evaluate(self._program, self._mesh)
+                found = evaluate(self._on_device(part), self._on_device(own))
             with self._timed("evaluation"):
                 sums.append(jax.device_get(found))
         with self._timed("evaluation"):
@@ -259,13 +253,13 @@ class BatchTrainer:
                 opt_state = self._read(reader, step, "opt_state")
                 if params is not None and opt_state is not None:
                     return step, self._cut(State(params, opt_state)), False
-        first = (mapped.init(self._program, self._mesh, self._on_device(own)) for own in self._data)
-        return 0, [self._put_away(state) for state in first], True
+        init = mapped.init(self._program, self._mesh)
+        return 0, [self._put_away(init(self._on_device(own))) for own in self._data], True
 
     def _read(self, reader: Reader, step: int, item: str) -> Any | None:
         """One kind of state at a step; None, and it is set aside, if it cannot be read."""
-        stacked_init = jax.vmap(functools.partial(init, self._program))
-        template = getattr(jax.eval_shape(stacked_init, data.stack(self._runs)), item)
+        init = jax.vmap(functools.partial(init_run, self._program))
+        template = getattr(jax.eval_shape(init, data.stack(self._runs)), item)
         read = reader.params if item == "params" else reader.opt_state
         try:
             return read(self.batch, step, template)

@@ -130,11 +130,8 @@ def runs_that_fit(runs: Sequence[Run], config: TrainConfig) -> int:
         memory = stats["bytes_limit"] * len(devices)
     else:
         memory = os.sysconf("SC_AVPHYS_PAGES") * os.sysconf("SC_PAGE_SIZE")
-    largest: dict[Any, Run] = {}
-    for run in runs:
-        there = largest.setdefault(run.static, run)
-        if (run.task.n_places, run.task.n_train) > (there.task.n_places, there.task.n_train):
-            largest[run.static] = run
+    by_size = sorted(runs, key=lambda run: (run.task.n_places, run.task.n_train))
+    largest = {run.static: run for run in by_size}
     traced = [Traced(run, config, _STEPS_A_CALL) for run in largest.values()]
     most = max(max(peak_bytes(one.training), peak_bytes(one.evaluation)) for one in traced)
     return max(1, min(_MOST_RUNS, memory // 2 // most))

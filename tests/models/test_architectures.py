@@ -11,7 +11,6 @@ import pytest
 from grokjax.models import network
 from grokjax.models.network import Model, Sizes
 from grokjax.settings import registry
-from grokjax.settings.registry import KINDS
 from tests import reference
 
 REAL, PADDED = Sizes(13, 11), Sizes(19, 17)
@@ -67,7 +66,7 @@ IDS = [f"{name}-{'-'.join(map(str, row.values()))}" for name, row, _ in ROWS]
 
 
 def config_of(name, **values):
-    return registry.find(KINDS[0], name)(name=name, **SMALL[name] | values)
+    return registry.find("model", name)(name=name, **SMALL[name] | values)
 
 
 def drawn(config, sizes, real):

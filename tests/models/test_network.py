@@ -10,7 +10,6 @@ import pytest
 from grokjax.models import layers, network
 from grokjax.models.network import Model, Sizes
 from grokjax.settings import registry
-from grokjax.settings.registry import KINDS
 from tests import reference
 
 P = 23
@@ -20,7 +19,7 @@ EVERYTHING = {"separate_embeddings": True, "equals_token": True}
 
 
 def config_of(name, **values):
-    return registry.find(KINDS[0], name)(name=name, **values)
+    return registry.find("model", name)(name=name, **values)
 
 
 def make(config, sizes=ALONE, real=None, seed=0, scale=1.0):

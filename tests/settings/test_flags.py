@@ -4,9 +4,8 @@ import pytest
 from absl import flags
 
 from grokjax import sweep
-from grokjax.settings.fields import InvalidSettingError
+from grokjax.settings.fields import RUN, InvalidSettingError
 from grokjax.settings.flags import axis_flags, define_plugins_flag, sweep_config_from
-from grokjax.settings.grid import RUN
 
 
 def asked(*arguments):

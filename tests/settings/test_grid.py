@@ -10,8 +10,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from grokjax.settings import grid, registry
-from grokjax.settings.fields import InvalidSettingError, fields_of
-from grokjax.settings.grid import RUN, RunSettings
+from grokjax.settings.fields import RUN, InvalidSettingError, fields_of
 from grokjax.settings.registry import KINDS
 from grokjax.store import runs as runs_table
 from tests.helpers import make_axes, make_runs
@@ -30,11 +29,7 @@ PARTS = [
 EVERY = [
     (column, name, field)
     for column, name in [*PARTS, (RUN, RUN)]
-    for field in fields_of(
-        RunSettings
-        if column == RUN
-        else registry.find(next(kind for kind in KINDS if kind.column == column), name)
-    ).values()
+    for field in fields_of(registry.find(column, name)).values()
 ]
 IDS = [f"{name} {field.name}" for _, name, field in EVERY]
 
@@ -52,16 +47,13 @@ def others(field):
 
 def axes_with(column, part, name, values):
     """Axes of one run at the defaults, but of one part, with values of one of its settings."""
-    parts = {kind.column: kind for kind in KINDS}
-    chosen = {kind.column: registry.default(kind.column) for kind in KINDS}
-    if column != RUN:
-        chosen[column] = part
+    chosen = {kind.column: registry.default(kind.column) for kind in KINDS} | {RUN: RUN}
+    chosen[column] = part
 
     def of(cls):
         return {own.name: (own.default,) for own in fields_of(cls).values()}
 
-    axes = {c: {n: of(registry.find(parts[c], n))} for c, n in chosen.items()}
-    axes[RUN] = {RUN: of(RunSettings)}
+    axes = {c: {n: of(registry.find(c, n))} for c, n in chosen.items()}
     axes[column][part][name] = tuple(values)
     return axes
 
@@ -251,9 +243,9 @@ def test_settings_that_cannot_be_together_are_refused():
     with pytest.raises(InvalidSettingError, match="--models=transformer: cannot learn --operat"):
         make_runs(operation=["digits"])
     with pytest.raises(InvalidSettingError, match=r"each must be one of transformer, mlp$"):
-        registry.find(KINDS[0], "rnn")
+        registry.find("model", "rnn")
     with pytest.raises(InvalidSettingError, match=r"--operations=x: .* add, .*sN, dN, zNxzM"):
-        registry.find(KINDS[1], "x")
+        registry.find("operation", "x")
     with pytest.raises(InvalidSettingError, match="--operations=s2: s2 holds s2"):
         make_runs(operation=["s2"])
 

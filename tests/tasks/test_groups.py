@@ -7,7 +7,6 @@ import pytest
 
 from grokjax.settings import registry
 from grokjax.settings.fields import InvalidSettingError
-from grokjax.settings.registry import KINDS
 from grokjax.tasks.task import make_data
 from tests.helpers import make_runs
 
@@ -47,7 +46,7 @@ GROUPS = {
 
 
 def task(name):
-    return registry.find(KINDS[1], name)(name=name, train_fraction=0.5)
+    return registry.find("operation", name)(name=name, train_fraction=0.5)
 
 
 def inverse(element, elements, compose):

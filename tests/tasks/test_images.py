@@ -74,7 +74,7 @@ def test_evaluation_counts_train_and_test_images_and_no_novel_pair():
     runs = make_runs(**OMNIGROK, seed=[46, 47])
     batch = Batch(runs)
     params = jax.device_get(batch.state.params)
-    found = jax.device_get(mapped.evaluate(batch.program, batch.mesh, params, batch.data))
+    found = jax.device_get(mapped.evaluate(batch.program, batch.mesh)(params, batch.data))
     assert found.count.tolist() == [[1000, 797, 0]] * 2
     labels = datasets.load("digits").labels
     for i, run in enumerate(runs):

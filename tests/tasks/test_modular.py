@@ -7,7 +7,6 @@ import pytest
 
 from grokjax.settings import registry
 from grokjax.settings.fields import InvalidSettingError
-from grokjax.settings.registry import KINDS
 from grokjax.tasks.modular import OPERATIONS
 from tests.helpers import make_runs
 
@@ -38,7 +37,7 @@ NO_PRODUCTS = {"square_sum", "quadratic", "quadratic_plus", "cubic", "cubic_plus
 
 
 def task(name, n):
-    return registry.find(KINDS[1], name)(name=name, prime=n, train_fraction=0.5)
+    return registry.find("operation", name)(name=name, prime=n, train_fraction=0.5)
 
 
 def test_there_is_a_loop_for_every_operation():

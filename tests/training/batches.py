@@ -18,14 +18,13 @@ class Batch:
         self.runs, self.program = runs, Program.of(runs, config)
         self.mesh = mapped.runs_mesh(len(runs))
         self.data = mapped.place(self.mesh, data.stack(runs))
-        self.state = mapped.init(self.program, self.mesh, self.data)
+        self.state = mapped.init(self.program, self.mesh)(self.data)
         self.step = 0
 
     def train(self, n_steps):
         """Losses (R, n_steps) of the next steps."""
-        self.state, losses = mapped.train_chunk(
-            self.program, self.mesh, n_steps, self.state, self.data, self.step
-        )
+        chunk = mapped.train_chunk(self.program, self.mesh, n_steps)
+        self.state, losses = chunk(self.state, self.data, np.int32(self.step))
         self.step += n_steps
         return np.asarray(losses)
 
@@ -42,7 +41,7 @@ class Batch:
 
     def metrics(self):
         """Columns of metrics."""
-        sums = mapped.evaluate(self.program, self.mesh, self.state.params, self.data)
+        sums = mapped.evaluate(self.program, self.mesh)(self.state.params, self.data)
         return evaluation.metrics(jax.device_get(sums))
 
 

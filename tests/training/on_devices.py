@@ -34,7 +34,7 @@ def collectives():
     """Words of the compiled step on all devices that would be communication."""
     mapped.runs_mesh = lambda _: Mesh(np.array(jax.devices()), ("runs",))
     batch = Batch(make_runs(model=["mlp"], seed=list(range(11))))  # padded to 16
-    chunk = mapped.compiled_chunk(batch.program, batch.mesh, 2)
+    chunk = mapped.train_chunk(batch.program, batch.mesh, 2)
     text = chunk.lower(batch.state, batch.data, jnp.int32(0)).compile().as_text()
     assert f"num_partitions={len(jax.devices())}" in text
     return [word for word in COLLECTIVES if word in text]

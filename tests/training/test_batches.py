@@ -137,13 +137,13 @@ def test_padding_stays_zero(case):
 def test_all_runs_at_once_as_accelerators_take_them_are_those_one_by_one(case, monkeypatch):
     monkeypatch.setattr(mapped, "_one_by_one", lambda mesh: False)
     batch, (_, _, _, (losses, _)) = Batch(runs_of(case), N_STEPS), mixed(case)
-    chunk = mapped.compiled_chunk.__wrapped__(batch.program, batch.mesh, N_STEPS)
+    chunk = mapped.train_chunk.__wrapped__(batch.program, batch.mesh, N_STEPS)
     state, found = chunk(batch.state, batch.data, jnp.int32(0))
     np.testing.assert_allclose(found, losses, rtol=1e-4)
-    evaluation = mapped.compiled_evaluation.__wrapped__(batch.program, batch.mesh)
+    evaluation = mapped.evaluate.__wrapped__(batch.program, batch.mesh)
     sums = jax.device_get(evaluation(state.params, batch.data))
     together = mixed(case)[0]
-    expected = mapped.evaluate(batch.program, batch.mesh, together.state.params, batch.data)
+    expected = mapped.evaluate(batch.program, batch.mesh)(together.state.params, batch.data)
     np.testing.assert_array_equal(sums.count, expected.count)
     np.testing.assert_allclose(sums.loss, expected.loss, rtol=1e-4)
     np.testing.assert_allclose(sums.weight_norm, expected.weight_norm, rtol=1e-5)
@@ -163,16 +163,16 @@ def test_a_diverging_run_does_not_touch_its_batch_mates():
 
 
 def test_a_second_chunk_does_not_compile_again():
-    mapped.compiled_chunk.cache_clear()
+    mapped.train_chunk.cache_clear()
     batch = Batch(runs_of("mlp"), N_STEPS)
     batch.train(N_STEPS)
     batch.train(N_STEPS)
-    assert mapped.compiled_chunk(batch.program, batch.mesh, N_STEPS)._cache_size() == 1
+    assert mapped.train_chunk(batch.program, batch.mesh, N_STEPS)._cache_size() == 1
 
 
 def test_the_step_has_no_collective():
     batch = Batch(runs_of("mlp"), N_STEPS)
-    chunk = mapped.compiled_chunk(batch.program, batch.mesh, N_STEPS)
+    chunk = mapped.train_chunk(batch.program, batch.mesh, N_STEPS)
     text = chunk.lower(batch.state, batch.data, jnp.int32(0)).compile().as_text()
     # Also run on eight devices, by test_devices.py.
     for word in ("all-reduce", "all-gather", "all-to-all", "collective-permute", "reduce-scatter"):

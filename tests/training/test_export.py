@@ -27,11 +27,11 @@ def lowered(request):
     runs = make_runs(prime=[13, 23], **axes)
     program, mesh = Program.of(runs, TrainConfig()), mapped.runs_mesh(1)
     stacked = jax.eval_shape(lambda: jax.tree.map(jnp.asarray, data.stack(runs)))
-    state = jax.eval_shape(lambda runs: mapped.init(program, mesh, runs), stacked)
+    state = jax.eval_shape(lambda runs: mapped.init(program, mesh)(runs), stacked)
     step = jax.ShapeDtypeStruct((), jnp.int32)
     programs = {
-        "training": (mapped.compiled_chunk, (program, mesh, 2), (state, stacked, step)),
-        "evaluation": (mapped.compiled_evaluation, (program, mesh), (state.params, stacked)),
+        "training": (mapped.train_chunk, (program, mesh, 2), (state, stacked, step)),
+        "evaluation": (mapped.evaluate, (program, mesh), (state.params, stacked)),
     }
     with pytest.MonkeyPatch.context() as patch:
         # What accelerators run: all runs at once. Not cached, since CPUs get another program.

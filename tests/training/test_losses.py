@@ -6,7 +6,6 @@ import numpy as np
 import pytest
 
 from grokjax.settings import registry
-from grokjax.settings.registry import KINDS
 
 N, REAL, PADDED = 40, 9, 14
 
@@ -39,7 +38,7 @@ IDS = ["cross_entropy", "in float64", "stablemax", "squared_error"]
 
 
 def part(name, **values):
-    return registry.find(KINDS[3], name)(name=name, **values)
+    return registry.find("loss", name)(name=name, **values)
 
 
 @pytest.fixture(scope="module")

@@ -10,7 +10,6 @@ import pytest
 
 from grokjax.settings import registry
 from grokjax.settings.fields import fields_of
-from grokjax.settings.registry import KINDS
 from tests.training import by_hand
 
 N_STEPS = 60
@@ -19,7 +18,7 @@ HIDDEN = {"embed": False, "hidden": True, "wide": True, "bias": False}
 
 
 def part(name, **values):
-    return registry.find(KINDS[2], name)(name=name, **values)
+    return registry.find("optimizer", name)(name=name, **values)
 
 
 @functools.cache
@@ -110,7 +109,7 @@ NEAR = {
 
 @pytest.mark.parametrize(
     ("name", "constant"),
-    [(name, own) for name in BASE for own in fields_of(registry.find(KINDS[2], name))],
+    [(name, own) for name in BASE for own in fields_of(registry.find("optimizer", name))],
 )
 def test_every_constant_shows(name, constant):
     usual = by_hand.USUAL | BASE[name]

@@ -48,7 +48,7 @@ def test_the_loss_in_float64_trains_and_evaluates():
     sums = {}
     for batch in (plain, wide):
         params = jax.tree.map(lambda leaf: 4 * leaf, plain.state.params)
-        sums[batch] = jax.device_get(mapped.evaluate(batch.program, batch.mesh, params, batch.data))
+        sums[batch] = jax.device_get(mapped.evaluate(batch.program, batch.mesh)(params, batch.data))
     pairs = np.stack(np.divmod(np.arange(23 * 23), 23), axis=1).astype(np.int32)
     with jax.default_matmul_precision("highest"):
         second = jax.tree.map(lambda leaf: leaf[1], params)

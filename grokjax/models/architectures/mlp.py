@@ -57,19 +57,13 @@ class MLP(Embedded):
             embed = layers.embedding(sizes.elements, width, rngs, init, bound)
             if self.separate_embeddings or hot:
                 second = layers.embedding(sizes.elements, width, rngs, init, bound)
-        widths = [self.mlp_width] * (self.mlp_depth if hot else self.mlp_depth + 1)
-        if not hot:
-            n_embedded = 2 if self.mlp_inputs == "concatenate" else 1
-            widths[0] = sizes.features or n_embedded * self.d_model
-        hidden = layers.listed(
+        n_embedded = 2 if self.mlp_inputs == "concatenate" else 1
+        first = [] if hot else [sizes.features or n_embedded * self.d_model]
+        widths = [*first, *[self.mlp_width] * self.mlp_depth, sizes.outputs]
+        *hidden, unembed = (
             layers.linear(n, m, rngs, init, bias=self.biases) for n, m in itertools.pairwise(widths)
         )
-        return layers.Layers(
-            embed=embed,
-            embed_second=second,
-            hidden=hidden,
-            unembed=layers.linear(self.mlp_width, sizes.outputs, rngs, init, bias=self.biases),
-        )
+        return layers.Layers(embed=embed, embed_second=second, hidden=hidden, unembed=unembed)
 
     def apply(self, net: Any, inputs: Any, every: bool) -> Any:
         """See ``network.Architecture``."""
@@ -98,7 +92,7 @@ class MLP(Embedded):
         else:
             kernel, bias = layers.weights(hidden.pop(0))
             width = self.d_model if self.mlp_inputs == "concatenate" else 0
-            a_table = layers.times(first, kernel[: self.d_model], bias)
+            a_table = products.affine(first, kernel[: self.d_model], bias)
             tables = [a_table, products.product(second, kernel[width:])]
         rows = products.take_rows(jnp.stack(tables), jnp.stack([inputs[:, 0], inputs[:, 1]]))
         n_pairs = inputs.shape[0]

@@ -72,7 +72,7 @@ class Transformer(Embedded):
             embed_second=layers.embedding(sizes.elements, width, rngs, init) if second else None,
             equals=layers.embedding(1, width, rngs, init) if self.equals_token else None,
             position=layers.embedding(self.n_tokens, width, rngs, init),
-            blocks=layers.listed(self._block(rngs) for _ in range(self.n_layers)),
+            blocks=[self._block(rngs) for _ in range(self.n_layers)],
             norm=layers.norm(width, rngs) if self.layer_norm == "pre" else None,
             unembed=layers.linear(width, sizes.outputs, rngs, init, bias=self.biases),
         )

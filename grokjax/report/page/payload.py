@@ -18,7 +18,7 @@ from grokjax.report.page import curves, details
 from grokjax.report.page.samples import Candidate, choose
 from grokjax.report.snapshots import Snapshots
 from grokjax.settings import flags as ours
-from grokjax.settings import labels
+from grokjax.settings import labels, registry
 from grokjax.settings.grid import Run
 from grokjax.store import record as records
 
@@ -51,7 +51,7 @@ def build(sweep: Sweep, wanted: Sequence[str] = ()) -> dict[str, Any]:
         "sweep": provenance(sweep),
         "settings": _settings(runs, settings, sweep.config.runs),
         "columns": labels.columns(),
-        "words": {own.name: dict(own.words) for own in labels.fields().values() if own.words},
+        "words": {own.name: dict(own.words) for own in registry.fields().values() if own.words},
         "runs": _runs(runs, settings, found),
         "curves": drawn,
         "details": shown,

@@ -56,10 +56,10 @@ class Scheduled(Part):
         """The learning rate: a number, or a function of the number of steps made."""
         if self.schedule == "constant" and not self.warmup_steps:
             return self.learning_rate
-
+        length = max(1, n_steps - self.warmup_steps)
         decays = {
-            "linear": lambda n: optax.linear_schedule(1.0, 0.0, n),
-            "cosine": lambda n: optax.cosine_decay_schedule(1.0, n),
+            "linear": optax.linear_schedule(1.0, 0.0, length),
+            "cosine": optax.cosine_decay_schedule(1.0, length),
         }
 
         def rate(count: Any) -> Any:
@@ -67,8 +67,7 @@ class Scheduled(Part):
             if self.warmup_steps:
                 value = value * jnp.minimum(1.0, (count + 1) / self.warmup_steps)
             if self.schedule != "constant":
-                decay = decays[self.schedule](max(1, n_steps - self.warmup_steps))
-                value = value * decay(jnp.maximum(count - self.warmup_steps, 0))
+                value = value * decays[self.schedule](jnp.maximum(count - self.warmup_steps, 0))
             return value
 
         return rate
