@@ -181,13 +181,12 @@ def _named(values: flags.FlagValues, kind: registry.Kind) -> list[str]:
 def _network_for(tasks: Sequence[str], default: str, say: Say) -> str:
     """The first architecture that learns all of the tasks, the default if it does."""
     kinds = {registry.find("operation", name).examples for name in tasks}
-    for name in registry.names("model"):
-        if kinds <= set(registry.find("model", name).learns):
-            if name != default:
-                lacking = kinds - set(registry.find("model", default).learns)
-                say(f"--models={name}: {default} learns no {', '.join(sorted(lacking))}")
-            return name
-    return default
+    able = (n for n in registry.names("model") if kinds <= set(registry.find("model", n).learns))
+    name = next(able, default)
+    if name != default:
+        lacking = kinds - set(registry.find("model", default).learns)
+        say(f"--models={name}: {default} learns no {', '.join(sorted(lacking))}")
+    return name
 
 
 def _say_unused(axes: Mapping[str, Any], given: Mapping[str, str], say: Say) -> None:
@@ -224,6 +223,6 @@ def _with_diagnostics_that_fit(config: SweepConfig, say: Say) -> SweepConfig:
 
 def fits_some(diagnostic: str, runs: Sequence[Run]) -> bool:
     """Whether a diagnostic has something to measure in any of the runs."""
-    if not diagnostics.needs_structure(diagnostic):
-        return True
-    return any(task.structure is not None for task in dict.fromkeys(run.task for run in runs))
+    tasks = dict.fromkeys(run.task for run in runs)
+    needed = diagnostics.needs_structure(diagnostic)
+    return not needed or any(task.structure is not None for task in tasks)

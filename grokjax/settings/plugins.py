@@ -12,7 +12,7 @@ from grokjax import diagnostics
 from grokjax.diagnostics import Options
 from grokjax.settings import grid, registry
 from grokjax.settings.config import TrainConfig
-from grokjax.settings.fields import InvalidSettingError, check, fields_of
+from grokjax.settings.fields import InvalidSettingError, Part, check, fields_of
 from grokjax.settings.registry import KINDS
 
 GROUP = "grokjax.plugins"  # of entry points, by whose names installed packages offer theirs
@@ -39,24 +39,25 @@ def load(names: Iterable[str]) -> None:
             module = offered[name].load() if name in offered else importlib.import_module(name)
         except Exception as error:
             raise InvalidSettingError("plugins", name, f"cannot be imported: {error!r}") from error
-        _check_settings(name, module)
-        found = registry.add(module)
-        if hasattr(module, "TABLES") and hasattr(module, "measure"):
+        parts = [*getattr(module, "PARTS", {}).values(), *getattr(module, "FAMILIES", ())]
+        measures = hasattr(module, "TABLES") and hasattr(module, "measure")
+        check(bool(parts) or measures, "plugins", name, "brings no part and is no diagnostic")
+        _check_settings(name, parts)
+        registry.add(module)
+        if measures:
             try:
-                found.append(diagnostics.add(module))
+                diagnostics.add(module)
             except ValueError as error:
                 raise InvalidSettingError("plugins", name, str(error)) from error
-        if not found and not getattr(module, "FAMILIES", ()):
-            raise InvalidSettingError("plugins", name, "brings no part and is no diagnostic")
         _loaded[name] = _source_hash(module)
 
 
-def _check_settings(name: str, module: ModuleType) -> None:
+def _check_settings(name: str, parts: Iterable[type[Part]]) -> None:
     """Raises ``InvalidSettingError`` if a flag or column of a part's stands for something else."""
     columns = grid.columns()
     others = {kind.column for kind in KINDS} | {kind.flag for kind in KINDS} | _COLUMNS
     others |= {own.name for kind in (TrainConfig, Options) for own in dataclasses.fields(kind)}
-    for part in (*getattr(module, "PARTS", {}).values(), *getattr(module, "FAMILIES", ())):
+    for part in parts:
         for own in fields_of(part).values():
             same = columns.get(own.name, own.kind) is own.kind and not {own.name, own.flag} & others
             message = f"its setting '{own.name}' is there already, as something else"

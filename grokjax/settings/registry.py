@@ -54,31 +54,28 @@ def _load() -> _Found:
         # Of ours alone: a plug-in changes no run's id.
         first = next(module.DEFAULT for module in modules if hasattr(module, "DEFAULT"))
         own = found.parts[kind.column]
-        found.parts[kind.column] = {first: own[first]} | own
+        found.parts[kind.column] = {first: own[first], **own}
     return found
 
 
-def add(module: ModuleType) -> list[str]:
-    """Adds the parts of a module; returns their names.
+def add(module: ModuleType) -> None:
+    """Adds the parts of a module.
 
     Raises:
         InvalidSettingError: if another module has a part of that kind and name.
     """
-    return _add(_load(), module)
+    _add(_load(), module)
 
 
-def _add(found: _Found, module: ModuleType) -> list[str]:
-    names = []
+def _add(found: _Found, module: ModuleType) -> None:
     for name, part in getattr(module, "PARTS", {}).items():
         there = found.parts[part.column].setdefault(name, part)
         if there is not part:
             message = f"its {part.column} '{name}' is there already, in {there.__module__}"
             raise InvalidSettingError("plugins", module.__name__, message)
-        names.append(name)
     for part in getattr(module, "FAMILIES", ()):
         if part not in found.families[part.column]:
             found.families[part.column].append(part)
-    return names
 
 
 def names(column: str) -> tuple[str, ...]:

@@ -249,8 +249,7 @@ class BatchTrainer:
         """The step and state of the latest that can be read, else of the first, which is new."""
         for step in reversed(reader.resumable_steps(self.batch.name)):
             if step < before:
-                params = self._read(reader, step, "params")
-                opt_state = self._read(reader, step, "opt_state")
+                params, opt_state = (self._read(reader, step, item) for item in State._fields)
                 if params is not None and opt_state is not None:
                     return step, self._cut(State(params, opt_state)), False
         init = mapped.init(self._program, self._mesh)
@@ -260,9 +259,8 @@ class BatchTrainer:
         """One kind of state at a step; None, and it is set aside, if it cannot be read."""
         init = jax.vmap(functools.partial(init_run, self._program))
         template = getattr(jax.eval_shape(init, data.stack(self._runs)), item)
-        read = reader.params if item == "params" else reader.opt_state
         try:
-            return read(self.batch, step, template)
+            return getattr(reader, item)(self.batch, step, template)
         except CheckpointError as error:
             kept = checkpoints.set_aside(self._root, error.batch, error.item, error.step)
             self._note(f"{error}; it is kept as {kept} and made anew")
