@@ -24,8 +24,8 @@ def test_products_are_counted_through_loops_and_calls():
 def test_the_textbooks_products_are_those_one_would_count():
     counted = floor.step_products("mlp", 113)
     weights = 256 * 512 + 2 * 512 * 512 + 512 * 113
-    assert work.flops_of(counted["textbook"]) == 3 * 2 * 512 * weights
-    assert work.flops_of(counted["grokjax"]) < work.flops_of(counted["textbook"])
+    assert work.flops(counted["textbook"]) == 3 * 2 * 512 * weights
+    assert work.flops(counted["grokjax"]) < work.flops(counted["textbook"])
 
 
 def test_the_page_shows_every_number_beside_what_is_asked(tmp_path):

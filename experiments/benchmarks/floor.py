@@ -121,13 +121,13 @@ def measure(kind: str, prime: int, n_runs: int) -> dict[str, Any]:
     return {
         "model": kind,
         "prime": prime,
-        "flops": work.flops_of(ours),
-        "textbook_flops": work.flops_of(counted["textbook"]),
+        "flops": work.flops(ours),
+        "textbook_flops": work.flops(counted["textbook"]),
         "bytes": moved,
         "matrix_flops_per_second": rate,
         "copied_bytes_per_second": copying,
         # What nothing can beat, and what these products take one by one, with nothing between.
-        "roofline_seconds": max(work.flops_of(ours) / rate, moved / copying),
+        "roofline_seconds": max(work.flops(ours) / rate, moved / copying),
         "products_seconds": sum(
             times * product_seconds(shape, n_runs) for shape, times in ours.items()
         ),

@@ -34,7 +34,6 @@ class TrainConfig:
     )
 
     def __post_init__(self) -> None:
-        """Checks each, and that the steps divide into checkpoints."""
         for own in fields_of(type(self)).values():
             own.check(getattr(self, own.name))
         message = f"must be a multiple of --checkpoint_every={self.checkpoint_every}"
@@ -54,7 +53,6 @@ class Shard:
     count: int
 
     def __post_init__(self) -> None:
-        """Checks 0 <= index < count."""
         fits = 1 <= self.count <= _MOST_SHARDS and 0 <= self.index < self.count
         check(fits, "shard", self, _SHARD_ALLOWED)
 

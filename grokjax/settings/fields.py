@@ -5,6 +5,7 @@ made by ``field``. What is *traced* may vary between runs of one compiled progra
 static, and each of its values is a program of its own.
 """
 
+import contextlib
 import dataclasses
 import functools
 import importlib
@@ -14,7 +15,6 @@ import typing
 from collections.abc import Callable, Mapping
 from typing import Any, ClassVar, Self
 
-_KEY = "grokjax"
 _MOST_VALUES = 100_000  # of one field; beyond that a range is a typing error
 _KINDS = {int: "an integer", float: "a number", str: "a name", bool: "true or false"}
 
@@ -77,8 +77,6 @@ class Field:
     label: str | Callable[[Any], str] = ""
 
     def __post_init__(self) -> None:
-        """Fills in what follows from the rest."""
-
         def fill(name: str, value: Any) -> None:
             object.__setattr__(self, name, value)
 
@@ -139,26 +137,21 @@ class Field:
         return tuple(values)
 
     def _value(self, text: str, item: str) -> Any:
-        if item in self.words:
-            return self.words[item]
-        if self.kind is bool and item.lower() in ("true", "false"):
-            return item.lower() == "true"
-        try:
-            if item and self.kind is not bool:
+        with contextlib.suppress(KeyError, ValueError):
+            if item in self.words:
+                return self.words[item]
+            if self.kind is bool:
+                return {"true": True, "false": False}[item.lower()]
+            if item:
                 return self.kind(item)
-        except ValueError:
-            pass
         ranges = " or a range a:b[:step]" if self.kind is int else ""
         message = f"'{item}' is not {_KINDS[self.kind]}{ranges}; each must be {self.allowed}"
         raise InvalidSettingError(self.flag, text, message)
 
     def _range(self, text: str, item: str) -> range:
         try:
-            bounds = [int(part) for part in item.split(":")]
-            if len(bounds) not in (2, 3):
-                raise ValueError
-            values = range(*bounds)
-        except ValueError:
+            values = range(*map(int, item.split(":")))
+        except (TypeError, ValueError):
             message = f"'{item}' is not a range a:b or a:b:step of integers (step not 0)"
             raise InvalidSettingError(self.flag, text, message) from None
         message = f"the range '{item}' is empty (its end is excluded)"
@@ -169,7 +162,7 @@ class Field:
 
 def field(default: Any, **about: Any) -> Any:
     """Declares a setting of a part; ``about`` are attributes of ``Field``."""
-    return dataclasses.field(default=default, metadata={_KEY: about})
+    return dataclasses.field(default=default, metadata=about)
 
 
 # Values that several settings can have, to be given to ``field``.
@@ -186,11 +179,9 @@ def fields_of(part: type) -> dict[str, Field]:
 def _fields_of(part: type) -> dict[str, Field]:
     kinds = typing.get_type_hints(part)
     return {
-        own.name: Field(
-            name=own.name, kind=kinds[own.name], default=own.default, **own.metadata[_KEY]
-        )
+        own.name: Field(name=own.name, kind=kinds[own.name], default=own.default, **own.metadata)
         for own in dataclasses.fields(part)
-        if _KEY in own.metadata
+        if "help" in own.metadata
     }
 
 
@@ -204,7 +195,6 @@ class Part:
     sources: ClassVar[dict[str, str]] = {}
 
     def __post_init__(self) -> None:
-        """Checks each setting, then what they are together."""
         for own in fields_of(type(self)).values():
             own.check(getattr(self, own.name))
         self.validate()

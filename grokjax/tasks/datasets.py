@@ -92,20 +92,16 @@ def _check_header(path: pathlib.Path, header: bytes, shape: tuple[int, ...]) -> 
         raise DatasetError(f"{path} has axes {found}, expected {shape}")
 
 
-def find(folder: pathlib.Path, name: str) -> pathlib.Path:
-    """The file of that name in the folder, plain or with .gz; raises ``DatasetError``."""
-    for candidate in (folder / name, folder / f"{name}.gz"):
-        if candidate.is_file():
-            return candidate
-    raise DatasetError(f"{folder} has no {name} or {name}.gz; it must hold {', '.join(_FILES)}")
-
-
 def read_mnist(folder: pathlib.Path) -> Examples:
     """The first 1,000 training images and all test images; raises ``DatasetError``."""
     parts = []
     for name, shape in _FILES.items():
+        found = [path for path in (folder / name, folder / f"{name}.gz") if path.is_file()]
+        if not found:
+            every = ", ".join(_FILES)
+            raise DatasetError(f"{folder} has no {name} or {name}.gz; it must hold {every}")
         n_first = N_TRAIN if name.startswith("train") else shape[0]
-        parts.append(read_idx(find(folder, name), shape, n_first))
+        parts.append(read_idx(found[0], shape, n_first))
     pixels, labels = np.concatenate(parts[::2]), np.concatenate(parts[1::2])
     if labels.max() >= N_CLASSES:
         raise DatasetError(f"{folder} has a label {labels.max()}; labels are 0 to {N_CLASSES - 1}")

@@ -10,7 +10,6 @@ import functools
 import itertools
 import math
 import re
-from collections.abc import Sequence
 from typing import ClassVar
 
 import numpy as np
@@ -60,7 +59,7 @@ def find(name: str) -> Structure:
         return dataclasses.replace(find(base), asked=table[table, inverse[:, None]])
     family, sizes = _parse(name)
     if family == "z":
-        return _group(_cyclic(sizes), _residues(sizes), sizes)
+        return _group(*_cyclic(sizes), sizes)
     return _group(*{"s": _symmetric, "d": _dihedral}[family](sizes[0]))
 
 
@@ -113,19 +112,15 @@ def _parse(name: str) -> tuple[str, tuple[int, ...]]:
     return name[0], tuple(sizes)
 
 
-def _cyclic(sizes: Sequence[int]) -> NDArray[np.int32]:
-    elements = np.arange(math.prod(sizes), dtype=np.int32)
-    table = np.zeros((elements.size, elements.size), np.int32)
-    for n, residue in zip(sizes, np.unravel_index(elements, sizes), strict=True):
+def _cyclic(sizes: tuple[int, ...]) -> tuple[NDArray[np.int32], tuple[str, ...]]:
+    """Residues, or tuples of them of which the last runs fastest, added factor by factor."""
+    m = math.prod(sizes)
+    residues = np.unravel_index(np.arange(m), sizes)
+    table = np.zeros((m, m), np.int32)
+    for n, residue in zip(sizes, residues, strict=True):
         table = table * n + np.add.outer(residue, residue).astype(np.int32) % n
-    return table
-
-
-def _residues(sizes: Sequence[int]) -> tuple[str, ...]:
-    if len(sizes) == 1:
-        return tuple(map(str, range(sizes[0])))
-    elements = itertools.product(*map(range, sizes))
-    return tuple(f"({','.join(map(str, element))})" for element in elements)
+    names = (",".join(map(str, element)) for element in np.transpose(residues).tolist())
+    return table, tuple(names if len(sizes) == 1 else (f"({name})" for name in names))
 
 
 def _symmetric(n: int) -> tuple[NDArray[np.int32], tuple[str, ...]]:

@@ -18,8 +18,6 @@ import jax
 
 OFF = "off"
 
-_DAYS_KEPT = 90
-
 
 def use_cache(setting: str = "") -> str:
     """Keeps every program compiled from now on, and takes those that are there.
@@ -79,7 +77,7 @@ def _machine() -> str:
 
 def _forget_old(folder: pathlib.Path) -> None:
     """Removes entries older than three months: mostly those of versions no longer in use."""
-    oldest = time.time() - _DAYS_KEPT * 86_400
+    oldest = time.time() - 90 * 86_400
     for path in folder.glob("*-cache"):
         with contextlib.suppress(FileNotFoundError):  # another process was faster
             if path.stat().st_mtime < oldest:

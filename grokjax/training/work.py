@@ -52,12 +52,7 @@ def products(jaxpr: Any) -> Counter[Shape]:
     return found
 
 
-def flops(jaxpr: Any) -> int:
-    """Multiplications and additions of the products of a traced program."""
-    return flops_of(products(jaxpr))
-
-
-def flops_of(counted: Counter[Shape]) -> int:
+def flops(counted: Counter[Shape]) -> int:
     """Multiplications and additions of products."""
     return sum(2 * m * k * n * times for (m, k, n), times in counted.items())
 
@@ -111,8 +106,9 @@ def costs(runs: Sequence[Run], config: TrainConfig) -> list[int]:
     for run in runs:
         if _shape(run) not in found:
             traced = Traced(run, config)
-            evaluations = len(config.checkpoint_steps) * flops(traced.evaluation)
-            found[_shape(run)] = config.steps * flops(traced.training) + evaluations
+            training, evaluation = map(flops, map(products, (traced.training, traced.evaluation)))
+            n_evaluations = len(config.checkpoint_steps)
+            found[_shape(run)] = config.steps * training + n_evaluations * evaluation
     return [found[_shape(run)] for run in runs]
 
 

@@ -69,8 +69,8 @@ def test_operations_are_those_counted_by_hand(name):
     training = 3 * forward(run, n_pairs) + look_up_gradient(run, n_pairs)
     evaluating = n_blocks * forward(run, size)
     traced = Traced(run, CONFIG, n_steps=4)
-    assert work.flops(traced.training) == 4 * training
-    assert work.flops(traced.evaluation) == evaluating
+    assert work.flops(work.products(traced.training)) == 4 * training
+    assert work.flops(work.products(traced.evaluation)) == evaluating
     assert work.costs([run], CONFIG) == [100 * training + 3 * evaluating]
 
 
@@ -79,14 +79,14 @@ def test_operations_of_images():
     first, rest = 64 * 20, 20 * 20 + 20 * 10
     traced = Traced(run, CONFIG)
     # Pixels have no gradient.
-    assert work.flops(traced.training) == 2 * 50 * (2 * first + 3 * rest)
-    assert work.flops(traced.evaluation) == 2 * 4096 * (first + rest)
+    assert work.flops(work.products(traced.training)) == 2 * 50 * (2 * first + 3 * rest)
+    assert work.flops(work.products(traced.evaluation)) == 2 * 4096 * (first + rest)
 
 
 def test_operations_of_muon_are_those_of_its_products_too():
     width = {"d_model": [16], "d_ff": [32], "n_layers": [1]}
     plain, muon = (
-        work.flops(Traced(one(**width, optimizer=[name]), CONFIG).training)
+        work.flops(work.products(Traced(one(**width, optimizer=[name]), CONFIG).training))
         for name in ("adamw", "muon")
     )
 
@@ -114,7 +114,7 @@ def test_operations_are_the_compilers(model, prime):
 
     template = program.model.template()
     cost = jax.jit(gradient).lower(template).cost_analysis()
-    counted = work.flops(jax.make_jaxpr(gradient)(template).jaxpr)
+    counted = work.flops(work.products(jax.make_jaxpr(gradient)(template).jaxpr))
     assert counted == 3 * forward(run, 512) + look_up_gradient(run, 512)
     assert counted == pytest.approx(cost["flops"], rel=0.1)
 

@@ -130,9 +130,8 @@ class Transformer(Embedded):
         rows = products.take_rows(self._tables(net), jnp.stack([inputs[:, 0], inputs[:, 1]]))
         if not self.equals_token:
             return rows
-        row = self._with_projections(
-            net, net.equals.embedding[...] + net.position.embedding[...][2:]
-        )
+        equals = net.equals.embedding[...] + net.position.embedding[...][2:]
+        row = self._with_projections(net, equals)
         same = jnp.broadcast_to(row, (inputs.shape[0], row.shape[1]))
         return jnp.concatenate([rows, same])
 
