@@ -83,14 +83,9 @@ def group(runs: pd.DataFrame) -> list[Setting]:
     for key, run_ids in found.items():
         values = dict(zip(by, key, strict=True))
         words = {k: in_words(k, value) for k, value in values.items() if value is not None}
-        result.append(
-            Setting(
-                values=values,
-                panel=", ".join(text for name, text in words.items() if name in in_panel),
-                line=", ".join(text for name, text in words.items() if name not in in_panel),
-                run_ids=tuple(run_ids),
-            )
-        )
+        panel = ", ".join(text for name, text in words.items() if name in in_panel)
+        line = ", ".join(text for name, text in words.items() if name not in in_panel)
+        result.append(Setting(values=values, panel=panel, line=line, run_ids=tuple(run_ids)))
     return result
 
 

@@ -44,7 +44,7 @@ def problem(name: str) -> str | None:
     return ""
 
 
-@functools.lru_cache
+@functools.lru_cache(maxsize=32)  # tables of the largest have 16 MB
 def find(name: str) -> Structure:
     """The group of a name that has no :func:`problem`, element 0 its identity.
 

@@ -3,6 +3,7 @@
 import contextlib
 import functools
 import os
+from collections.abc import Callable
 from typing import Any
 
 import jax
@@ -61,20 +62,14 @@ def place(mesh: Mesh, tree: Any) -> Any:
 
     def put(leaf: Any) -> jax.Array:
         leaf = np.asarray(leaf)
-        missing = -len(leaf) % mesh.size
-        if missing:
-            leaf = np.concatenate([leaf, np.repeat(leaf[-1:], missing, axis=0)])
-        return jax.device_put(leaf, sharding)
+        missing = [(0, -len(leaf) % mesh.size), *[(0, 0)] * (leaf.ndim - 1)]
+        return jax.device_put(np.pad(leaf, missing, mode="edge"), sharding)
 
     return jax.tree.map(put, tree)
 
 
 def _jit(
-    program: Program,
-    mesh: Mesh,
-    function: functools.partial[Any],
-    n_shared: int = 0,
-    **options: Any,
+    program: Program, mesh: Mesh, function: Callable[..., Any], n_shared: int = 0, **options: Any
 ) -> Any:
     """Jits a one-run function over the runs of a batch, split over the mesh's devices.
 
