@@ -10,8 +10,8 @@ vocabulary), Q padded number of outputs.
 
 import dataclasses
 import functools
-from collections.abc import Callable, Sequence
-from typing import Any, NamedTuple
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any, ClassVar, NamedTuple, Protocol
 
 import jax
 import jax.numpy as jnp
@@ -37,6 +37,32 @@ class Outputs(NamedTuple):
     neurons: Any  # (B, width) activations of the last (feed-forward) layer, at the read-out token
 
 
+class Architecture(Protocol):
+    """A part that is a network."""
+
+    name: str
+    learns: ClassVar[tuple[str, ...]]  # kinds of examples it takes: ``pairs``, ``features``
+    # Path of a parameter → the axis, from the end, along which it runs over elements or outputs,
+    # and which of the two.
+    vocabulary: ClassVar[Mapping[tuple[str, ...], tuple[int, str]]]
+
+    @property
+    def state_names(self) -> tuple[str, ...]:
+        """Names of its layers, in order."""
+
+    def build(self, sizes: Sizes, real: Any, rngs: nnx.Rngs) -> nnx.Module:
+        """Layers with initial parameters; ``real`` are the sizes without padding (traced)."""
+
+    def apply(self, net: Any, inputs: Any, every: bool) -> Outputs:
+        """Applies layers to (B, 2) element numbers or (B, features) numbers.
+
+        With ``every``, also the last state is that of every token.
+        """
+
+    def head_rows(self, net: Any) -> dict[str, Any]:
+        """Rows over elements of each head of the first block, (P, H, width); may be empty."""
+
+
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class Model:
     """A network, as functions. Hashable and static under ``jit``.
@@ -45,7 +71,7 @@ class Model:
     function reads them into a real row, and logits of padding outputs are for the caller to mask.
     """
 
-    config: Any  # an architecture; see ``grokjax.models.architectures``
+    config: Any  # an Architecture
     sizes: Sizes
 
     def template(self) -> Params:

@@ -43,7 +43,7 @@ class MLP(Embedded):
         return tuple(f"hidden{i + 1}" for i in range(self.mlp_depth))
 
     def build(self, sizes: Any, real: Any, rngs: Any) -> Any:
-        """See ``grokjax.models.architectures``.
+        """See ``Architecture``.
 
         The first layer over one-hot vectors is a pair of tables, of a and of b, whose rows are
         drawn as those of a linear layer with 2p inputs.
@@ -66,7 +66,7 @@ class MLP(Embedded):
         return layers.Layers(embed=embed, embed_second=second, hidden=hidden, unembed=unembed)
 
     def apply(self, net: Any, inputs: Any, every: bool) -> Any:
-        """See ``grokjax.models.architectures``."""
+        """See ``Architecture``."""
         activation = layers.ACTIVATIONS[self.activation]
         hidden = list(net.hidden)
         if jnp.issubdtype(inputs.dtype, jnp.floating):

@@ -65,7 +65,7 @@ class Transformer(Embedded):
         return 3 if self.equals_token else 2
 
     def build(self, sizes: Any, real: Any, rngs: Any) -> Any:
-        """See ``grokjax.models.architectures``."""
+        """See ``Architecture``."""
         width, init, second = self.d_model, self.initialisation, self.separate_embeddings
         return layers.Layers(
             embed=layers.embedding(sizes.elements, width, rngs, init),
@@ -93,7 +93,7 @@ class Transformer(Embedded):
         return layers.Layers(norm1=norm1, qkv=qkv, out=out, norm2=norm2, up=up, down=down)
 
     def apply(self, net: Any, inputs: Any, every: bool) -> Any:
-        """See ``grokjax.models.architectures``."""
+        """See ``Architecture``."""
         n_pairs, first_rows = inputs.shape[0], self._first_rows(net, inputs)
         x, q, k, v = jnp.split(first_rows, 4, axis=-1)
         states: list[Any] = []

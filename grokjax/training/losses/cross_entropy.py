@@ -1,4 +1,4 @@
-"""Losses of labels: cross-entropies under softmax and StableMax, and the squared error."""
+"""Cross-entropies: under softmax, in float32 or float64, and under StableMax."""
 
 import dataclasses
 from typing import Any, ClassVar
@@ -49,19 +49,6 @@ class StableMax(Part):
         return jnp.log(size.sum(-1)) - jnp.log(_picked(size, label))
 
 
-@dataclasses.dataclass(frozen=True, kw_only=True)
-class SquaredError(Part):
-    """Squared error, mean over a run's own outputs; that of Omnigrok and Gromov."""
-
-    column: ClassVar[str] = "loss"
-
-    def per_example(self, logits: Any, label: Any, real: Any) -> Any:
-        """(B,) mean squared differences to the one-hot labels."""
-        target = jax.nn.one_hot(label, logits.shape[-1], dtype=logits.dtype)
-        squares = jnp.where(real[None], (logits - target) ** 2, 0)
-        return squares.sum(-1) / real.sum()
-
-
 def _picked(values: Any, label: Any) -> Any:
     """(B,) each label's of (B, Q) values, picked by a mask.
 
@@ -71,9 +58,5 @@ def _picked(values: Any, label: Any) -> Any:
     return jnp.where(chosen, values, 0).sum(-1)
 
 
-PARTS: dict[str, type[Part]] = {
-    "cross_entropy": CrossEntropy,
-    "stablemax": StableMax,
-    "squared_error": SquaredError,
-}
+PARTS: dict[str, type[Part]] = {"cross_entropy": CrossEntropy, "stablemax": StableMax}
 DEFAULT = "cross_entropy"
