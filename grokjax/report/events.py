@@ -1,23 +1,17 @@
 """The curves of runs as TensorBoard event files, ``W/tensorboard/<run_id>``; needs tensorboardX."""
 
-import calendar
 import importlib.util
 import pathlib
-import time
 from typing import IO
 
 import numpy as np
+import pandas as pd
 
 from grokjax.measuring.loading import Sweep
 from grokjax.report.page import curves
 from grokjax.store import record, results
 
 _NAME = "events.out.tfevents.grokjax"
-
-
-def available() -> bool:
-    """Whether tensorboardX, an extra, is installed."""
-    return importlib.util.find_spec("tensorboardX") is not None
 
 
 class EventFiles:
@@ -61,8 +55,7 @@ class EventFiles:
 def _begun(sweep: Sweep) -> float:
     """When the sweep was first started, in seconds since 1970; 0 if that is not known."""
     starts = record.read_record(sweep.workdir)["starts"]
-    first = starts[0]["time"] if starts else "1970-01-01T00:00:00Z"
-    return float(calendar.timegm(time.strptime(first, "%Y-%m-%dT%H:%M:%SZ")))
+    return pd.Timestamp(starts[0]["time"]).timestamp() if starts else 0.0
 
 
 def _records(
