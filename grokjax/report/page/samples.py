@@ -7,7 +7,7 @@ from typing import Any
 
 import pandas as pd
 
-from grokjax.report.page.packing import BYTES_A_VALUE
+from grokjax.report.page import BYTES_A_VALUE
 from grokjax.report.snapshots import telling_order, thin
 from grokjax.settings.labels import Setting
 
@@ -34,9 +34,7 @@ class Candidate:
 
 def in_turn(groups: Sequence[Iterable[Any]]) -> list[Any]:
     """The first of every group, then the second of every one that has it, and so on."""
-    missing = object()
-    turns = itertools.zip_longest(*groups, fillvalue=missing)
-    return [own for turn in turns for own in turn if own is not missing]
+    return [own for turn in itertools.zip_longest(*groups) for own in turn if own is not None]
 
 
 def choose(
