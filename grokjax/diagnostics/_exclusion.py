@@ -6,8 +6,6 @@ of two elements: restricted logits are a table (n, q), and all inputs of one tot
 Shapes: N totals, Q outputs, M inputs of one total, S sets of frequencies or irreps, W neurons.
 """
 
-from __future__ import annotations
-
 import math
 from collections.abc import Callable, Iterable, Sequence
 from typing import Any, NamedTuple

@@ -1,4 +1,4 @@
-"""TwoNN in JAX: what ``dimension`` defines and documents, in about 30 n² bytes.
+"""TwoNN in JAX: what ``dimension`` defines and documents, one cloud a call.
 
 Apart from it so that the tables of ``dimension`` are known without JAX.
 """

@@ -23,8 +23,6 @@ float32, an error of 1e-7; distances below 1e-19 of the largest count as 0.
 Shapes: N points, D dimensions, K neighbours.
 """
 
-from __future__ import annotations
-
 from collections.abc import Sequence
 from typing import Any, NamedTuple
 
@@ -50,6 +48,8 @@ def twonn_pointwise(
     points: ArrayLike, n_neighbors: int = 64, *, empirical: str = "from_one"
 ) -> NDArray[np.float64]:
     """TwoNN estimate of the dimension about each point (Facco et al. 2017, scikit-dimension 0.5).
+
+    Takes about 30 n² bytes where ``points`` lie; a program is compiled for each shape.
 
     Args:
         points: Shape (n, d), d at least 1, n above ``n_neighbors``; any real dtype.

@@ -14,21 +14,15 @@ Python's. Non-finite values give NaN (and no key frequency), not an error.
 Shapes: N residues, F = ⌊N/2⌋ frequencies, W neurons, Q outputs, K key frequencies.
 """
 
-from __future__ import annotations
-
 import math
 from collections.abc import Iterable, Sequence
 from typing import Any, NamedTuple
 
 import numpy as np
-from numpy.typing import ArrayLike, NDArray
+from numpy.typing import ArrayLike
 
 from grokjax.diagnostics import Options, Rows, RunView, Structure, Table, _exclusion, irreps
-from grokjax.diagnostics._exclusion import Lens as Lens
-from grokjax.diagnostics._exclusion import NeuronFrequencies as NeuronFrequencies
-from grokjax.diagnostics._exclusion import RestrictedExcluded as RestrictedExcluded
-
-Floats = NDArray[np.float64]
+from grokjax.diagnostics._exclusion import Floats, Lens, NeuronFrequencies, RestrictedExcluded
 
 
 class Concentration(NamedTuple):
@@ -243,7 +237,6 @@ _MEASURES = dict.fromkeys(RestrictedExcluded._fields, "float64")
 _CONCENTRATION = dict.fromkeys(
     ("concentration", "effective_frequencies", "gini", "circularity"), "float64"
 )
-_NOTHING = RestrictedExcluded(math.nan, math.nan, math.nan, math.nan)
 TABLES = {
     "fourier": Table(
         columns={"key_frequencies": "str", "explained": "float64", **_MEASURES, **_CONCENTRATION},
@@ -319,7 +312,7 @@ def _measure_one(view: RunView, structure: Structure, options: Options) -> Rows:
     power = lens.power(view.embedding[order])
     concentrated = concentration(power, n_top=min(6, power.size - 1))
     circular = circularity(view.embedding[order]) if len(structure.cycles) == 1 else math.nan
-    measures, alone = _NOTHING, None
+    measures, alone = RestrictedExcluded(*[math.nan] * 4), None
     if structure.asked is not None:
         asked = (view.logits()[pairs], view.labels[pairs], view.train_mask[pairs], keys, lens)
         measures = restricted_and_excluded(*asked)

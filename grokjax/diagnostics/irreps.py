@@ -13,23 +13,20 @@ non-finite values give NaN (and no key irrep), not an error.
 Shapes: M elements, K irreps (up to conjugation), W neurons, Q outputs.
 """
 
-from __future__ import annotations
-
 import collections
 import functools
 import itertools
 import math
 import string
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterator
 from typing import Any, NamedTuple
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 from grokjax.diagnostics import _exclusion
-from grokjax.diagnostics._exclusion import Lens, NeuronFrequencies
+from grokjax.diagnostics._exclusion import Floats, Lens, NeuronFrequencies
 
-Floats = NDArray[np.float64]
 Integers = NDArray[np.int64]
 
 # Values of characters closer than this are the same.
@@ -237,7 +234,8 @@ def _abelian(table: Integers, identity: int) -> Irreps:
     names = _lettered(degrees)
     if direct and m > 1 and (members == np.arange(m)).all():
         frequencies = np.transpose(np.unravel_index(kept, orders)).tolist()
-        names = tuple(_tuple_name(k) if len(k) > 1 else str(*k) for k in frequencies)
+        texts = [",".join(map(str, k)) for k in frequencies]
+        names = tuple(f"({text})" if len(orders) > 1 else text for text in texts)
     block = np.repeat(np.arange(len(kept)), sizes)
     return Irreps(names, degrees, sizes, characters, basis, block)
 
@@ -309,7 +307,7 @@ def _by_partition(
         hooks = (partition[i] - j + sum(r > j for r in partition) - i - 1 for i, j in cells)
         degree = m // math.prod(hooks)
         wanted.append((degree, degree * sum(j - i for i, j in cells) // math.comb(n, 2)))
-        names.append(_tuple_name(partition))
+        names.append(f"({','.join(map(str, partition))})")
     if sorted(wanted) != sorted(found):
         return None
     return [found.index(pair) for pair in wanted], tuple(names)
@@ -321,10 +319,6 @@ def _partitions(n: int, largest: int) -> Iterator[tuple[int, ...]]:
     for part in range(min(n, largest), 0, -1):
         for rest in _partitions(n - part, part):
             yield (part, *rest)
-
-
-def _tuple_name(numbers: Iterable[int]) -> str:
-    return f"({','.join(map(str, numbers))})"
 
 
 def _lettered(degrees: Integers) -> tuple[str, ...]:

@@ -11,8 +11,6 @@ pairs depend on the order of distances alone, both return the same numbers to th
 are exact in float32. Homology has coefficients in Z/2.
 """
 
-from __future__ import annotations
-
 import math
 import zlib
 from collections.abc import Callable, Iterable, Mapping, Sequence
@@ -26,14 +24,10 @@ from scipy.spatial.distance import pdist, squareform
 
 from grokjax.diagnostics import Options, Rows, RunView, Table
 from grokjax.diagnostics._diagrams import METRICS as METRICS
-from grokjax.diagnostics._diagrams import Diagram as Diagram
+from grokjax.diagnostics._diagrams import Diagram, Summary, canonical, require_same, summarize
 from grokjax.diagnostics._diagrams import EngineMismatch as EngineMismatch
-from grokjax.diagnostics._diagrams import Summary as Summary
 from grokjax.diagnostics._diagrams import betti_curve as betti_curve
-from grokjax.diagnostics._diagrams import canonical
 from grokjax.diagnostics._diagrams import distance as distance
-from grokjax.diagnostics._diagrams import require_same as require_same
-from grokjax.diagnostics._diagrams import summarize as summarize
 
 Diagrams: TypeAlias = list[Diagram]
 
