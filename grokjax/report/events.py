@@ -33,7 +33,8 @@ class EventFiles:
         run_ids = [run.run_id for run in sweep.config.runs]
         steps = sweep.config.train.checkpoint_steps
         found = list(curves.quantities(sweep, run_ids, steps))
-        begun = _begun(sweep)
+        starts = record.read_record(sweep.workdir)["starts"]
+        begun = pd.Timestamp(starts[0]["time"]).timestamp() if starts else 0.0
         for i, run_id in enumerate(run_ids):
             path = self._folder / run_id / _NAME
             last = dict(self._written.get(run_id, {}))
@@ -50,12 +51,6 @@ class EventFiles:
                 with open(path, "ab") as file:
                     _records(file, by_step, begun, header=False)
             self._written[run_id] = last
-
-
-def _begun(sweep: Sweep) -> float:
-    """When the sweep was first started, in seconds since 1970; 0 if that is not known."""
-    starts = record.read_record(sweep.workdir)["starts"]
-    return pd.Timestamp(starts[0]["time"]).timestamp() if starts else 0.0
 
 
 def _records(
