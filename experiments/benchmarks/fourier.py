@@ -88,7 +88,7 @@ def measures(
     keys = timed("key frequencies", lambda: fourier.key_frequencies(checkpoint.neurons))
     logits = (checkpoint.logits, checkpoint.labels, checkpoint.train_mask, keys)
     timed("restricted, excluded", lambda: fourier.restricted_and_excluded(*logits))
-    timed("one by one", lambda: fourier.restricted_and_excluded_by_frequency(*logits))
+    timed("one by one", lambda: fourier.restricted_and_excluded(*logits, each=True))
 
     def spectra() -> None:
         for rows in (checkpoint.embedding, *checkpoint.head_rows.values()):

@@ -1,7 +1,5 @@
 """Persistence diagrams as such: their form, summaries and distances; see ``persistence``."""
 
-from __future__ import annotations
-
 import math
 from collections.abc import Sequence
 from typing import NamedTuple, TypeAlias
@@ -13,9 +11,6 @@ from scipy.special import entr
 Diagram: TypeAlias = NDArray[np.float64]
 
 METRICS = ("bottleneck", "wasserstein")
-
-# Relative error allowed to the Wasserstein solver; far below what float32 distances carry.
-_WASSERSTEIN_ERROR = 1e-9
 
 
 class Summary(NamedTuple):
@@ -55,8 +50,7 @@ def summarize(diagrams: Sequence[ArrayLike]) -> Summary:
     """
     if len(diagrams) < 2:
         raise ValueError(f"diagrams must hold degrees 0 and 1, got {len(diagrams)} degree(s)")
-    h0, h1 = (_as_diagram(diagram) for diagram in diagrams[:2])
-    h0, h1 = (bars[np.isfinite(bars[:, 1])] for bars in (h0, h1))
+    h0, h1 = (bars[np.isfinite(bars[:, 1])] for bars in map(_as_diagram, diagrams[:2]))
     lengths_0, lengths_1 = (bars[:, 1] - bars[:, 0] for bars in (h0, h1))
     first, second = [*sorted(lengths_1.tolist(), reverse=True), 0.0, 0.0][:2]
     return Summary(
@@ -114,7 +108,7 @@ def distance(diagram_a: ArrayLike, diagram_b: ArrayLike, metric: str = "bottlene
         return 0.0  # where GUDHI gives the smallest normal number
     if metric == "bottleneck":
         return float(bottleneck_distance(a, b))
-    return float(hera.wasserstein_distance(a, b, order=1.0, delta=_WASSERSTEIN_ERROR))
+    return float(hera.wasserstein_distance(a, b, order=1.0, delta=1e-9))
 
 
 class EngineMismatch(RuntimeError):

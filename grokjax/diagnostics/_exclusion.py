@@ -1,12 +1,10 @@
-"""Restricted and excluded losses of logits, computed: what ``fourier`` and ``irreps`` document.
+"""What ``fourier`` and ``irreps`` share: a structure's lens, restricted and excluded losses.
 
 What is removed or kept of a pair's logits is a function of its total, (a + b) mod n or the product
 of two elements: restricted logits are a table (n, q), and all inputs of one total lose one row.
 
 Shapes: N totals, Q outputs, M inputs of one total, S sets of frequencies or irreps, W neurons.
 """
-
-from __future__ import annotations
 
 import math
 from collections.abc import Callable, Iterable, Sequence
@@ -37,13 +35,23 @@ class RestrictedExcluded(NamedTuple):
     excluded_accuracy: Any
 
 
-class Inputs(NamedTuple):
-    """Logits of all inputs, in rows a · n + b, and what is asked of them."""
+class NeuronFrequencies(NamedTuple):
+    """For each neuron the frequency or irrep that explains most of it, and how much."""
 
-    totals: NDArray[np.int64]  # (N, N): row a, column b; every row holds each total once
-    logits: NDArray[Any]  # (N², Q)
-    labels: NDArray[np.int64]  # (N²,)
-    train_mask: NDArray[np.bool_]  # (N²,)
+    frequency: NDArray[np.int64]  # (W,); 0 where a neuron is constant or not finite
+    explained: Floats  # (W,); share of the neuron's variance, NaN where frequency is 0
+
+
+class Lens(NamedTuple):
+    """The measures of one structure: by frequency for a cycle, by irrep for any other group."""
+
+    names: Sequence[str]
+    degrees: Any  # (K,) integers
+    sizes: Any  # (K,) integers, dimensions of the functions of each; they sum to the elements
+    power: Callable[[Any], Floats]  # of rows in the group's order
+    neurons: Callable[[Any], NeuronFrequencies]
+    parts: Parts
+    totals: Any  # (N, N) element that each input asks for; None where it is no product
 
 
 def side(array: NDArray[Any], name: str) -> int:
@@ -56,25 +64,19 @@ def side(array: NDArray[Any], name: str) -> int:
 
 def strongest(
     power: Floats, scale: int, variance: Floats, mean_square: Floats
-) -> tuple[NDArray[np.int64], Floats]:
-    """(F, W), (W,), (W,) → each neuron's strongest frequency or irrep from 1 on, and its share."""
+) -> NeuronFrequencies:
+    """(F, W), (W,), (W,) → each neuron's strongest frequency or irrep, numbered from 1."""
     varies = np.isfinite(power).all(axis=0) & (variance > _NEGLIGIBLE * mean_square)
     winner = np.where(varies, power.argmax(axis=0), 0)
     best = np.take_along_axis(power, winner[None], axis=0)[0] / scale
     share = np.divide(best, variance, out=np.full_like(best, np.nan), where=varies)
-    return np.where(varies, winner + 1, 0), share
+    return NeuronFrequencies(np.where(varies, winner + 1, 0), share)
 
 
-def distinct(keys: Iterable[int], last: int, what: str) -> list[int]:
-    """Key frequencies or irreps, each once and ascending."""
-    found = sorted({int(k) for k in keys})
-    if found and (found[0] < 1 or found[-1] > last):
-        raise ValueError(f"{what} are from 1 to {last}, not {found}")
-    return found
-
-
-def check_inputs(logits: Any, labels: Any, train_mask: Any, totals: Any = None) -> Inputs:
-    """Arrays as they are to be, or a ValueError; without totals they are (a + b) mod n."""
+def evaluate(
+    logits: Any, labels: Any, train_mask: Any, keys: Iterable[int], lens: Lens, each: bool
+) -> RestrictedExcluded:
+    """``fourier.restricted_and_excluded``, its arguments checked."""
     array, label, mask = np.asarray(logits), np.asarray(labels), np.asarray(train_mask)
     n = side(array, "logits")
     if label.shape != (n * n,) or label.dtype.kind not in "iu":
@@ -87,24 +89,26 @@ def check_inputs(logits: Any, labels: Any, train_mask: Any, totals: Any = None) 
         raise ValueError(
             f"labels run from {label.min()} to {label.max()}; there are {array.shape[1]} outputs"
         )
-    place = np.arange(n)
-    table = np.asarray(np.add.outer(place, place) % n if totals is None else totals, np.int64)
-    if table.shape != (n, n) or (np.sort(table, axis=1) != place).any():
+    totals = np.asarray(lens.totals, np.int64)
+    if totals.shape != (n, n) or (np.sort(totals, axis=1) != np.arange(n)).any():
         raise ValueError(f"each of {n} rows of the table must hold 0 to {n - 1} once")
-    return Inputs(table, array, label.astype(np.int64), mask)
+    found, last = sorted({int(k) for k in keys}), len(lens.names) - 1
+    if found and (found[0] < 1 or found[-1] > last):
+        raise ValueError(f"key frequencies of {n} elements are from 1 to {last}, not {found}")
+    key_sets = [[k] for k in found] if each else [found]
+    measures = _evaluate(array, label.astype(np.int64), mask, totals, key_sets, lens.parts)
+    return RestrictedExcluded(*(measures if each else measures[:, 0].tolist()))
 
 
-def evaluate(
-    inputs: Inputs, keys: Sequence[int], parts: Parts, alone: bool = False
-) -> RestrictedExcluded:
-    """All keys at once, or each alone."""
-    found = _evaluate(inputs, [[k] for k in keys] if alone else [keys], parts)
-    return RestrictedExcluded(*(found if alone else found[:, 0].tolist()))
-
-
-def _evaluate(inputs: Inputs, key_sets: KeySets, parts: Parts) -> Floats:
+def _evaluate(
+    logits: NDArray[Any],
+    labels: NDArray[np.int64],
+    train_mask: NDArray[np.bool_],
+    totals: NDArray[np.int64],
+    key_sets: KeySets,
+    parts: Parts,
+) -> Floats:
     """(4, S): restricted loss, excluded loss, restricted and excluded accuracy of each set."""
-    totals, logits, labels, train_mask = inputs
     n = len(totals)
     sums = np.zeros((n, logits.shape[1]))
     with np.errstate(invalid="ignore", over="ignore"):

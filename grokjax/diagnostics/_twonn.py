@@ -1,4 +1,4 @@
-"""TwoNN in JAX: what ``dimension`` defines and documents, for clouds of one shape.
+"""TwoNN in JAX: what ``dimension`` defines and documents, one cloud a call.
 
 Apart from it so that the tables of ``dimension`` are known without JAX.
 """
@@ -32,17 +32,13 @@ def in_float64(function: Callable[..., Any], points: Any, *settings: Any) -> NDA
 
 
 @partial(jax.jit, static_argnums=(1, 2))
-def pointwise_batch(clouds: jax.Array, n_neighbors: int, from_zero: bool) -> jax.Array:
-    """(B, N, D) → (B, N)."""
-
-    def pointwise(points: jax.Array) -> jax.Array:
-        squared = _squared_distances(points)
-        rounded = _rounded(squared)
-        neighbors = _nearest(squared, rounded, n_neighbors)
-        first, second = _two_nearest_members(rounded, neighbors)
-        return jnp.where(jnp.isfinite(points).all(), _fit(first, second, from_zero), jnp.nan)
-
-    return lax.map(pointwise, clouds)
+def pointwise(points: jax.Array, n_neighbors: int, from_zero: bool) -> jax.Array:
+    """(N, D) → (N,)."""
+    squared = _squared_distances(points)
+    rounded = _rounded(squared)
+    neighbors = _nearest(squared, rounded, n_neighbors)
+    first, second = _two_nearest_members(rounded, neighbors)
+    return jnp.where(jnp.isfinite(points).all(), _fit(first, second, from_zero), jnp.nan)
 
 
 @partial(jax.jit, static_argnums=1)

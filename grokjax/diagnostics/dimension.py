@@ -20,10 +20,8 @@ accident which), and coinciding points are at distance 0 exactly (there, above 2
 estimate there by several percent. The ratios within come from the same distances rounded to
 float32, an error of 1e-7; distances below 1e-19 of the largest count as 0.
 
-Shapes: B clouds, N points, D dimensions, K neighbours.
+Shapes: N points, D dimensions, K neighbours.
 """
-
-from __future__ import annotations
 
 from collections.abc import Sequence
 from typing import Any, NamedTuple
@@ -51,6 +49,8 @@ def twonn_pointwise(
 ) -> NDArray[np.float64]:
     """TwoNN estimate of the dimension about each point (Facco et al. 2017, scikit-dimension 0.5).
 
+    Takes about 30 n² bytes where ``points`` lie; a program is compiled for each shape.
+
     Args:
         points: Shape (n, d), d at least 1, n above ``n_neighbors``; any real dtype.
         n_neighbors: Points in a neighbourhood, at least 3; the paper's study used 64.
@@ -64,20 +64,8 @@ def twonn_pointwise(
     Raises:
         ValueError: On another shape, too few points, or an unknown ``empirical``.
     """
-    array = _checked(points, "(n, d)", empirical)
-    return twonn_pointwise_batch(array[None], n_neighbors, empirical=empirical)[0]
-
-
-def twonn_pointwise_batch(
-    clouds: ArrayLike, n_neighbors: int = 64, *, empirical: str = "from_one"
-) -> NDArray[np.float64]:
-    """:func:`twonn_pointwise` of clouds of one shape (b, n, d) → (b, n), as one compiled program.
-
-    Clouds are taken one after another, in about 30 n² bytes, where ``clouds`` lies; one that is not
-    finite leaves the others be. Errors are those of :func:`twonn_pointwise`.
-    """
-    array = _checked(clouds, "(b, n, d)", empirical)
-    n = array.shape[1]
+    array = _checked(points, empirical)
+    n = array.shape[0]
     if n_neighbors < _MIN_POINTS:
         raise ValueError(f"TwoNN needs at least {_MIN_POINTS} neighbours, not {n_neighbors}")
     if n <= n_neighbors:
@@ -85,7 +73,7 @@ def twonn_pointwise_batch(
         raise ValueError(f"{few}: at least {n_neighbors + 1} are needed")
     from grokjax.diagnostics import _twonn  # here, because it needs JAX
 
-    return _twonn.in_float64(_twonn.pointwise_batch, array, n_neighbors, empirical == "from_zero")
+    return _twonn.in_float64(_twonn.pointwise, array, n_neighbors, empirical == "from_zero")
 
 
 def twonn_global(points: ArrayLike, *, empirical: str = "from_one") -> float:
@@ -96,7 +84,7 @@ def twonn_global(points: ArrayLike, *, empirical: str = "from_one") -> float:
     Raises:
         ValueError: On another shape, fewer than 3 points, or an unknown ``empirical``.
     """
-    array = _checked(points, "(n, d)", empirical)
+    array = _checked(points, empirical)
     if array.shape[0] < _MIN_POINTS:
         raise ValueError(f"TwoNN needs at least {_MIN_POINTS} points, not {array.shape[0]}")
     from grokjax.diagnostics import _twonn
@@ -118,11 +106,11 @@ def summarize(pointwise: ArrayLike) -> DimensionSummary:
     return DimensionSummary(float(values.mean()), float(values.std()))
 
 
-def _checked(points: Any, axes: str, empirical: str) -> Any:
+def _checked(points: Any, empirical: str) -> Any:
     """The points as they are if they are an array of NumPy's or JAX's, else as one of NumPy's."""
     array = points if hasattr(points, "dtype") else np.asarray(points)
-    if array.ndim != axes.count(",") + 1 or array.shape[-1] < 1:
-        raise ValueError(f"points must have shape {axes} with d >= 1, not {array.shape}")
+    if array.ndim != 2 or array.shape[1] < 1:
+        raise ValueError(f"points must have shape (n, d) with d >= 1, not {array.shape}")
     if array.dtype.kind not in "fiub" and array.dtype.name != "bfloat16":
         raise ValueError(f"points must be real numbers, not {array.dtype}")
     if empirical not in EMPIRICAL:

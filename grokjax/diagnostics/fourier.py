@@ -14,20 +14,15 @@ Python's. Non-finite values give NaN (and no key frequency), not an error.
 Shapes: N residues, F = ⌊N/2⌋ frequencies, W neurons, Q outputs, K key frequencies.
 """
 
-from __future__ import annotations
-
-import functools
 import math
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Iterable, Sequence
 from typing import Any, NamedTuple
 
 import numpy as np
-from numpy.typing import ArrayLike, NDArray
+from numpy.typing import ArrayLike
 
 from grokjax.diagnostics import Options, Rows, RunView, Structure, Table, _exclusion, irreps
-from grokjax.diagnostics._exclusion import RestrictedExcluded as RestrictedExcluded
-
-Floats = NDArray[np.float64]
+from grokjax.diagnostics._exclusion import Floats, Lens, NeuronFrequencies, RestrictedExcluded
 
 
 class Concentration(NamedTuple):
@@ -135,13 +130,6 @@ def _wave_power(table: Floats) -> Floats:
     return power
 
 
-class NeuronFrequencies(NamedTuple):
-    """For each neuron the frequency that explains most of it, and how much."""
-
-    frequency: NDArray[np.int64]  # (W,); 0 where a neuron is constant or not finite
-    explained: Floats  # (W,); share of the neuron's variance, NaN where frequency is 0
-
-
 def neuron_frequencies(neurons: ArrayLike) -> NeuronFrequencies:
     """The frequency whose eight waves over inputs explain most of each neuron's variance.
 
@@ -175,21 +163,29 @@ def neuron_frequencies(neurons: ArrayLike) -> NeuronFrequencies:
         # At the last frequency of an even n, a + b and a − b are the same wave.
         distinct = slice(None, (n - 1) // 2)
         power[distinct] += _wave_power(by_difference)[distinct]
-        return NeuronFrequencies(*_exclusion.strongest(power, n, variance, mean_square))
+        return _exclusion.strongest(power, n, variance, mean_square)
 
 
-def key_frequencies(neurons: ArrayLike) -> tuple[int, ...]:
+def key_frequencies(neurons: ArrayLike, lens: Lens | None = None) -> tuple[int, ...]:
     """The distinct frequencies that :func:`neuron_frequencies` finds, ascending; may be empty.
 
-    The definition has no threshold: neurons without structure, as at initialisation, give nearly
-    every frequency. It is their ``explained`` shares that tell.
+    By the lens of another structure they are the irreps that its ``neurons`` finds. The definition
+    has no threshold: neurons without structure, as at initialisation, give nearly every frequency.
+    It is their ``explained`` shares that tell.
     """
-    frequency = neuron_frequencies(neurons).frequency
+    find = neuron_frequencies if lens is None else lens.neurons
+    frequency = find(neurons).frequency
     return tuple(np.unique(frequency[frequency > 0]).tolist())
 
 
 def restricted_and_excluded(
-    logits: ArrayLike, labels: ArrayLike, train_mask: ArrayLike, key_frequencies: Iterable[int]
+    logits: ArrayLike,
+    labels: ArrayLike,
+    train_mask: ArrayLike,
+    key_frequencies: Iterable[int],
+    lens: Lens | None = None,
+    *,
+    each: bool = False,
 ) -> RestrictedExcluded:
     """Loss and accuracy with the key frequencies' waves of a + b alone, and without them.
 
@@ -209,27 +205,16 @@ def restricted_and_excluded(
         labels: Shape (n²,), integers below q: what the loss is taken against.
         train_mask: Shape (n²,), boolean.
         key_frequencies: Frequencies in 1 … ⌊n/2⌋; repeated ones count once. May be empty.
+        lens: Of another structure than n residues, such as :func:`irreps.lens` gives; frequencies
+            are then the numbers of its irreps.
+        each: Each key frequency alone: four arrays (K,), frequencies ascending.
 
     Raises:
         ValueError: On other shapes, labels or frequencies.
     """
-    return _exclusion.evaluate(*_checked(logits, labels, train_mask, key_frequencies))
-
-
-def restricted_and_excluded_by_frequency(
-    logits: ArrayLike, labels: ArrayLike, train_mask: ArrayLike, key_frequencies: Iterable[int]
-) -> RestrictedExcluded:
-    """:func:`restricted_and_excluded` of each key frequency alone: four arrays (K,), ascending."""
-    return _exclusion.evaluate(*_checked(logits, labels, train_mask, key_frequencies), alone=True)
-
-
-def _checked(
-    logits: Any, labels: Any, train_mask: Any, frequencies: Iterable[int]
-) -> tuple[_exclusion.Inputs, list[int], _exclusion.Parts]:
-    inputs = _exclusion.check_inputs(logits, labels, train_mask)
-    n = len(inputs.totals)
-    found = _exclusion.distinct(frequencies, n // 2, f"key frequencies of {n} residues")
-    return inputs, found, _on_waves
+    if lens is None:
+        lens = _lens_of_residues(_exclusion.side(np.asarray(logits), "logits"))
+    return _exclusion.evaluate(logits, labels, train_mask, key_frequencies, lens, each)
 
 
 def _on_waves(sums: Floats, key_sets: _exclusion.KeySets) -> Floats:
@@ -252,7 +237,6 @@ _MEASURES = dict.fromkeys(RestrictedExcluded._fields, "float64")
 _CONCENTRATION = dict.fromkeys(
     ("concentration", "effective_frequencies", "gini", "circularity"), "float64"
 )
-_NOTHING = RestrictedExcluded(math.nan, math.nan, math.nan, math.nan)
 TABLES = {
     "fourier": Table(
         columns={"key_frequencies": "str", "explained": "float64", **_MEASURES, **_CONCENTRATION},
@@ -281,32 +265,21 @@ SETTINGS = ()
 NEEDS_STRUCTURE = True
 
 
-class Lens(NamedTuple):
-    """The measures of one structure: by frequency for a cycle, by irrep for any other group."""
-
-    names: Sequence[str]
-    degrees: Any  # (K,) integers
-    sizes: Any  # (K,) integers, dimensions of the functions of each; they sum to the elements
-    power: Callable[[Any], Floats]  # of rows in the group's order
-    neurons: Callable[[Any], tuple[Any, Any]]  # each neuron's frequency or irrep, and its share
-    parts: _exclusion.Parts
-    totals: Any = None  # (N, N) element that each input asks for; None for sums of places
-
-
 def lens_of(structure: Structure) -> Lens:
     """The measures that a structure calls for."""
     # A conjugate in a cycle is no sum of places.
     sums = structure.asked is None or np.array_equal(structure.asked, structure.table)
     if structure.kind == "cyclic" and sums:
-        n = len(structure.elements)
-        frequencies = range(n // 2 + 1)
-        names, degrees = [str(k) for k in frequencies], [1 for _ in frequencies]
-        sizes = [1 if 2 * k % n == 0 else 2 for k in frequencies]
-        return Lens(names, degrees, sizes, spectrum, neuron_frequencies, _on_waves)
-    found = irreps.decompose(structure.table)
-    measures: list[Any] = [irreps.power, irreps.neuron_irreps, irreps.in_blocks]
-    power, neurons, parts = (functools.partial(own, irreps=found) for own in measures)
-    return Lens(found.names, found.dimensions, found.sizes, power, neurons, parts, structure.asked)
+        return _lens_of_residues(len(structure.elements))
+    return irreps.lens(irreps.decompose(structure.table), structure.asked)
+
+
+def _lens_of_residues(n: int) -> Lens:
+    frequencies = range(n // 2 + 1)
+    names, degrees = [str(k) for k in frequencies], [1 for _ in frequencies]
+    sizes = [1 if 2 * k % n == 0 else 2 for k in frequencies]
+    totals = np.add.outer(np.arange(n), np.arange(n)) % n
+    return Lens(names, degrees, sizes, spectrum, neuron_frequencies, _on_waves, totals)
 
 
 def measure(views: Sequence[RunView], options: Options) -> Rows:
@@ -339,13 +312,12 @@ def _measure_one(view: RunView, structure: Structure, options: Options) -> Rows:
     power = lens.power(view.embedding[order])
     concentrated = concentration(power, n_top=min(6, power.size - 1))
     circular = circularity(view.embedding[order]) if len(structure.cycles) == 1 else math.nan
-    measures, alone = _NOTHING, None
+    measures, alone = RestrictedExcluded(*[math.nan] * 4), None
     if structure.asked is not None:
-        asked = (view.logits()[pairs], view.labels[pairs], view.train_mask[pairs])
-        inputs = _exclusion.check_inputs(*asked, lens.totals)
-        measures = _exclusion.evaluate(inputs, keys, lens.parts)
+        asked = (view.logits()[pairs], view.labels[pairs], view.train_mask[pairs], keys, lens)
+        measures = restricted_and_excluded(*asked)
         if options.save_key_frequencies:
-            alone = _exclusion.evaluate(inputs, keys, lens.parts, alone=True)
+            alone = restricted_and_excluded(*asked, each=True)
     one = {
         **key,
         "key_frequencies": ",".join(map(str, keys)),

@@ -13,23 +13,20 @@ non-finite values give NaN (and no key irrep), not an error.
 Shapes: M elements, K irreps (up to conjugation), W neurons, Q outputs.
 """
 
-from __future__ import annotations
-
 import collections
 import functools
 import itertools
 import math
 import string
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterator
 from typing import Any, NamedTuple
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 from grokjax.diagnostics import _exclusion
-from grokjax.diagnostics._exclusion import RestrictedExcluded as RestrictedExcluded
+from grokjax.diagnostics._exclusion import Floats, Lens, NeuronFrequencies
 
-Floats = NDArray[np.float64]
 Integers = NDArray[np.int64]
 
 # Values of characters closer than this are the same.
@@ -54,13 +51,6 @@ class Irreps(NamedTuple):
     characters: Floats  # (K, M): of the irrep, summed with its conjugate's where that is another
     basis: Floats  # (M, M): orthonormal columns, block after block
     block: Integers  # (M,): the irrep that each column belongs to
-
-
-class NeuronIrreps(NamedTuple):
-    """For each neuron the irrep that explains most of it, and how much."""
-
-    irrep: Integers  # (W,); 0, the trivial one, where a neuron is constant or not finite
-    explained: Floats  # (W,); share of the neuron's variance, NaN where irrep is 0
 
 
 def decompose(table: ArrayLike) -> Irreps:
@@ -100,7 +90,7 @@ def power(rows: ArrayLike, irreps: Irreps) -> Floats:
     return np.where(np.isfinite(result).all(axis=-1, keepdims=True), result, np.nan)
 
 
-def neuron_irreps(neurons: ArrayLike, irreps: Irreps) -> NeuronIrreps:
+def neuron_irreps(neurons: ArrayLike, irreps: Irreps) -> NeuronFrequencies:
     """The irrep whose functions of two elements explain most of each neuron's variance.
 
     The functions of irrep ρ on pairs (g, h) are those of its block B in g alone, in h alone, and
@@ -117,65 +107,30 @@ def neuron_irreps(neurons: ArrayLike, irreps: Irreps) -> NeuronIrreps:
     width = array.shape[1]
     parts = np.array_split(array, min(width, 1 + array.size // _TOGETHER), axis=1)
     found = [_winners(part, irreps) for part in parts]
-    return NeuronIrreps(*(np.concatenate(fields) for fields in zip(*found, strict=True)))
+    return NeuronFrequencies(*(np.concatenate(fields) for fields in zip(*found, strict=True)))
 
 
-def key_irreps(neurons: ArrayLike, irreps: Irreps) -> tuple[int, ...]:
-    """The distinct irreps that :func:`neuron_irreps` finds, ascending; may be empty."""
-    irrep = neuron_irreps(neurons, irreps).irrep
-    return tuple(np.unique(irrep[irrep > 0]).tolist())
+def lens(irreps: Irreps, totals: ArrayLike | None = None) -> Lens:
+    """The measures of a group for :func:`fourier.restricted_and_excluded`, by irrep.
 
+    Each output's logits, as a function of the m² inputs (rows g·m + h), are projected on the
+    functions f(g·h) for f in the key irreps' blocks, which the matrix elements ρ_ij(g·h) span. Key
+    irreps are in 1 … K − 1. ``totals``, shape (m, m), hold the element g·h for each input: the
+    group's table, or that of another operation on its elements, such as g·h·g⁻¹, whose rows hold
+    each element once. None where inputs ask for no product: nothing can be restricted then.
 
-def restricted_and_excluded(
-    logits: ArrayLike,
-    labels: ArrayLike,
-    train_mask: ArrayLike,
-    irrep_indices: Iterable[int],
-    table: ArrayLike,
-    irreps: Irreps,
-) -> RestrictedExcluded:
-    """Loss and accuracy with the key irreps' functions of g·h alone, and without them.
-
-    Each output's logits, as a function of the m² inputs, are projected on the functions f(g·h) for
-    f in the key irreps' blocks, which the matrix elements ρ_ij(g·h) span. Else inputs (m² rows
-    g·m + h), results and errors are those of :func:`fourier.restricted_and_excluded`.
-
-    Args:
-        logits: Shape (m², q), m at least 3, without padding.
-        labels: Shape (m²,), integers below q: what the loss is taken against.
-        train_mask: Shape (m²,), boolean.
-        irrep_indices: Irreps in 1 … K − 1; repeated ones count once. May be empty.
-        table: Shape (m, m), element g·h for each input: the group's table, or that of another
-            operation on its elements, such as g·h·g⁻¹, whose rows hold each element once.
-        irreps: Of the group, as from :func:`decompose`.
+    Raises:
+        ValueError: The table is not of the group's elements.
     """
-    return _exclusion.evaluate(*_checked(logits, labels, train_mask, irrep_indices, table, irreps))
-
-
-def restricted_and_excluded_by_irrep(
-    logits: ArrayLike,
-    labels: ArrayLike,
-    train_mask: ArrayLike,
-    irrep_indices: Iterable[int],
-    table: ArrayLike,
-    irreps: Irreps,
-) -> RestrictedExcluded:
-    """:func:`restricted_and_excluded` of each key irrep alone: four arrays, ascending."""
-    checked = _checked(logits, labels, train_mask, irrep_indices, table, irreps)
-    return _exclusion.evaluate(*checked, alone=True)
-
-
-def _checked(
-    logits: Any, labels: Any, train_mask: Any, keys: Iterable[int], table: Any, irreps: Irreps
-) -> tuple[_exclusion.Inputs, list[int], _exclusion.Parts]:
-    found = _exclusion.distinct(keys, len(irreps.names) - 1, "key irreps")
-    if (shape := np.shape(table)) != irreps.basis.shape:
+    if totals is not None and np.shape(totals) != irreps.basis.shape:
+        shape = np.shape(totals)
         raise ValueError(f"a table of shape {shape} is not of {len(irreps.basis)} elements")
-    inputs = _exclusion.check_inputs(logits, labels, train_mask, table)
-    return inputs, found, functools.partial(in_blocks, irreps=irreps)
+    measures: list[Any] = [power, neuron_irreps, _in_blocks]
+    spectra, neurons, parts = (functools.partial(own, irreps=irreps) for own in measures)
+    return Lens(irreps.names, irreps.dimensions, irreps.sizes, spectra, neurons, parts, totals)
 
 
-def in_blocks(sums: Floats, key_sets: _exclusion.KeySets, irreps: Irreps) -> Floats:
+def _in_blocks(sums: Floats, key_sets: _exclusion.KeySets, irreps: Irreps) -> Floats:
     """(M, Q) sums by product → (S, M, Q): parts of an input's logits in each set's blocks."""
     parts = np.zeros((len(key_sets), *sums.shape))
     for part, keys in zip(parts, key_sets, strict=True):
@@ -189,7 +144,7 @@ def _by_irrep(squares: Floats, irreps: Irreps) -> Floats:
     return np.add.reduceat(squares, np.cumsum(irreps.sizes) - irreps.sizes, axis=0)
 
 
-def _winners(neurons: NDArray[np.floating], irreps: Irreps) -> NeuronIrreps:
+def _winners(neurons: NDArray[np.floating], irreps: Irreps) -> NeuronFrequencies:
     """:func:`neuron_irreps` of neurons few enough for what is computed of them to be in memory."""
     basis, m = irreps.basis, len(irreps.basis)
     first = neurons[0].astype(np.float64)
@@ -208,7 +163,7 @@ def _winners(neurons: NDArray[np.floating], irreps: Irreps) -> NeuronIrreps:
             columns = irreps.block == k
             products = np.tensordot(basis[:, columns], rows[columns], axes=(0, 1))
             explained[k] += (products**2).sum(axis=(0, 1))
-        return NeuronIrreps(*_exclusion.strongest(explained[1:], 1, variance, mean_square))
+        return _exclusion.strongest(explained[1:], 1, variance, mean_square)
 
 
 @functools.lru_cache(maxsize=16)
@@ -279,7 +234,8 @@ def _abelian(table: Integers, identity: int) -> Irreps:
     names = _lettered(degrees)
     if direct and m > 1 and (members == np.arange(m)).all():
         frequencies = np.transpose(np.unravel_index(kept, orders)).tolist()
-        names = tuple(_tuple_name(k) if len(k) > 1 else str(*k) for k in frequencies)
+        texts = [",".join(map(str, k)) for k in frequencies]
+        names = tuple(f"({text})" if len(orders) > 1 else text for text in texts)
     block = np.repeat(np.arange(len(kept)), sizes)
     return Irreps(names, degrees, sizes, characters, basis, block)
 
@@ -351,7 +307,7 @@ def _by_partition(
         hooks = (partition[i] - j + sum(r > j for r in partition) - i - 1 for i, j in cells)
         degree = m // math.prod(hooks)
         wanted.append((degree, degree * sum(j - i for i, j in cells) // math.comb(n, 2)))
-        names.append(_tuple_name(partition))
+        names.append(f"({','.join(map(str, partition))})")
     if sorted(wanted) != sorted(found):
         return None
     return [found.index(pair) for pair in wanted], tuple(names)
@@ -363,10 +319,6 @@ def _partitions(n: int, largest: int) -> Iterator[tuple[int, ...]]:
     for part in range(min(n, largest), 0, -1):
         for rest in _partitions(n - part, part):
             yield (part, *rest)
-
-
-def _tuple_name(numbers: Iterable[int]) -> str:
-    return f"({','.join(map(str, numbers))})"
 
 
 def _lettered(degrees: Integers) -> tuple[str, ...]:

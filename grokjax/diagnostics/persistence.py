@@ -11,8 +11,6 @@ pairs depend on the order of distances alone, both return the same numbers to th
 are exact in float32. Homology has coefficients in Z/2.
 """
 
-from __future__ import annotations
-
 import math
 import zlib
 from collections.abc import Callable, Iterable, Mapping, Sequence
@@ -26,14 +24,10 @@ from scipy.spatial.distance import pdist, squareform
 
 from grokjax.diagnostics import Options, Rows, RunView, Table
 from grokjax.diagnostics._diagrams import METRICS as METRICS
-from grokjax.diagnostics._diagrams import Diagram as Diagram
+from grokjax.diagnostics._diagrams import Diagram, Summary, canonical, require_same, summarize
 from grokjax.diagnostics._diagrams import EngineMismatch as EngineMismatch
-from grokjax.diagnostics._diagrams import Summary as Summary
 from grokjax.diagnostics._diagrams import betti_curve as betti_curve
-from grokjax.diagnostics._diagrams import canonical
 from grokjax.diagnostics._diagrams import distance as distance
-from grokjax.diagnostics._diagrams import require_same as require_same
-from grokjax.diagnostics._diagrams import summarize as summarize
 
 Diagrams: TypeAlias = list[Diagram]
 
@@ -89,8 +83,7 @@ def many(
     _check_options(engine, max_dimension, n_threads)
     prepared = [_attempt(_as_cloud, cloud) for cloud in clouds]
     good = [cloud for cloud in prepared if not isinstance(cloud, Exception)]
-    run = _many_threads if engine == "redzed" else _many_processes
-    computed = iter(run(good, max_dimension, n_threads) if good else [])
+    computed = iter(_in_parallel(good, engine, max_dimension, n_threads))
     return [c if isinstance(c, Exception) else next(computed) for c in prepared]
 
 
@@ -174,36 +167,28 @@ def _attempt(function: Callable[..., Any], *args: Any) -> Any:
         return error
 
 
-def _many_threads(
-    clouds: list[NDArray[np.float64]], max_dimension: int, n_threads: int
+def _in_parallel(
+    clouds: list[NDArray[np.float64]], engine: str, max_dimension: int, n_threads: int
 ) -> list[Diagrams | Exception]:
-    def one(cloud: NDArray[np.float64]) -> Diagrams | Exception:
-        return _attempt(_compute, cloud, "redzed", max_dimension, 1)
-
-    if n_threads == 1 or len(clouds) == 1:
-        return [one(cloud) for cloud in clouds]
-    with ThreadPoolExecutor(min(n_threads, len(clouds))) as pool:
-        return list(pool.map(one, clouds))
-
-
-def _many_processes(
-    clouds: list[NDArray[np.float64]], max_dimension: int, n_threads: int
-) -> list[Diagrams | Exception]:
-    n_processes = min(n_threads, len(clouds))
+    n_workers = min(n_threads, len(clouds))
     work = sum(len(cloud) ** (max_dimension + 3) for cloud in clouds)
-    if n_processes == 1 or work < _GIOTTO_INLINE_WORK:
-        return [_attempt(_compute, c, "giotto", max_dimension, n_threads) for c in clouds]
+    inline = n_workers < 2 or (engine == "giotto" and work < _GIOTTO_INLINE_WORK)
+    share = n_threads if inline else n_threads // n_workers
+    jobs = [(cloud, engine, max_dimension, share) for cloud in clouds]
+    if inline:
+        return [_attempt(_compute, *job) for job in jobs]
+    if engine == "redzed":
+        with ThreadPoolExecutor(n_workers) as pool:
+            return list(pool.map(lambda job: _attempt(_compute, *job), jobs))
     # loky rather than the standard pools: they fork, or import the caller's main module again.
     from joblib import Parallel, delayed
 
     workers = Parallel(
-        n_jobs=n_processes, backend="loky", batch_size=1, max_nbytes=None, return_as="generator"
+        n_jobs=n_workers, backend="loky", batch_size=1, max_nbytes=None, return_as="generator"
     )
-    share = n_threads // n_processes
-    jobs = (delayed(_attempt)(_compute, c, "giotto", max_dimension, share) for c in clouds)
     results: list[Diagrams | Exception] = []
     try:
-        for result in workers(jobs):
+        for result in workers(delayed(_attempt)(_compute, *job) for job in jobs):
             results.append(result)
     except BrokenExecutor as error:
         results += [error] * (len(clouds) - len(results))

@@ -1,6 +1,7 @@
 """``python -m grokjax.report``: draws figures and the page of a work directory, or serves it."""
 
 import contextlib
+import importlib.util
 import pathlib
 import signal
 
@@ -56,7 +57,8 @@ def main(values: flags.FlagValues) -> int:
     event_files = None
     if values.tensorboard:
         needed = "needs tensorboardX: pip install 'grokjax[tensorboard]'"
-        check(events.available(), "tensorboard", "true", needed)
+        installed = importlib.util.find_spec("tensorboardX") is not None
+        check(installed, "tensorboard", "true", needed)
         event_files = events.EventFiles(folder)
     if values.watch:
         return _watch(folder, values.host, values.port, event_files)

@@ -11,12 +11,32 @@ from grokjax.measuring.loading import Sweep
 from grokjax.report import figures, page, planes, summaries
 from grokjax.report.page import payload
 from grokjax.report.snapshots import Snapshots, telling_steps, typical_run
+from grokjax.settings import labels
 from grokjax.store import results
 
 
 def summary(folder: str | os.PathLike[str]) -> pd.DataFrame:
-    """What became of the runs, by setting; see ``summaries.by_setting``."""
-    return summaries.by_setting(summaries.outcomes(Sweep(folder)))
+    """What became of the runs, by setting: a row each, in the grid's order.
+
+    Columns are those that tell settings apart, ``runs``, ``generalised``, ``median_step`` (of those
+    that did), the means ``h1_max_before`` and ``h1_max_after``, and where there are any, numbers of
+    ``diverged``, ``failed`` and ``running``.
+    """
+    runs = summaries.outcomes(Sweep(folder))
+    by = labels.settings(runs)
+    frame = runs.groupby(by, sort=False, dropna=False, as_index=False).agg(
+        runs=("run_id", "size"),
+        generalised=("generalisation_step", "count"),
+        median_step=("generalisation_step", "median"),
+        h1_max_before=("before", "mean"),
+        h1_max_after=("after", "mean"),
+    )
+    keys = [runs[name] for name in by]
+    for status in ("diverged", "failed", "running"):
+        count = (runs["status"] == status).groupby(keys, sort=False, dropna=False).sum()
+        if count.any():
+            frame[status] = count.to_numpy()
+    return frame
 
 
 def draw(sweep: Sweep) -> Iterator[tuple[str, Figure]]:

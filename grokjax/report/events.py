@@ -1,23 +1,17 @@
 """The curves of runs as TensorBoard event files, ``W/tensorboard/<run_id>``; needs tensorboardX."""
 
-import calendar
 import importlib.util
 import pathlib
-import time
 from typing import IO
 
 import numpy as np
+import pandas as pd
 
 from grokjax.measuring.loading import Sweep
 from grokjax.report.page import curves
 from grokjax.store import record, results
 
 _NAME = "events.out.tfevents.grokjax"
-
-
-def available() -> bool:
-    """Whether tensorboardX, an extra, is installed."""
-    return importlib.util.find_spec("tensorboardX") is not None
 
 
 class EventFiles:
@@ -39,7 +33,8 @@ class EventFiles:
         run_ids = [run.run_id for run in sweep.config.runs]
         steps = sweep.config.train.checkpoint_steps
         found = list(curves.quantities(sweep, run_ids, steps))
-        begun = _begun(sweep)
+        starts = record.read_record(sweep.workdir)["starts"]
+        begun = pd.Timestamp(starts[0]["time"]).timestamp() if starts else 0.0
         for i, run_id in enumerate(run_ids):
             path = self._folder / run_id / _NAME
             last = dict(self._written.get(run_id, {}))
@@ -56,13 +51,6 @@ class EventFiles:
                 with open(path, "ab") as file:
                     _records(file, by_step, begun, header=False)
             self._written[run_id] = last
-
-
-def _begun(sweep: Sweep) -> float:
-    """When the sweep was first started, in seconds since 1970; 0 if that is not known."""
-    starts = record.read_record(sweep.workdir)["starts"]
-    first = starts[0]["time"] if starts else "1970-01-01T00:00:00Z"
-    return float(calendar.timegm(time.strptime(first, "%Y-%m-%dT%H:%M:%SZ")))
 
 
 def _records(

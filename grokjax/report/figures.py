@@ -27,8 +27,6 @@ COLUMN, PAGE = 3.35, 6.9
 MOST_PANELS = 12
 MOST_RUNS = 200
 
-_ENDED = "ended early (diverged or failed), not in the mean"
-
 
 def save(figure: Figure, path: str | os.PathLike[str], suffix: str = "") -> None:
     """Writes a figure as ``suffix``, else the path's own, says (svg, pdf, png): the same bytes.
@@ -125,7 +123,8 @@ def curves(
         if notes:
             figure.suptitle("; ".join(notes), fontsize=8)
         names = [labels.COLUMNS.get(column, column) for column in columns]
-        handles = panels.line_handles(colours, names, _ENDED if excluded else "")
+        ended = "ended early (diverged or failed), not in the mean" if excluded else ""
+        handles = panels.line_handles(colours, names, ended)
         panels.legend_below(figure, handles)
     return figure
 

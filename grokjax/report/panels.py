@@ -2,10 +2,11 @@
 
 import contextlib
 import textwrap
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from typing import Any, Literal
 
 import matplotlib as mpl
+import matplotlib.style
 import numpy as np
 import pandas as pd
 from matplotlib.artist import Artist
@@ -17,6 +18,7 @@ from matplotlib.ticker import MaxNLocator
 from numpy.typing import ArrayLike, NDArray
 
 from grokjax.report import planes
+from grokjax.report.planes import Floats
 
 # Okabe and Ito's colours but yellow, which vanishes on white paper.
 PALETTE = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#E69F00", "#56B4E9", "#000000")
@@ -38,13 +40,9 @@ STYLE: dict[Any, Any] = {
 }
 
 
-@contextlib.contextmanager
-def style() -> Iterator[None]:
+def style() -> contextlib.AbstractContextManager[None]:
     """Print-size type and thin lines, whatever the caller's own settings are."""
-    with mpl.rc_context():
-        mpl.rcdefaults()
-        mpl.rcParams.update(STYLE)
-        yield
+    return mpl.style.context(STYLE, after_reset=True)
 
 
 def wrapped(text: str, width: float) -> str:
@@ -170,27 +168,12 @@ def square_panels(
     return figure, rows, figure.add_subplot(grid[0, :]) if above else None
 
 
-def diagram_range(diagrams: Iterable[Sequence[ArrayLike]]) -> tuple[float, float]:
-    """Limits that hold every finite bar of degree 1 and every finite death of degree 0."""
-    values = [np.zeros(0)]
-    for degrees in diagrams:
-        h0, h1 = (np.asarray(bars, np.float64).reshape(-1, 2) for bars in degrees[:2])
-        values += [h0[:, 1], h1.ravel()]
-    every = np.concatenate(values)
-    finite = every[np.isfinite(every)]
-    if not finite.size:
-        return 0.0, 1.0
-    margin = 0.08 * (finite.max() - finite.min()) or 0.5
-    return max(0.0, float(finite.min() - margin)), float(finite.max() + margin)
-
-
-def draw_diagram(axes: Axes, degrees: Sequence[ArrayLike], limits: tuple[float, float]) -> None:
+def draw_diagram(axes: Axes, h0: Floats, h1: Floats, limits: tuple[float, float]) -> None:
     """Degree 1 as points; degree 0, all born at 0, as ticks at its deaths and a triangle for ∞.
 
     Ticks leave the axis to degree 1, which is born late in every cloud of high dimension.
     """
     low, high = limits
-    h0, h1 = (np.asarray(bars, np.float64).reshape(-1, 2) for bars in degrees[:2])
     axes.plot(limits, limits, color="0.6", linewidth=0.6, zorder=0)
     width = 0.06 * (high - low)
     axes.hlines(h0[np.isfinite(h0[:, 1]), 1], low, low + width, color=H0, linewidth=0.5)
@@ -208,9 +191,19 @@ def draw_diagrams(
     figure: Figure, row: Sequence[Axes], diagrams: Mapping[int, Sequence[ArrayLike]]
 ) -> None:
     """A row of diagrams on common axes, and their legend."""
-    limits = diagram_range(diagrams.values())
-    for axes, degrees in zip(row, diagrams.values(), strict=True):
-        draw_diagram(axes, degrees, limits)
+    pairs = [
+        [np.asarray(bars, np.float64).reshape(-1, 2) for bars in degrees[:2]]
+        for degrees in diagrams.values()
+    ]
+    # Limits hold every finite bar of degree 1 and every finite death of degree 0.
+    every = np.concatenate([values for h0, h1 in pairs for values in (h0[:, 1], h1.ravel())])
+    finite = every[np.isfinite(every)]
+    limits = 0.0, 1.0
+    if finite.size:
+        margin = 0.08 * (finite.max() - finite.min()) or 0.5
+        limits = max(0.0, float(finite.min() - margin)), float(finite.max() + margin)
+    for axes, (h0, h1) in zip(row, pairs, strict=True):
+        draw_diagram(axes, h0, h1, limits)
     row[0].set_ylabel("death")
     handles = [
         Line2D([], [], marker="o", color=H1, ls="", ms=4, markeredgewidth=0, label="H1"),
@@ -221,8 +214,8 @@ def draw_diagrams(
 
 
 def draw_embedding(
-    axes: Axes, cloud: NDArray[np.floating], frequency: int, like: NDArray[np.float64] | None
-) -> NDArray[np.float64]:
+    axes: Axes, cloud: NDArray[np.floating], frequency: int, like: Floats | None
+) -> Floats:
     """A cloud on its two main components, as ``figures.embedding`` has it; returns coordinates."""
     plane, shares = planes.principal_plane(cloud, like)
     axes.set(xticks=[], yticks=[], aspect="equal")

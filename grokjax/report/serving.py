@@ -50,12 +50,12 @@ class Content:
         self.workdir = workdir
         self.renewed: list[Callable[[Sweep], None]] = []  # called after each renewal
         self._pause = pause
-        self._lock = threading.Lock()
         self._reading = threading.Lock()  # details of one run at a time
         self._ended = threading.Event()
         self._seen: Any = None
-        self._version, self._message = 0, ""
-        self._data = self._page = b""
+        self._version = 0
+        # Name → content and type of what lies in /report: replaced as a whole, never changed.
+        self._report: dict[str, tuple[bytes, str]] = {}
         self._details: dict[str, bytes] = {}
 
     def renew(self) -> None:
@@ -69,18 +69,20 @@ class Content:
         except _UNREADABLE as error:
             if not self._version:
                 raise
-            with self._lock:
-                self._message = f"Not renewed: {error}"
+            self._report = self._report | self._state(f"Not renewed: {error}")
             return
-        html, text = page.render(data).encode(), page.as_json(data).encode()
-        with self._lock:
-            self._seen, self._message = found, ""
-            self._version += 1
-            self._page, self._data = html, text
+        html, text = (page.render(data).encode(), _HTML), (page.as_json(data).encode(), _JSON)
+        self._seen = found
+        self._version += 1
+        self._report = {"": html, "index.html": html, "data.json": text} | self._state("")
         with self._reading:
             self._details.clear()
         for tell in self.renewed:
             tell(sweep)
+
+    def _state(self, message: str) -> dict[str, tuple[bytes, str]]:
+        state = {"version": self._version, "message": message}
+        return {"state.json": (json.dumps(state).encode(), _JSON)}
 
     @contextlib.contextmanager
     def renewing(self) -> Iterator[None]:
@@ -101,20 +103,20 @@ class Content:
             self._ended.set()
             thread.join(timeout=5)  # a renewal may take longer, and nothing is lost by ending it
 
-    def get(self, name: str) -> tuple[BinaryIO, str] | None:
-        """The page, its data or its state, with their type."""
-        with self._lock:
-            match name:
-                case "" | "index.html":
-                    return io.BytesIO(self._page), _HTML
-                case "data.json":
-                    return io.BytesIO(self._data), _JSON
-                case "state.json":
-                    state = {"version": self._version, "message": self._message}
-                    return io.BytesIO(json.dumps(state).encode()), _JSON
+    def find(self, path: str) -> tuple[BinaryIO, str] | None:
+        """What lies at a path, which must be one of the few there are, and its type."""
+        match path.split("/"):
+            case ["", "report", name] if name in self._report:
+                text, kind = self._report[name]
+                return io.BytesIO(text), kind
+            case ["", "report", "runs", name] if name.endswith(".json"):
+                own = self._details_of(urllib.parse.unquote(name.removesuffix(".json")))
+                return None if own is None else (io.BytesIO(own), _JSON)
+            case ["", "results" | "figures" as folder, name]:
+                return self._file(folder, name)
         return None
 
-    def details(self, run_id: str) -> bytes | None:
+    def _details_of(self, run_id: str) -> bytes | None:
         """Details of one run as JSON; None if there is no such run or nothing of it to show."""
         with self._reading:
             if run_id not in self._details:
@@ -130,7 +132,7 @@ class Content:
                 self._details[run_id] = page.as_json(found).encode()
             return self._details[run_id]
 
-    def file(self, folder: str, name: str) -> tuple[BinaryIO, str] | None:
+    def _file(self, folder: str, name: str) -> tuple[BinaryIO, str] | None:
         """A table or figure, open; None unless it is a plain file inside the work directory."""
         pattern, kind = _FILES[folder]
         if not pattern.fullmatch(name):
@@ -175,7 +177,7 @@ class _Handler(http.server.BaseHTTPRequestHandler):
             self._refuse(HTTPStatus.BAD_REQUEST)  # nothing here takes a body
         elif path == "/":
             self._refuse(HTTPStatus.FOUND, Location="/report/")
-        elif (found := self._find(path)) is None:
+        elif (found := self.server.content.find(path)) is None:
             self._refuse(HTTPStatus.NOT_FOUND)
         else:
             self._send(HTTPStatus.OK, *found)
@@ -188,19 +190,6 @@ class _Handler(http.server.BaseHTTPRequestHandler):
         if name.startswith("do_"):
             return lambda: self._refuse(HTTPStatus.METHOD_NOT_ALLOWED, Allow="GET, HEAD")
         raise AttributeError(name)
-
-    def _find(self, path: str) -> tuple[BinaryIO, str] | None:
-        """What lies at a path, which must be one of the few there are, and its type."""
-        content = self.server.content
-        match path.split("/"):
-            case ["", "report", name]:
-                return content.get(name)
-            case ["", "report", "runs", name] if name.endswith(".json"):
-                text = content.details(urllib.parse.unquote(name.removesuffix(".json")))
-                return None if text is None else (io.BytesIO(text), _JSON)
-            case ["", "results" | "figures" as folder, name]:
-                return content.file(folder, name)
-        return None
 
     def _refuse(self, status: HTTPStatus, **headers: str) -> None:
         text = io.BytesIO(f"{status.value} {status.phrase}\n".encode())

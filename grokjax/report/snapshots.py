@@ -1,6 +1,7 @@
 """What the report shows of single checkpoints: embeddings of chosen runs, and their diagrams."""
 
 import dataclasses
+import functools
 import pathlib
 from collections import defaultdict
 from collections.abc import Iterator, Mapping, Sequence
@@ -47,7 +48,6 @@ class Snapshots:
         }
         names = {batch.name for batch in self.batches.values()}
         self._steps = {name: self._reader.steps(name) for name in names}
-        self._templates: dict[str, network.Params] = {}
         self.unreadable = [str(error) for error in self._reader.unreadable.values()]
 
     def steps(self, run_id: str) -> list[int]:
@@ -61,14 +61,14 @@ class Snapshots:
         What cannot be read is left out, and a message is added to ``unreadable``.
         """
         options = self._options
-        by_file: dict[tuple[str, int], list[str]] = defaultdict(list)
+        template = functools.cache(self._template)
+        by_file: dict[tuple[RunBatch, int], list[str]] = defaultdict(list)
         for run_id, steps in wanted.items():
             for step in sorted(set(steps) & set(self.steps(run_id))):
-                by_file[self.batches[run_id].name, step].append(run_id)
-        for (_, step), run_ids in by_file.items():
-            batch = self.batches[run_ids[0]]
+                by_file[self.batches[run_id], step].append(run_id)
+        for (batch, step), run_ids in by_file.items():
             try:
-                stack = network.embedding(self._reader.params(batch, step, self._template(batch)))
+                stack = network.embedding(self._reader.params(batch, step, template(batch)))
             except CheckpointError as error:
                 self.unreadable.append(str(error))
                 continue
@@ -88,12 +88,34 @@ class Snapshots:
 
     def _template(self, batch: RunBatch) -> network.Params:
         """Shapes of the embeddings of a batch; finding them takes as long as reading them."""
-        if batch.name not in self._templates:
-            runs = [self._runs[run_id] for run_id in batch.run_ids]
-            model = Model(config=runs[0].static.model, sizes=data.sizes(runs))
-            embed = network.stacked(model.template(), len(runs))["embed"]
-            self._templates[batch.name] = {"embed": embed}
-        return self._templates[batch.name]
+        runs = [self._runs[run_id] for run_id in batch.run_ids]
+        model = Model(config=runs[0].static.model, sizes=data.sizes(runs))
+        return {"embed": network.stacked(model.template(), len(runs))["embed"]}
+
+
+def telling_order(runs: pd.DataFrame) -> list[str]:
+    """The runs of one setting, those that tell most first.
+
+    The run in the middle of those that generalised, then one that never did, one that diverged or
+    failed, the latest, the earliest, and the others.
+    """
+    step = runs["generalisation_step"]
+    ended = runs["status"].isin(("diverged", "failed"))
+    grown = list(runs[step.notna()].sort_values("generalisation_step", kind="stable")["run_id"])
+    never = runs.loc[step.isna() & ~ended, "run_id"]
+    middle, stopped = grown[(len(grown) - 1) // 2 :], runs.loc[ended, "run_id"]
+    first = [*middle[:1], *never[:1], *stopped[:1], *grown[-1:], *grown[:1]]
+    return list(dict.fromkeys([*first, *runs["run_id"]]))
+
+
+def thin(steps: Sequence[int], n_most: int, marks: Sequence[int] = ()) -> list[int]:
+    """At most ``n_most`` of the steps, evenly; the marks among them, first and last are kept."""
+    if len(steps) <= n_most:
+        return list(steps)
+    kept = {steps[0], steps[-1]} | (set(marks) & set(steps))
+    n_even = max(2, n_most - len(kept) + 2)
+    even = [steps[round(i * (len(steps) - 1) / (n_even - 1))] for i in range(n_even)]
+    return sorted(kept | set(even))
 
 
 def typical_run(runs: pd.DataFrame) -> str | None:
@@ -103,12 +125,8 @@ def typical_run(runs: pd.DataFrame) -> str | None:
     middle generalisation step (the lower of two); if none did, the first that did not diverge.
     """
     grown = runs[runs["generalisation_step"].notna()]
-    if len(grown):
-        grown = grown[grown["n_train"] == grown["n_train"].max()]
-        ordered = grown.sort_values("generalisation_step", kind="stable")
-        return str(ordered["run_id"].iloc[(len(ordered) - 1) // 2])
-    ended = runs["status"].isin(("diverged", "failed"))
-    return next(iter((*runs.loc[~ended, "run_id"], *runs["run_id"])), None)
+    largest = grown[grown["n_train"] == grown["n_train"].max()]
+    return next(iter(telling_order(largest if len(largest) else runs)), None)
 
 
 def telling_steps(steps: Sequence[int], generalisation_step: int | None) -> list[int]:
@@ -118,12 +136,8 @@ def telling_steps(steps: Sequence[int], generalisation_step: int | None) -> list
     loop comes after the accuracy; the last. For a run that did not generalise, the thirds.
     """
     ordered = sorted(steps)
-    if not ordered:
-        return []
     if generalisation_step is None:
-        marks = [ordered[round(i * (len(ordered) - 1) / 3)] for i in range(4)]
-    else:
-        before = [step for step in ordered if step < generalisation_step]
-        after = [step for step in ordered if step >= 1.25 * generalisation_step]
-        marks = [ordered[0], *before[-1:], *after[:1], ordered[-1]]
-    return sorted(set(marks))
+        return thin(ordered, 4)
+    before = [step for step in ordered if step < generalisation_step]
+    after = [step for step in ordered if step >= 1.25 * generalisation_step]
+    return sorted({*ordered[:1], *before[-1:], *after[:1], *ordered[-1:]})

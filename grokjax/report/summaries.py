@@ -1,4 +1,4 @@
-"""What became of the runs, one by one and by setting."""
+"""What became of the runs, one by one."""
 
 import numpy as np
 import pandas as pd
@@ -16,16 +16,27 @@ def table_of_runs(sweep: Sweep) -> pd.DataFrame:
     return runs_table.table(sweep.config.runs, sweep.metrics, sweep.config.train.steps)
 
 
-def _before_after(runs: pd.DataFrame, persistence: pd.DataFrame) -> pd.DataFrame:
-    """H1 max of the embedding before and after generalisation, a row a run that has any.
+def optional_step(value: object) -> int | None:
+    """A step out of a table: None where it is missing."""
+    return None if pd.isna(value) else int(value)  # type: ignore[call-overload]
+
+
+def outcomes(sweep: Sweep) -> pd.DataFrame:
+    """The table of runs with columns ``before`` and ``after``: H1 max of the embedding.
 
     Windows are those of ``statistics.before_after``; for a run that never generalised the split
-    is the median generalisation step of the runs of its model and task that did.
+    is the median generalisation step of the runs of its model and task that did. NaN where it was
+    not measured, and for runs that diverged or failed.
     """
-    alike = runs.groupby(labels.panel_columns(runs), dropna=False)
+    runs = table_of_runs(sweep)
+    if "persistence" not in sweep.tables():
+        return runs.assign(before=np.nan, after=np.nan)
+    whole = runs[~runs["status"].isin(("diverged", "failed"))]
+    alike = whole.groupby(labels.panel_columns(whole), dropna=False)
     typical = alike["generalisation_step"].transform("median")
-    by_id = {run.run_id: run for run in runs.assign(typical=typical).itertuples(index=False)}
-    table = persistence[persistence["run_id"].isin(by_id) & (persistence["cloud"] == "embedding")]
+    by_id = {run.run_id: run for run in whole.assign(typical=typical).itertuples(index=False)}
+    table = sweep.persistence
+    table = table[table["run_id"].isin(by_id) & (table["cloud"] == "embedding")]
     rows = []
     for run_id, own in table.groupby("run_id", sort=False):
         run = by_id[run_id]
@@ -37,48 +48,5 @@ def _before_after(runs: pd.DataFrame, persistence: pd.DataFrame) -> pd.DataFrame
             split_step=optional_step(run.typical),
         )
         rows.append({"run_id": run_id, "before": before, "after": after})
-    return pd.DataFrame(rows, columns=["run_id", "before", "after"])
-
-
-def optional_step(value: object) -> int | None:
-    """A step out of a table: None where it is missing."""
-    return None if pd.isna(value) else int(value)  # type: ignore[call-overload]
-
-
-def outcomes(sweep: Sweep) -> pd.DataFrame:
-    """The table of runs with columns ``before`` and ``after``: H1 max of the embedding.
-
-    NaN where it was not measured, and for runs that diverged or failed.
-    """
-    runs = table_of_runs(sweep)
-    if "persistence" not in sweep.tables():
-        return runs.assign(before=np.nan, after=np.nan)
-    whole = runs[~runs["status"].isin(("diverged", "failed"))]
-    return runs.merge(_before_after(whole, sweep.persistence), on="run_id", how="left")
-
-
-def by_setting(runs: pd.DataFrame) -> pd.DataFrame:
-    """What `outcomes` gives, by setting: a row each, in the grid's order.
-
-    Columns are those that tell settings apart, ``runs``, ``generalised``, ``median_step`` (of those
-    that did), the means ``h1_max_before`` and ``h1_max_after``, and where there are any, numbers of
-    ``diverged``, ``failed`` and ``running``.
-    """
-    by = labels.settings(runs)
-    frame = (
-        runs.groupby(by, sort=False, dropna=False)
-        .agg(
-            runs=("run_id", "size"),
-            generalised=("generalisation_step", "count"),
-            median_step=("generalisation_step", "median"),
-            h1_max_before=("before", "mean"),
-            h1_max_after=("after", "mean"),
-        )
-        .reset_index()
-    )
-    keys = [runs[name] for name in by]
-    for status in ("diverged", "failed", "running"):
-        count = (runs["status"] == status).groupby(keys, sort=False, dropna=False).sum()
-        if count.any():
-            frame[status] = count.to_numpy()
-    return frame
+    found = pd.DataFrame(rows, columns=["run_id", "before", "after"])
+    return runs.merge(found, on="run_id", how="left")

@@ -1,5 +1,6 @@
 """TwoNN: scikit-dimension's own fits on 50 clouds, known dimensions, and where it has no answer."""
 
+import itertools
 import warnings
 
 import jax
@@ -73,14 +74,10 @@ SMOOTH = {
 
 @pytest.fixture(scope="module")
 def smooth():
-    """Name → estimates; clouds alternate between float32 and float64, each batch of one dtype."""
-    estimates = {}
-    for dtype in (np.float32, np.float64):
-        names = [name for i, name in enumerate(SMOOTH) if (i % 2 == 0) == (dtype == np.float32)]
-        clouds = np.stack([SMOOTH[name].astype(dtype) for name in names])
-        pointwise = dimension.twonn_pointwise_batch(clouds, K)
-        estimates |= zip(names, zip(clouds, pointwise, strict=True), strict=True)
-    return estimates
+    """Name → cloud and estimates; clouds alternate between float32 and float64."""
+    dtypes = itertools.cycle([np.float32, np.float64])
+    clouds = {name: cloud.astype(next(dtypes)) for name, cloud in SMOOTH.items()}
+    return {name: (cloud, dimension.twonn_pointwise(cloud, K)) for name, cloud in clouds.items()}
 
 
 @pytest.mark.parametrize("name", SMOOTH)
@@ -221,24 +218,16 @@ def test_fewest_and_most_neighbours(n_neighbors):
     np.testing.assert_allclose(estimates[:9], expected, rtol=2e-6)
 
 
-# ------------------------------------------------------------------------------------- batches
-
-
-def test_a_cloud_in_a_batch_is_the_cloud_alone_whatever_its_neighbours(smooth):
-    names = list(SMOOTH)[::2]
-    clouds = np.stack([smooth[name][0] for name in names])
-    clouds[1, 17, 3], clouds[2, 0, 0], clouds[2, 1, 1] = np.nan, np.inf, -np.inf
-    compiled = _twonn.pointwise_batch._cache_size()
-    together = dimension.twonn_pointwise_batch(clouds, K)
-    assert _twonn.pointwise_batch._cache_size() == compiled
-    assert np.isnan(together[1:3]).all()
-    for i in (0, 3, 18):
-        np.testing.assert_array_equal(together[i], smooth[names[i]][1])
-        alone = dimension.twonn_pointwise(clouds[i], K)
-        np.testing.assert_allclose(alone, together[i], rtol=1e-12)
-
-
 # ------------------------------------------------------------------------- no answer, bad inputs
+
+
+@pytest.mark.parametrize("bad", [np.nan, np.inf, -np.inf])
+def test_no_estimate_where_a_coordinate_is_not_finite(smooth, bad):
+    points = smooth["gaussian 5 0"][0].copy()
+    points[17, 3] = bad
+    compiled = _twonn.pointwise._cache_size()
+    assert np.isnan(dimension.twonn_pointwise(points, K)).all()
+    assert _twonn.pointwise._cache_size() == compiled
 
 
 def test_no_estimate_where_all_members_coincide():
@@ -267,7 +256,7 @@ def test_summary_is_mean_and_population_deviation_and_hides_no_gap():
         (lambda: dimension.twonn_pointwise(np.zeros((99, 3)), 2), "at least 3 neighbours, not 2"),
         (lambda: dimension.twonn_pointwise(np.zeros((99, 3), complex)), "real .* complex128"),
         (lambda: dimension.twonn_pointwise(np.zeros((99, 3)), empirical="zero"), "'zero'"),
-        (lambda: dimension.twonn_pointwise_batch(np.zeros((99, 3))), r"\(b, n, d\)"),
+        (lambda: dimension.twonn_pointwise(np.zeros((1, 99, 3))), r"\(n, d\)"),
         (lambda: dimension.twonn_global(np.zeros((2, 3))), "at least 3 points, not 2"),
         (lambda: dimension.twonn_global(np.zeros(5)), r"\(n, d\)"),
         (lambda: dimension.summarize([]), "n >= 1"),

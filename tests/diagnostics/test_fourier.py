@@ -298,7 +298,7 @@ def test_each_frequency_alone(n, noise, strength):
     logits = logits.astype(np.float32)
     labels = np.where(rng.random(n * n) < 0.1, rng.integers(0, n, n * n), sums(n))
     keys = range(1, n // 2 + 1)
-    measured = fourier.restricted_and_excluded_by_frequency(logits, labels, mask(n), keys)
+    measured = fourier.restricted_and_excluded(logits, labels, mask(n), keys, each=True)
     for i, k in enumerate(keys):
         expected = plain_restricted_and_excluded(logits.astype(np.float64), labels, mask(n), (k,))
         assert [field[i] for field in measured] == pytest.approx(expected, rel=1e-9)
@@ -306,10 +306,10 @@ def test_each_frequency_alone(n, noise, strength):
 
 def test_frequencies_alone_are_in_ascending_order_once_each():
     logits = direct_logits(23, (2, 6))
-    ordered = fourier.restricted_and_excluded_by_frequency(logits, sums(23), mask(23), (2, 6))
-    other = fourier.restricted_and_excluded_by_frequency(logits, sums(23), mask(23), (6, 2, 6))
+    ordered = fourier.restricted_and_excluded(logits, sums(23), mask(23), (2, 6), each=True)
+    other = fourier.restricted_and_excluded(logits, sums(23), mask(23), (6, 2, 6), each=True)
     np.testing.assert_array_equal(ordered, other)
-    none = fourier.restricted_and_excluded_by_frequency(logits, sums(23), mask(23), ())
+    none = fourier.restricted_and_excluded(logits, sums(23), mask(23), (), each=True)
     assert [field.shape for field in none] == [(0,)] * 4
 
 
@@ -350,7 +350,7 @@ def test_non_finite_values_give_nan_without_warnings(bad):
     logits[:3, 0] = bad, -bad, np.nan
     for measured in (
         fourier.restricted_and_excluded(logits, sums(7), mask(7), (1, 2)),
-        fourier.restricted_and_excluded_by_frequency(logits, sums(7), mask(7), (1, 2)),
+        fourier.restricted_and_excluded(logits, sums(7), mask(7), (1, 2), each=True),
     ):
         assert all(np.isnan(field).all() for field in measured)
     rows = np.random.default_rng(0).normal(size=(7, 4))

@@ -81,9 +81,9 @@ def test_neuron_irreps_from_the_definition(n):
     neurons += 3 * np.arange(12) * np.linalg.det(permutations(n))[TABLES[f"s{n}"]].reshape(-1, 1)
     shares = plain_neuron_irreps(neurons, [written[name] for name in found.names])
     measured = irreps.neuron_irreps(jnp.asarray(neurons, jnp.float32), found)
-    np.testing.assert_array_equal(measured.irrep, shares.argmax(axis=0) + 1)
+    np.testing.assert_array_equal(measured.frequency, shares.argmax(axis=0) + 1)
     np.testing.assert_allclose(measured.explained, shares.max(axis=0), rtol=1e-5)
-    assert len(set(measured.irrep)) > 1
+    assert len(set(measured.frequency)) > 1
 
 
 def test_neurons_inside_one_irrep_are_explained_by_it():
@@ -94,13 +94,13 @@ def test_neurons_inside_one_irrep_are_explained_by_it():
         in_g, in_h, by_g, by_h = (one @ rng.normal(size=(one.shape[1], 8)) for _ in range(4))
         neurons = 3 + in_g[:, None] + 0.5 * in_h + by_g[:, None] * by_h
         measured = irreps.neuron_irreps(neurons.reshape(576, 8), found)
-        assert set(measured.irrep) == {found.names.index(name)}
+        assert set(measured.frequency) == {found.names.index(name)}
         np.testing.assert_allclose(measured.explained, 1, rtol=1e-9)
     # Functions of g h and g h⁻¹ are among them.
     table = TABLES["s4"]
     for product in (table, table[:, inverses(table)]):
         neurons = written["(2,2)"].reshape(24, 4)[product].reshape(576, 4)
-        assert irreps.key_irreps(neurons, found) == (found.names.index("(2,2)"),)
+        assert fourier.key_frequencies(neurons, irreps.lens(found)) == (found.names.index("(2,2)"),)
         np.testing.assert_allclose(irreps.neuron_irreps(neurons, found).explained, 1)
 
 
@@ -117,9 +117,9 @@ def test_neuron_irreps_of_residues_are_their_frequencies(n, monkeypatch):
     for together in (2**23, n * n * 7, 1):
         monkeypatch.setattr(irreps, "_TOGETHER", together)
         measured = irreps.neuron_irreps(neurons, found)
-        np.testing.assert_array_equal(measured.irrep, expected.frequency)
+        np.testing.assert_array_equal(measured.frequency, expected.frequency)
         np.testing.assert_allclose(measured.explained, expected.explained, rtol=1e-9)
-    assert irreps.key_irreps(neurons, found) == fourier.key_frequencies(neurons)
+    assert fourier.key_frequencies(neurons, irreps.lens(found)) == fourier.key_frequencies(neurons)
 
 
 # -------------------------------------------------------------------------------------- logits
@@ -160,8 +160,8 @@ def test_closed_form_logits_are_all_in_their_key_irreps(name, keys, dtype):
     table, found, m = TABLES[name], irreps.decompose(TABLES[name]), len(TABLES[name])
     logits = direct_logits(table, found, keys)
     indices = [found.names.index(key) for key in keys]
-    measured = irreps.restricted_and_excluded(
-        logits.astype(dtype), table.ravel(), mask(m), indices, table, found
+    measured = fourier.restricted_and_excluded(
+        logits.astype(dtype), table.ravel(), mask(m), indices, irreps.lens(found, table)
     )
     assert measured.restricted_accuracy == 1.0
     assert measured.restricted_loss == pytest.approx(
@@ -175,13 +175,14 @@ def test_other_irreps_than_the_key_ones_are_left_in():
     table, found = TABLES["s4"], irreps.decompose(TABLES["s4"])
     logits = direct_logits(table, found, ["(3,1)", "(2,1,1)"])
     keys = [found.names.index(name) for name in ("(3,1)", "(2,2)")]
-    measured = irreps.restricted_and_excluded(logits, table.ravel(), mask(24), keys, table, found)
+    arguments = (logits, table.ravel(), mask(24))
+    measured = fourier.restricted_and_excluded(*arguments, keys, irreps.lens(found, table))
     left = direct_logits(table, found, ["(2,1,1)"])[mask(24)]
     assert measured.excluded_loss == pytest.approx(
         plain_cross_entropy(left, table.ravel()[mask(24)]), rel=1e-9
     )
     assert measured.excluded_accuracy == 1.0
-    wrong = irreps.restricted_and_excluded(logits, table.ravel(), mask(24), [2], table, found)
+    wrong = fourier.restricted_and_excluded(*arguments, [2], irreps.lens(found, table))
     assert found.names[2] == "(2,2)"
     assert wrong.restricted_accuracy == pytest.approx(1 / 24)
     assert wrong.restricted_loss == pytest.approx(np.log(24))
@@ -216,7 +217,8 @@ def test_restricted_and_excluded_from_the_definitions(n, n_outputs, keys, operat
     labels = np.where(rng.random(m * m) < 0.2, rng.integers(0, m, m * m), totals.ravel())
     matrices = [symmetric_irreps(n)[found.names[k]] for k in keys]
     expected = plain_restricted_and_excluded(logits, labels, mask(m), matrices, totals.ravel())
-    measured = irreps.restricted_and_excluded(logits, labels, mask(m), keys, totals, found)
+    lens = irreps.lens(found, totals)
+    measured = fourier.restricted_and_excluded(logits, labels, mask(m), keys, lens)
     assert all(type(value) is float for value in measured)
     assert measured == pytest.approx(expected, rel=1e-9)
 
@@ -228,13 +230,11 @@ def test_residues_are_measured_as_by_frequency(n):
     rng = np.random.default_rng(n)
     logits = rng.normal(size=(n * n, n + 1)).astype(np.float32) * 3
     labels = rng.integers(0, n, n * n)
-    keys = [1, 3, n // 2, 3]
-    for by_irrep, by_frequency in (
-        (irreps.restricted_and_excluded, fourier.restricted_and_excluded),
-        (irreps.restricted_and_excluded_by_irrep, fourier.restricted_and_excluded_by_frequency),
-    ):
-        measured = by_irrep(logits, labels, mask(n), keys, table, found)
-        expected = by_frequency(logits, labels, mask(n), keys)
+    arguments = (logits, labels, mask(n), [1, 3, n // 2, 3])
+    for each in (False, True):
+        by_irrep = irreps.lens(found, table)
+        measured = fourier.restricted_and_excluded(*arguments, by_irrep, each=each)
+        expected = fourier.restricted_and_excluded(*arguments, each=each)
         np.testing.assert_allclose(measured, expected, rtol=1e-12)
 
 
@@ -242,11 +242,12 @@ def test_each_irrep_alone():
     table, found = TABLES["d12"], irreps.decompose(TABLES["d12"])
     logits = np.random.default_rng(0).normal(size=(24**2, 24)).astype(np.float32)
     arguments = (logits, table.ravel(), mask(24))
-    alone = irreps.restricted_and_excluded_by_irrep(
-        *map(jnp.asarray, arguments), range(1, 9), table, found
+    lens = irreps.lens(found, table)
+    alone = fourier.restricted_and_excluded(
+        *map(jnp.asarray, arguments), range(1, 9), lens, each=True
     )
     for k in range(1, 9):
-        expected = irreps.restricted_and_excluded(*arguments, [k], table, found)
+        expected = fourier.restricted_and_excluded(*arguments, [k], lens)
         assert [field[k - 1] for field in alone] == pytest.approx(expected, rel=1e-9)
 
 
@@ -259,9 +260,9 @@ def test_non_finite_values_give_nan_without_warnings(bad):
     rng = np.random.default_rng(0)
     logits = rng.normal(size=(36, 6)).astype(np.float32)
     logits[:3, 0] = bad, -bad, np.nan
-    arguments = (logits, table.ravel(), mask(6), (1, 2), table, found)
-    assert np.isnan(irreps.restricted_and_excluded(*arguments)).all()
-    assert np.isnan(irreps.restricted_and_excluded_by_irrep(*arguments)).all()
+    arguments = (logits, table.ravel(), mask(6), (1, 2), irreps.lens(found, table))
+    assert np.isnan(fourier.restricted_and_excluded(*arguments)).all()
+    assert np.isnan(fourier.restricted_and_excluded(*arguments, each=True)).all()
     rows = rng.normal(size=(6, 2, 4))
     rows[2, 1, 1] = bad
     finite = np.isfinite(irreps.power(rows, found))
@@ -269,9 +270,9 @@ def test_non_finite_values_give_nan_without_warnings(bad):
     neurons = rng.normal(size=(36, 3))
     neurons[5, 1] = bad
     measured = irreps.neuron_irreps(neurons, found)
-    assert (measured.irrep > 0).tolist() == [True, False, True]
+    assert (measured.frequency > 0).tolist() == [True, False, True]
     assert np.isnan(measured.explained).tolist() == [False, True, False]
-    assert irreps.key_irreps(np.full((36, 2), bad), found) == ()
+    assert fourier.key_frequencies(np.full((36, 2), bad), irreps.lens(found)) == ()
 
 
 S3 = irreps.decompose(TABLES["s3"])
@@ -283,9 +284,8 @@ def good_call(keys=(1,), table=TABLES["s3"], **changes):
         "labels": TABLES["s3"].ravel(),
         "train_mask": mask(6),
     }
-    return irreps.restricted_and_excluded(
-        **(arrays | changes), irrep_indices=keys, table=table, irreps=S3
-    )
+    lens = irreps.lens(S3, table)
+    return fourier.restricted_and_excluded(**(arrays | changes), key_frequencies=keys, lens=lens)
 
 
 @pytest.mark.parametrize(
@@ -303,7 +303,7 @@ def good_call(keys=(1,), table=TABLES["s3"], **changes):
         (lambda: irreps.power(np.zeros((5, 2)), S3), r"shape \(6, ..., d\)"),
         (lambda: irreps.power(np.zeros(6), S3), r"shape \(6, ..., d\)"),
         (lambda: irreps.neuron_irreps(np.zeros((25, 2)), S3), "each of 6"),
-        (lambda: irreps.key_irreps(np.zeros((35, 2)), S3), r"n\^2 rows"),
+        (lambda: irreps.neuron_irreps(np.zeros((35, 2)), S3), r"n\^2 rows"),
     ],
 )  # fmt: skip
 def test_bad_inputs_are_named(call, message):

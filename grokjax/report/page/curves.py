@@ -9,7 +9,7 @@ import pandas as pd
 from numpy.typing import NDArray
 
 from grokjax.measuring.loading import Sweep
-from grokjax.report.page.packing import BYTES_A_VALUE, pack
+from grokjax.report.page import BYTES_A_VALUE, pack
 from grokjax.report.page.samples import in_turn
 from grokjax.settings import labels
 from grokjax.settings.labels import Setting
@@ -33,6 +33,7 @@ class Quantity:
 
 def quantities(sweep: Sweep, run_ids: Sequence[str], steps: Sequence[int]) -> Iterator[Quantity]:
     """Every numeric column of the tables that has one value a run and step (and cloud)."""
+    every = pd.MultiIndex.from_product([run_ids, steps])
     for name in ("metrics", *sweep.tables()):
         if name == "diagrams":  # many rows for every cloud, and by far the largest table
             continue
@@ -42,15 +43,12 @@ def quantities(sweep: Sweep, run_ids: Sequence[str], steps: Sequence[int]) -> It
         clouds = dict.fromkeys(table["cloud"]) if "cloud" in table else [""]
         for cloud in clouds:
             own = table[table["cloud"] == cloud] if cloud else table
-            rows = pd.Index(run_ids).get_indexer(own["run_id"])
-            columns = pd.Index(steps).get_indexer(own["step"])
-            known = (rows >= 0) & (columns >= 0)
+            grid = own.set_index(["run_id", "step"]).reindex(every)
             for column in own.columns:
                 if column in _NOT_MEASURED or not pd.api.types.is_numeric_dtype(own[column]):
                     continue
-                values = np.full((len(run_ids), len(steps)), np.nan)
-                numbers = own[column].to_numpy(np.float64, na_value=np.nan)
-                values[rows[known], columns[known]] = numbers[known]
+                numbers = grid[column].to_numpy(np.float64, na_value=np.nan)
+                values = numbers.reshape(len(run_ids), len(steps))
                 text = labels.COLUMNS.get(column, column.replace("_", " "))
                 yield Quantity(
                     key="/".join(filter(None, (name, cloud, column))),
@@ -100,28 +98,20 @@ def payload(
     chosen = sorted(int(i) for i in in_turn(members)[:n_fit])
     ended = runs["status"].isin(("diverged", "failed")).to_numpy()
     averaged = [own[~ended[own]] for own in members]
-    return {
-        "steps": [int(steps[i]) for i in kept],
-        "runs": chosen,
-        "quantities": [_curves(quantity, kept, averaged, chosen) for quantity in found],
-    }
-
-
-def _curves(
-    quantity: Quantity,
-    kept: Sequence[int],
-    averaged: Sequence[NDArray[np.intp]],
-    chosen: Sequence[int],
-) -> dict[str, Any]:
-    values = quantity.values[:, kept]
-    if quantity.log:
-        values = np.log10(values, where=values > 0, out=np.full_like(values, np.nan))
-    pairs = [mean_and_spread(values[own]) for own in averaged]
-    return {
-        "key": quantity.key,
-        "label": quantity.label,
-        "log": quantity.log,
-        "mean": pack([mean for mean, _ in pairs]),
-        "spread": pack([spread for _, spread in pairs]),
-        "runs": pack(values[list(chosen)]),
-    }
+    drawn = []
+    for quantity in found:
+        values = quantity.values[:, kept]
+        if quantity.log:
+            values = np.log10(values, where=values > 0, out=np.full_like(values, np.nan))
+        pairs = [mean_and_spread(values[own]) for own in averaged]
+        drawn.append(
+            {
+                "key": quantity.key,
+                "label": quantity.label,
+                "log": quantity.log,
+                "mean": pack([mean for mean, _ in pairs]),
+                "spread": pack([spread for _, spread in pairs]),
+                "runs": pack(values[chosen]),
+            }
+        )
+    return {"steps": [int(steps[i]) for i in kept], "runs": chosen, "quantities": drawn}

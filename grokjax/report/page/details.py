@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 
 from grokjax.diagnostics import Structure, fourier
 from grokjax.report import planes
-from grokjax.report.page.packing import pack
+from grokjax.report.page import pack
 from grokjax.report.snapshots import Snapshot, Snapshots
 from grokjax.settings.grid import Run
 
@@ -104,8 +104,7 @@ def saved_diagrams(
         steps = [step for step in wanted[str(run_id)] if (own["step"] == step).any()]
         diagrams = []
         for step in steps:
-            at = own[own["step"] == step]
-            degrees = (at.loc[at["dimension"] == degree, ["birth", "death"]] for degree in (0, 1))
-            diagrams.append([frame.to_numpy(np.float64) for frame in degrees])
+            degrees = (own[(own["step"] == step) & (own["dimension"] == k)] for k in (0, 1))
+            diagrams.append([rows[["birth", "death"]].to_numpy(np.float64) for rows in degrees])
         if steps:
             yield str(run_id), {"steps": steps, **bars(diagrams)}

@@ -7,7 +7,8 @@ from typing import Any
 
 import pandas as pd
 
-from grokjax.report.page.packing import BYTES_A_VALUE
+from grokjax.report.page import BYTES_A_VALUE
+from grokjax.report.snapshots import telling_order, thin
 from grokjax.settings.labels import Setting
 
 MOST_STEPS = 61
@@ -31,36 +32,9 @@ class Candidate:
         return BYTES_A_VALUE * 8 * self.points * min(n_steps, len(self.steps)) + 2000
 
 
-def telling_order(runs: pd.DataFrame) -> list[str]:
-    """The runs of one setting, those that tell most first.
-
-    The run in the middle of those that generalised, then one that never did, one that diverged or
-    failed, the latest, the earliest, and the others.
-    """
-    step = runs["generalisation_step"]
-    ended = runs["status"].isin(("diverged", "failed"))
-    grown = list(runs[step.notna()].sort_values("generalisation_step", kind="stable")["run_id"])
-    never = runs.loc[step.isna() & ~ended, "run_id"]
-    middle, stopped = grown[(len(grown) - 1) // 2 :], runs.loc[ended, "run_id"]
-    first = [*middle[:1], *never[:1], *stopped[:1], *grown[-1:], *grown[:1]]
-    return list(dict.fromkeys([*first, *runs["run_id"]]))
-
-
 def in_turn(groups: Sequence[Iterable[Any]]) -> list[Any]:
     """The first of every group, then the second of every one that has it, and so on."""
-    missing = object()
-    turns = itertools.zip_longest(*groups, fillvalue=missing)
-    return [own for turn in turns for own in turn if own is not missing]
-
-
-def thin(steps: Sequence[int], n_most: int, marks: Sequence[int] = ()) -> list[int]:
-    """At most ``n_most`` of the steps, evenly; the marks among them, first and last are kept."""
-    if len(steps) <= n_most:
-        return list(steps)
-    kept = {steps[0], steps[-1]} | (set(marks) & set(steps))
-    n_even = max(2, n_most - len(kept) + 2)
-    even = [steps[round(i * (len(steps) - 1) / (n_even - 1))] for i in range(n_even)]
-    return sorted(kept | set(even))
+    return [own for turn in itertools.zip_longest(*groups) for own in turn if own is not None]
 
 
 def choose(

@@ -7,9 +7,10 @@ import pytest
 import grokjax
 from grokjax.diagnostics import fourier
 from grokjax.report import figures, planes
-from grokjax.report.page import packing, payload
+from grokjax.report.page import payload
 from grokjax.store import results
 from tests import synthetic
+from tests.report.packed import unpack
 
 
 def test_details_are_those_of_the_checkpoints(grid):
@@ -21,18 +22,18 @@ def test_details_are_those_of_the_checkpoints(grid):
     for i, step in enumerate(own["steps"]):
         h0, h1 = sweep.diagram(run_id, step)
         # Packed at 16 bits of the row's range.
-        drawn = packing.unpack(own["h0_deaths"])[i]
+        drawn = unpack(own["h0_deaths"])[i]
         np.testing.assert_allclose(drawn[np.isfinite(drawn)], h0[:-1, 1], atol=1e-4)
-        births, deaths = (packing.unpack(own[name])[i] for name in ("h1_births", "h1_deaths"))
+        births, deaths = (unpack(own[name])[i] for name in ("h1_births", "h1_deaths"))
         np.testing.assert_allclose(births[np.isfinite(births)], h1[:, 0], atol=1e-4)
         np.testing.assert_allclose(deaths[np.isfinite(deaths)], h1[:, 1], atol=1e-4)
         plane, shares = planes.principal_plane(sweep.cloud(run_id, step))
-        drawn = packing.unpack(own["components"])[i].reshape(-1, 2)
+        drawn = unpack(own["components"])[i].reshape(-1, 2)
         np.testing.assert_allclose(np.abs(drawn), np.abs(plane), atol=1e-4)
         np.testing.assert_allclose(own["shares"][i], shares, atol=1e-4)
         embedding = sweep.checkpoint(run_id, step)["embed"]["embedding"]
         spectrum = fourier.shares(fourier.spectrum(embedding))
-        np.testing.assert_allclose(packing.unpack(own["spectra"])[i], spectrum, atol=1e-5)
+        np.testing.assert_allclose(unpack(own["spectra"])[i], spectrum, atol=1e-5)
         assert own["frequencies"][i] == spectrum.argmax() + 1
     assert own["frequency"] == own["frequencies"][-1] == 3
 
@@ -41,9 +42,9 @@ def test_a_run_that_diverged_is_shown_as_far_as_it_went(grid):
     data = payload.build(grokjax.load(grid))
     assert data["runs"]["status"] == ["done", "done", "done", "diverged"]
     own = data["details"][data["runs"]["run_id"][3]]
-    known = np.isfinite(packing.unpack(own["components"])).all(axis=1)
+    known = np.isfinite(unpack(own["components"])).all(axis=1)
     assert known.tolist() == [True, True, False, False, False]
-    assert np.isfinite(packing.unpack(own["h0_deaths"])).any(axis=1).tolist() == known.tolist()
+    assert np.isfinite(unpack(own["h0_deaths"])).any(axis=1).tolist() == known.tolist()
     assert own["frequencies"][2:] == [0, 0, 0]
 
 
@@ -54,15 +55,13 @@ def test_curves_are_the_tables_and_their_means_leave_out_what_diverged(grid):
     assert {"metrics/test_accuracy", "persistence/embedding/h1_total"} <= drawn.keys()
     wide = figures.wide(sweep.metrics, "test_accuracy", data["runs"]["run_id"]).T.to_numpy()
     own = drawn["metrics/test_accuracy"]
-    np.testing.assert_allclose(packing.unpack(own["runs"]), wide, atol=1e-4)
-    mean, spread = (packing.unpack(own[name]) for name in ("mean", "spread"))
+    np.testing.assert_allclose(unpack(own["runs"]), wide, atol=1e-4)
+    mean, spread = (unpack(own[name]) for name in ("mean", "spread"))
     np.testing.assert_allclose(mean, [wide[:2].mean(axis=0), wide[2]], atol=1e-4)
     np.testing.assert_allclose(spread[0], wide[:2].std(axis=0, ddof=1), atol=1e-4)
     assert np.isnan(spread[1]).all()  # one run is left
     loss = figures.wide(sweep.metrics, "train_loss", data["runs"]["run_id"]).T.to_numpy()
-    np.testing.assert_allclose(
-        10 ** packing.unpack(drawn["metrics/train_loss"]["runs"]), loss, rtol=1e-3
-    )
+    np.testing.assert_allclose(10 ** unpack(drawn["metrics/train_loss"]["runs"]), loss, rtol=1e-3)
 
 
 def test_small_tables_are_there_with_every_digit(grid):
@@ -118,5 +117,5 @@ def test_saved_diagrams_stand_in_for_checkpoints_that_are_gone(tmp_path):
     data = payload.build(grokjax.load(tmp_path / "w"))
     own = data["details"][config.runs[0].run_id]
     assert own["steps"] == [0, 100] and "components" not in own
-    assert packing.unpack(own["h0_deaths"]) == pytest.approx(np.full((2, 1), 1.5))
-    assert packing.unpack(own["h1_deaths"]) == pytest.approx(np.full((2, 1), 1.4))
+    assert unpack(own["h0_deaths"]) == pytest.approx(np.full((2, 1), 1.5))
+    assert unpack(own["h1_deaths"]) == pytest.approx(np.full((2, 1), 1.4))

@@ -3,6 +3,7 @@
 import numpy as np
 import pandas as pd
 
+from grokjax.report import snapshots
 from grokjax.report.page import samples
 from grokjax.settings import labels
 
@@ -54,12 +55,12 @@ def test_the_most_telling_runs_of_a_setting_come_first():
             "generalisation_step": pd.array([50, 10, 30, None, None, None, 20], "Int64"),
         }
     )
-    assert samples.telling_order(runs) == list("gdfabce")
+    assert snapshots.telling_order(runs) == list("gdfabce")
 
 
 def test_thinned_steps_are_even_and_keep_their_marks():
     steps = list(range(0, 60_500, 500))
-    few = samples.thin(steps, 16, marks=[13_500, 14_000])
+    few = snapshots.thin(steps, 16, marks=[13_500, 14_000])
     assert len(few) <= 16 and {0, 13_500, 14_000, 60_000} <= set(few) <= set(steps)
-    assert np.diff(samples.thin(steps, 61)).tolist() == [1000] * 60
-    assert samples.thin([0, 5], 16) == [0, 5]
+    assert np.diff(snapshots.thin(steps, 61)).tolist() == [1000] * 60
+    assert snapshots.thin([0, 5], 16) == [0, 5]

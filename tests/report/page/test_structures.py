@@ -8,10 +8,11 @@ import pytest
 
 import grokjax
 from grokjax.report import drawing, figures, page
-from grokjax.report.page import packing, payload
+from grokjax.report.page import payload
 from grokjax.settings import labels
 from tests import synthetic
 from tests.report import mixed
+from tests.report.packed import unpack
 
 
 @pytest.fixture(scope="module")
@@ -42,7 +43,7 @@ def test_a_symmetric_group_has_its_irreps_and_no_wave(made, data):
     sign = np.array([1, -1, -1, 1, 1, -1])  # of the permutations in lexicographic order
     whole = (rows**2).sum(axis=(1, 2)) - ((rows.sum(axis=1)) ** 2).sum(axis=1) / 6
     shares = ((sign @ rows) ** 2).sum(axis=1) / 6 / whole
-    drawn = packing.unpack(own["spectra"])
+    drawn = unpack(own["spectra"])
     np.testing.assert_allclose(drawn, np.stack([1 - shares, shares], axis=1), atol=1e-4)
 
 
@@ -55,7 +56,7 @@ def test_a_product_of_cycles_has_frequencies_of_each_and_no_wave(made, data):
     power[:, :, 1] += power[:, :, 3]  # conjugates
     shares = power[:, :, :3].reshape(-1, 6)[:, 1:]
     shares /= shares.sum(axis=1, keepdims=True)
-    np.testing.assert_allclose(packing.unpack(own["spectra"]), shares, atol=1e-4)
+    np.testing.assert_allclose(unpack(own["spectra"]), shares, atol=1e-4)
     assert own["even"] == pytest.approx([2 / 7, 1 / 7, 1 / 7, 2 / 7, 1 / 7], abs=1e-4)
 
 
@@ -69,7 +70,7 @@ def test_units_are_shown_in_the_order_of_their_cycle(made, data):
     power = (np.abs(np.fft.rfft(rows[:, powers], axis=1)) ** 2).sum(axis=2)[:, 1:]
     power[:, -1] /= 2
     shares = power / power.sum(axis=1, keepdims=True)
-    np.testing.assert_allclose(packing.unpack(own["spectra"]), shares, atol=1e-4)
+    np.testing.assert_allclose(unpack(own["spectra"]), shares, atol=1e-4)
     assert own["frequencies"] == (power[:, :4].argmax(axis=1) + 1).tolist()  # those with a plane
     assert own["frequency"] >= 1 and len(own["waves"]["data"]) == len(own["components"]["data"])
 
@@ -78,7 +79,7 @@ def test_elements_without_structure_have_neither_spectrum_nor_wave(made, data):
     own, _ = details(made, data, "average")
     assert own["elements"] == [str(number) for number in range(11)] and own["frequency"] == 0
     assert not {"spectra", "names", "waves", "frequencies"} & own.keys()
-    assert np.isfinite(packing.unpack(own["components"])).all()
+    assert np.isfinite(unpack(own["components"])).all()
 
 
 def test_what_has_no_embedding_has_curves_and_nothing_is_missing(made, data):
