@@ -4,15 +4,17 @@ A *diagram* is a float64 array of shape (k, 2), one row (birth, death) per bar o
 degree. Rows are in lexicographic order, bars of zero length are left out, and a bar that never
 dies has death ``inf``. *Diagrams* are a list of them, one per degree from 0 up.
 
-Two engines check each other: ``redzed`` (Kapulkin and Kershaw 2026, arXiv:2606.06310), the fast
-default, and ``giotto`` (giotto-ph; Burella Pérez et al. 2021, arXiv:2107.05412). Both are given
-Euclidean distances computed in float64 and rounded once to float32, in which giotto-ph works; since
-pairs depend on the order of distances alone, both return the same numbers to the bit, float64 that
-are exact in float32. Homology has coefficients in Z/2.
+Engines check each other: ``redzed`` (Kapulkin and Kershaw 2026, arXiv:2606.06310), the fast
+default, ``giotto`` (giotto-ph; Burella Pérez et al. 2021, arXiv:2107.05412), which is there below
+CPython 3.13, and ``ripser`` (ripser.py; Bauer 2021, arXiv:1908.02518). All are given Euclidean
+distances computed in float64 and rounded once to float32, in which the latter two work; since pairs
+depend on the order of distances alone, all return the same numbers to the bit, float64 that are
+exact in float32. Homology has coefficients in Z/2.
 """
 
 from __future__ import annotations
 
+import importlib.util
 import math
 import zlib
 from collections.abc import Callable, Iterable, Mapping, Sequence
@@ -37,12 +39,14 @@ from grokjax.diagnostics._diagrams import summarize as summarize
 
 Diagrams: TypeAlias = list[Diagram]
 
-ENGINES = ("redzed", "giotto")
+_PACKAGES = {"redzed": "redzed_tda", "giotto": "gph", "ripser": "ripser"}
+# Those that are installed. Each is checked by the first of the others.
+ENGINES = tuple(name for name, package in _PACKAGES.items() if importlib.util.find_spec(package))
 
 # giotto-ph's own threads cost more than they bring on smaller clouds.
 _GIOTTO_THREADS_FROM = 200
 # Worker processes take seconds to start: about four random clouds of 197 points in degree 1.
-_GIOTTO_INLINE_WORK = 4 * 197**4
+_INLINE_WORK = 4 * 197**4
 
 
 def diagrams(
@@ -57,8 +61,8 @@ def diagrams(
     Args:
         points: Shape (n, d), n and d at least 1, real and finite; any dtype, read as float64.
         max_dimension: Highest homology degree, 0, 1 or 2.
-        engine: ``"redzed"`` or ``"giotto"``.
-        n_threads: Threads inside the giotto engine, used from 200 points on; redzed has none.
+        engine: One of ``ENGINES``.
+        n_threads: Threads inside the giotto engine, used from 200 points on; others have none.
 
     Raises:
         ValueError: Bad arguments, or distances that overflow float32.
@@ -77,7 +81,7 @@ def many(
     """:func:`diagrams` of many clouds, in order, in parallel over the clouds; sizes may differ.
 
     ``n_threads`` are the cores to use; 1 computes everything in the calling thread. redzed releases
-    the GIL and runs in threads. giotto-ph holds it and runs in worker processes, never forked and
+    the GIL and runs in threads. The others hold it and run in worker processes, never forked and
     kept for later calls; fewer clouds than cores get threads each, and small work runs inline.
 
     Where a cloud's diagrams should be is the exception that it alone raised (NaN gives a
@@ -90,14 +94,14 @@ def many(
     prepared = [_attempt(_as_cloud, cloud) for cloud in clouds]
     good = [cloud for cloud in prepared if not isinstance(cloud, Exception)]
     run = _many_threads if engine == "redzed" else _many_processes
-    computed = iter(run(good, max_dimension, n_threads) if good else [])
+    computed = iter(run(good, engine, max_dimension, n_threads) if good else [])
     return [c if isinstance(c, Exception) else next(computed) for c in prepared]
 
 
 def verify(
     points: ArrayLike, computed: Sequence[ArrayLike], engine_used: str, n_threads: int = 1
 ) -> None:
-    """Recompute a cloud's diagrams with the other engine and compare them to the bit.
+    """Recompute a cloud's diagrams with another engine and compare them to the bit.
 
     The number of those computed by ``engine_used`` says up to which degree.
 
@@ -106,7 +110,7 @@ def verify(
         ValueError: As for `diagrams`.
     """
     _check_options(engine_used)
-    (other,) = set(ENGINES) - {engine_used}
+    other = next(engine for engine in ENGINES if engine != engine_used)
     recomputed = diagrams(points, len(computed) - 1, other, n_threads)
     require_same(computed, recomputed, (engine_used, other))
 
@@ -146,7 +150,7 @@ def _distances(cloud: NDArray[np.float64]) -> NDArray[np.float64]:
 def _compute(
     cloud: NDArray[np.float64], engine: str, max_dimension: int, n_threads: int
 ) -> Diagrams:
-    compute = _redzed if engine == "redzed" else _giotto
+    compute = {"redzed": _redzed, "giotto": _giotto, "ripser": _ripser}[engine]
     return [canonical(bars) for bars in compute(_distances(cloud), max_dimension, n_threads)]
 
 
@@ -166,6 +170,13 @@ def _giotto(distances: NDArray[np.float64], max_dimension: int, n_threads: int) 
     return list(found["dgms"])
 
 
+def _ripser(distances: NDArray[np.float64], max_dimension: int, n_threads: int) -> list[Any]:
+    from ripser import ripser  # which loads scikit-learn too
+
+    found = ripser(squareform(distances), max_dimension, distance_matrix=True)
+    return list(found["dgms"])
+
+
 def _attempt(function: Callable[..., Any], *args: Any) -> Any:
     """The function's result, or the exception it raised."""
     try:
@@ -175,10 +186,10 @@ def _attempt(function: Callable[..., Any], *args: Any) -> Any:
 
 
 def _many_threads(
-    clouds: list[NDArray[np.float64]], max_dimension: int, n_threads: int
+    clouds: list[NDArray[np.float64]], engine: str, max_dimension: int, n_threads: int
 ) -> list[Diagrams | Exception]:
     def one(cloud: NDArray[np.float64]) -> Diagrams | Exception:
-        return _attempt(_compute, cloud, "redzed", max_dimension, 1)
+        return _attempt(_compute, cloud, engine, max_dimension, 1)
 
     if n_threads == 1 or len(clouds) == 1:
         return [one(cloud) for cloud in clouds]
@@ -187,12 +198,12 @@ def _many_threads(
 
 
 def _many_processes(
-    clouds: list[NDArray[np.float64]], max_dimension: int, n_threads: int
+    clouds: list[NDArray[np.float64]], engine: str, max_dimension: int, n_threads: int
 ) -> list[Diagrams | Exception]:
     n_processes = min(n_threads, len(clouds))
     work = sum(len(cloud) ** (max_dimension + 3) for cloud in clouds)
-    if n_processes == 1 or work < _GIOTTO_INLINE_WORK:
-        return [_attempt(_compute, c, "giotto", max_dimension, n_threads) for c in clouds]
+    if n_processes == 1 or work < _INLINE_WORK:
+        return [_attempt(_compute, c, engine, max_dimension, n_threads) for c in clouds]
     # loky rather than the standard pools: they fork, or import the caller's main module again.
     from joblib import Parallel, delayed
 
@@ -200,7 +211,7 @@ def _many_processes(
         n_jobs=n_processes, backend="loky", batch_size=1, max_nbytes=None, return_as="generator"
     )
     share = n_threads // n_processes
-    jobs = (delayed(_attempt)(_compute, c, "giotto", max_dimension, share) for c in clouds)
+    jobs = (delayed(_attempt)(_compute, c, engine, max_dimension, share) for c in clouds)
     results: list[Diagrams | Exception] = []
     try:
         for result in workers(jobs):
@@ -230,7 +241,7 @@ NEEDS_CLOUDS = True
 def measure(views: Sequence[RunView], options: Options) -> Rows:
     """Diagrams and their summaries of every cloud of the runs at one checkpoint.
 
-    A share ``options.ph_verify`` of the clouds is recomputed by the other engine. A cloud that is
+    A share ``options.ph_verify`` of the clouds is recomputed by another engine. A cloud that is
     not finite gives a row of NaN.
 
     Raises:
