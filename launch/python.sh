@@ -3,16 +3,16 @@
 # scripts beside it; needs bash and, to keep two starts apart, flock. Written for Linux.
 
 project_root=$(CDPATH='' cd -- "$(dirname -- "${BASH_SOURCE[0]}")/.." && pwd -P)
-supported_versions=(3.12 3.11) # the preferred one first
+supported_versions=(3.12 3.11 3.13 3.14) # the preferred ones, which giotto-ph is for, first
 
 # A PYTHONHOME meant for another interpreter would break every one tried here.
 unset PYTHONHOME
 
 # Imported once after an install: shows that the packages work on this machine, and leaves their
 # bytecode, which costs 18 s to make, even where PYTHONDONTWRITEBYTECODE is set.
-core_modules=(absl.app flax.nnx gph jax matplotlib.pyplot optax orbax.checkpoint pandas
-  plotly.graph_objects pyarrow.parquet redzed_tda rich.progress scipy.stats)
-test_modules=(gudhi hypothesis pytest ripser skdim sklearn.neighbors)
+core_modules=(absl.app flax.nnx jax matplotlib.pyplot optax orbax.checkpoint pandas
+  plotly.graph_objects pyarrow.parquet redzed_tda rich.progress ripser scipy.stats)
+test_modules=(gudhi hypothesis pytest skdim sklearn.neighbors)
 
 # Prints version, executable and base prefix, or ends with the reason why the Python will not do.
 # Arguments: the supported versions as one word, then modules that it must have. The executable is

@@ -5,6 +5,7 @@ import os
 import pytest
 
 from grokjax import analyze, cli, sweep
+from grokjax.diagnostics.persistence import ENGINES
 from grokjax.report import drawing
 from grokjax.store import locks
 from tests.programs import call
@@ -37,7 +38,7 @@ REFUSED = [
     ("--diagnostics=magic", "--diagnostics=magic: each must be one of dimension, fourier, persis"),
     ("--diagnostics=fourier --operations=average", "--diagnostics=fourier: fourier measures tasks"),
     ("--diagnostics=fourier --operations=digits", "no task here has one"),
-    ("--ph_engine=ripser", "--ph_engine=ripser: must be one of redzed, giotto"),
+    ("--ph_engine=gudhi", f"--ph_engine=gudhi: must be one of {', '.join(ENGINES)}"),
     ("--ph_verify=2", "--ph_verify=2.0: must lie in 0 … 1"),
     ("--precision=tf32", "--precision=tf32: only a GPU has TF32 products"),
     ("--precision=half", "--precision=half: must be one of float32, tf32, bfloat16"),

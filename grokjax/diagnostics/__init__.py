@@ -59,9 +59,11 @@ class Options:
     cloud_normalisation: str = _option(
         "unit", "unit (rows), none, connectivity or rms; always centred"
     )
-    ph_engine: str = _option("redzed", "redzed or giotto")
-    ph_threads: int = _option(1, "threads (giotto: processes) for persistence; default: all cores")
-    ph_verify: float = _option(0.01, "share of the clouds that the other engine recomputes")
+    ph_engine: str = _option("redzed", "redzed, giotto (below Python 3.13) or ripser")
+    ph_threads: int = _option(
+        1, "threads (redzed) or processes (others) for persistence; default: all cores"
+    )
+    ph_verify: float = _option(0.01, "share of the clouds that another engine recomputes")
     save_diagrams: bool = _option(False, "write every bar to diagrams.parquet")
     save_key_frequencies: bool = _option(
         False, "write each key frequency's own measures to key_frequencies.parquet"

@@ -4,13 +4,15 @@ A *diagram* is a float64 array of shape (k, 2), one row (birth, death) per bar o
 degree. Rows are in lexicographic order, bars of zero length are left out, and a bar that never
 dies has death ``inf``. *Diagrams* are a list of them, one per degree from 0 up.
 
-Two engines check each other: ``redzed`` (Kapulkin and Kershaw 2026, arXiv:2606.06310), the fast
-default, and ``giotto`` (giotto-ph; Burella Pérez et al. 2021, arXiv:2107.05412). Both are given
-Euclidean distances computed in float64 and rounded once to float32, in which giotto-ph works; since
-pairs depend on the order of distances alone, both return the same numbers to the bit, float64 that
-are exact in float32. Homology has coefficients in Z/2.
+Engines check each other: ``redzed`` (Kapulkin and Kershaw 2026, arXiv:2606.06310), the fast
+default, ``giotto`` (giotto-ph; Burella Pérez et al. 2021, arXiv:2107.05412), which is there below
+CPython 3.13, and ``ripser`` (ripser.py; Bauer 2021, arXiv:1908.02518). All are given Euclidean
+distances computed in float64 and rounded once to float32, in which the latter two work; since pairs
+depend on the order of distances alone, all return the same numbers to the bit, float64 that are
+exact in float32. Homology has coefficients in Z/2.
 """
 
+import importlib.util
 import math
 import zlib
 from collections.abc import Callable, Iterable, Mapping, Sequence
@@ -31,12 +33,14 @@ from grokjax.diagnostics._diagrams import distance as distance
 
 Diagrams: TypeAlias = list[Diagram]
 
-ENGINES = ("redzed", "giotto")
+_PACKAGES = {"redzed": "redzed_tda", "giotto": "gph", "ripser": "ripser"}
+# Those that are installed. Each is checked by the first of the others.
+ENGINES = tuple(name for name, package in _PACKAGES.items() if importlib.util.find_spec(package))
 
 # giotto-ph's own threads cost more than they bring on smaller clouds.
 _GIOTTO_THREADS_FROM = 200
 # Worker processes take seconds to start: about four random clouds of 197 points in degree 1.
-_GIOTTO_INLINE_WORK = 4 * 197**4
+_INLINE_WORK = 4 * 197**4
 
 
 def diagrams(
@@ -51,8 +55,8 @@ def diagrams(
     Args:
         points: Shape (n, d), n and d at least 1, real and finite; any dtype, read as float64.
         max_dimension: Highest homology degree, 0, 1 or 2.
-        engine: ``"redzed"`` or ``"giotto"``.
-        n_threads: Threads inside the giotto engine, used from 200 points on; redzed has none.
+        engine: One of ``ENGINES``.
+        n_threads: Threads inside the giotto engine, used from 200 points on; others have none.
 
     Raises:
         ValueError: Bad arguments, or distances that overflow float32.
@@ -71,7 +75,7 @@ def many(
     """:func:`diagrams` of many clouds, in order, in parallel over the clouds; sizes may differ.
 
     ``n_threads`` are the cores to use; 1 computes everything in the calling thread. redzed releases
-    the GIL and runs in threads. giotto-ph holds it and runs in worker processes, never forked and
+    the GIL and runs in threads. The others hold it and run in worker processes, never forked and
     kept for later calls; fewer clouds than cores get threads each, and small work runs inline.
 
     Where a cloud's diagrams should be is the exception that it alone raised (NaN gives a
@@ -90,7 +94,7 @@ def many(
 def verify(
     points: ArrayLike, computed: Sequence[ArrayLike], engine_used: str, n_threads: int = 1
 ) -> None:
-    """Recompute a cloud's diagrams with the other engine and compare them to the bit.
+    """Recompute a cloud's diagrams with another engine and compare them to the bit.
 
     The number of those computed by ``engine_used`` says up to which degree.
 
@@ -99,7 +103,7 @@ def verify(
         ValueError: As for `diagrams`.
     """
     _check_options(engine_used)
-    (other,) = set(ENGINES) - {engine_used}
+    other = next(engine for engine in ENGINES if engine != engine_used)
     recomputed = diagrams(points, len(computed) - 1, other, n_threads)
     require_same(computed, recomputed, (engine_used, other))
 
@@ -139,7 +143,7 @@ def _distances(cloud: NDArray[np.float64]) -> NDArray[np.float64]:
 def _compute(
     cloud: NDArray[np.float64], engine: str, max_dimension: int, n_threads: int
 ) -> Diagrams:
-    compute = _redzed if engine == "redzed" else _giotto
+    compute = {"redzed": _redzed, "giotto": _giotto, "ripser": _ripser}[engine]
     return [canonical(bars) for bars in compute(_distances(cloud), max_dimension, n_threads)]
 
 
@@ -159,6 +163,13 @@ def _giotto(distances: NDArray[np.float64], max_dimension: int, n_threads: int) 
     return list(found["dgms"])
 
 
+def _ripser(distances: NDArray[np.float64], max_dimension: int, n_threads: int) -> list[Any]:
+    from ripser import ripser  # which loads scikit-learn too
+
+    found = ripser(squareform(distances), max_dimension, distance_matrix=True)
+    return list(found["dgms"])
+
+
 def _attempt(function: Callable[..., Any], *args: Any) -> Any:
     """The function's result, or the exception it raised."""
     try:
@@ -172,7 +183,7 @@ def _in_parallel(
 ) -> list[Diagrams | Exception]:
     n_workers = min(n_threads, len(clouds))
     work = sum(len(cloud) ** (max_dimension + 3) for cloud in clouds)
-    inline = n_workers < 2 or (engine == "giotto" and work < _GIOTTO_INLINE_WORK)
+    inline = n_workers < 2 or (engine != "redzed" and work < _INLINE_WORK)
     share = n_threads if inline else n_threads // n_workers
     jobs = [(cloud, engine, max_dimension, share) for cloud in clouds]
     if inline:
@@ -215,7 +226,7 @@ NEEDS_CLOUDS = True
 def measure(views: Sequence[RunView], options: Options) -> Rows:
     """Diagrams and their summaries of every cloud of the runs at one checkpoint.
 
-    A share ``options.ph_verify`` of the clouds is recomputed by the other engine. A cloud that is
+    A share ``options.ph_verify`` of the clouds is recomputed by another engine. A cloud that is
     not finite gives a row of NaN.
 
     Raises:

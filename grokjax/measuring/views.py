@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 
 from grokjax import diagnostics
 from grokjax.clouds import NORMALISATIONS, normalize
-from grokjax.diagnostics import Options, RunView, Table
+from grokjax.diagnostics import Options, RunView, Table, persistence
 from grokjax.measuring import layers
 from grokjax.models import network
 from grokjax.settings import flags
@@ -83,7 +83,7 @@ def validate(options: Options, runs: Sequence[Run]) -> None:
     allowed = {
         "cloud_normalisation": NORMALISATIONS,
         "cloud_selection": layers.SELECTIONS,
-        "ph_engine": ("redzed", "giotto"),
+        "ph_engine": persistence.ENGINES,
         "lid_empirical": ("from_one", "from_zero"),
     }
     for field, values in allowed.items():

@@ -27,7 +27,7 @@ _COPY = ".sweep.json.copy"  # for when it is damaged
 _UNREADABLE = (OSError, ValueError, LookupError, TypeError, AttributeError, ArithmeticError,
                RecursionError)  # fmt: skip
 _PACKAGES = ("jax", "jaxlib", "flax", "optax", "numpy", "scipy", "orbax-checkpoint", "giotto-ph",
-             "redzed-tda", "pandas", "pyarrow")  # fmt: skip
+             "redzed-tda", "ripser", "pandas", "pyarrow")  # fmt: skip
 _COMPUTING = ("jax", "jaxlib", "flax", "optax", "numpy")
 
 
@@ -217,13 +217,14 @@ def provenance() -> dict[str, Any]:
     import jax  # here, because reading a record needs none
 
     devices = jax.local_devices()
+    installed = {found.name: found.version for found in importlib.metadata.distributions()}
     return {
         "time": time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime()),
         "command": [pathlib.Path(sys.argv[0]).name, *sys.argv[1:]],
         "grokjax": importlib.metadata.version("grokjax"),
         "commit": commit(),
         "python": platform.python_version(),
-        "packages": {name: importlib.metadata.version(name) for name in _PACKAGES},
+        "packages": {name: installed[name] for name in _PACKAGES if name in installed},
         "platform": platform.platform(),
         "cpu_count": os.cpu_count(),
         "devices": [f"{device.platform}:{device.device_kind}" for device in devices],

@@ -31,8 +31,9 @@ def _inner(equation: Any) -> list[tuple[Any, int]]:
         shapes = [v.aval for v in equation.invars]
         found.append((jax.make_jaxpr(equation.params["rule"].function)(*shapes).jaxpr, 1))
     for item in jax.tree.leaves(list(equation.params.values())):
-        if isinstance(item, core.Jaxpr | core.ClosedJaxpr):
-            found.append((getattr(item, "jaxpr", item), times))
+        program = getattr(item, "jaxpr", item)  # that of a closed one
+        if isinstance(program, core.Jaxpr):
+            found.append((program, times))
     return found
 
 
