@@ -38,13 +38,13 @@ OPTIONS = Options(lid_neighbors=8, lid_points=30, ph_verify=1.0, save_key_freque
 
 
 def test_the_diagnostics_are_found_by_name():
-    assert diagnostics.names() == ("dimension", "fourier", "persistence")
+    assert diagnostics.names() == ("coordinates", "dimension", "fourier", "persistence")
     assert diagnostics.get("fourier").TABLES["fourier"]
     with pytest.raises(ValueError, match="dimension, fourier, persistence"):
         diagnostics.get("entropy")
 
 
-@pytest.mark.parametrize("name", ["dimension", "fourier", "persistence"])
+@pytest.mark.parametrize("name", diagnostics.names())
 @pytest.mark.parametrize("finite", [True, False])
 @pytest.mark.parametrize("operation", ["add", "divide", "d5"])
 def test_every_diagnostic_fills_its_tables(name, finite, operation):
