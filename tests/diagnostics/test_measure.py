@@ -60,7 +60,8 @@ def test_every_diagnostic_fills_its_tables(name, finite, operation):
     assert len(set(units)) == len(units)
     assert {row["run_id"] for row in rows[main]} == {"run0", "run1"}
     for row in rows[main]:
-        measured = {"persistence": "h1_max", "dimension": "lid_mean", "fourier": "excluded_loss"}
+        measured = {"persistence": "h1_max", "dimension": "lid_mean"}
+        measured |= {"fourier": "excluded_loss", "coordinates": "birth"}
         assert np.isfinite(row[measured[name]]) == finite
 
 
