@@ -56,7 +56,8 @@ def test_every_diagnostic_fills_its_tables(name, finite, operation):
     for table, spec in module.TABLES.items():
         for row in rows[table]:
             assert row.keys() == {"run_id", "step", *spec.columns}
-    units = [tuple(row[c] for c in module.TABLES[main].unit) for row in rows[main]]
+    spec = module.TABLES[main]
+    units = [tuple(row[c] for c in (*spec.unit, *(spec.within or ()))) for row in rows[main]]
     assert len(set(units)) == len(units)
     assert {row["run_id"] for row in rows[main]} == {"run0", "run1"}
     for row in rows[main]:
