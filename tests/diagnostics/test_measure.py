@@ -46,7 +46,7 @@ def test_the_diagnostics_are_found_by_name():
 
 @pytest.mark.parametrize("name", diagnostics.names())
 @pytest.mark.parametrize("finite", [True, False])
-@pytest.mark.parametrize("operation", ["add", "divide", "d5"])
+@pytest.mark.parametrize("operation", ["add", "divide", "d9"])
 def test_every_diagnostic_fills_its_tables(name, finite, operation):
     module = diagnostics.get(name)
     views = [make_view(finite, seed, operation) for seed in (0, 1)]
