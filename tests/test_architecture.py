@@ -109,6 +109,7 @@ def test_commands_alone_know_how_commands_run():
         ("orbax", {"store/checkpoints"}),
         ("gph", {"diagnostics/persistence"}),
         ("redzed_tda", {"diagnostics/persistence"}),
+        ("ripser", {"diagnostics/persistence", "diagnostics/coordinates"}),
         ("gudhi", {"diagnostics/_diagrams"}),
         ("sklearn", {"tasks/datasets"}),
     ],

@@ -38,6 +38,7 @@ REFUSED = [
     ("--diagnostics=magic", "--diagnostics=magic: each must be one of dimension, fourier, persis"),
     ("--diagnostics=fourier --operations=average", "--diagnostics=fourier: fourier measures tasks"),
     ("--diagnostics=fourier --operations=digits", "no task here has one"),
+    ("--coordinate_classes=7", "--coordinate_classes=7: must lie in 1 … 6"),
     ("--ph_engine=gudhi", f"--ph_engine=gudhi: must be one of {', '.join(ENGINES)}"),
     ("--ph_verify=2", "--ph_verify=2.0: must lie in 0 … 1"),
     ("--precision=tf32", "--precision=tf32: only a GPU has TF32 products"),

@@ -73,6 +73,9 @@ class Options:
     lid_empirical: str = _option(
         "from_one", "from_one (scikit-dimension 0.5 on) or from_zero (before)"
     )
+    coordinate_classes: int = _option(
+        2, "H1 classes whose circular coordinates are taken, the longest first"
+    )
 
 
 class Structure(Protocol):

@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 
 from grokjax import diagnostics
 from grokjax.clouds import NORMALISATIONS, normalize
-from grokjax.diagnostics import Options, RunView, Table, persistence
+from grokjax.diagnostics import Options, RunView, Table, coordinates, persistence
 from grokjax.measuring import layers
 from grokjax.models import network
 from grokjax.settings import flags
@@ -96,6 +96,8 @@ def validate(options: Options, runs: Sequence[Run]) -> None:
         whole = isinstance(value, int) and value >= lowest
         check(whole, field, value, f"must be an integer of at least {lowest}")
     check(0 <= options.ph_verify <= 1, "ph_verify", options.ph_verify, "must lie in 0 … 1")
+    classes, most = options.coordinate_classes, coordinates.MOST_CLASSES
+    check(1 <= classes <= most, "coordinate_classes", classes, f"must lie in 1 … {most}")
     if "dimension" in options.diagnostics:
         for run in {(run.model, run.task): run for run in runs}.values():
             for name, n_points in _cloud_sizes(options, run).items():

@@ -38,15 +38,15 @@ OPTIONS = Options(lid_neighbors=8, lid_points=30, ph_verify=1.0, save_key_freque
 
 
 def test_the_diagnostics_are_found_by_name():
-    assert diagnostics.names() == ("dimension", "fourier", "persistence")
+    assert diagnostics.names() == ("coordinates", "dimension", "fourier", "persistence")
     assert diagnostics.get("fourier").TABLES["fourier"]
     with pytest.raises(ValueError, match="dimension, fourier, persistence"):
         diagnostics.get("entropy")
 
 
-@pytest.mark.parametrize("name", ["dimension", "fourier", "persistence"])
+@pytest.mark.parametrize("name", diagnostics.names())
 @pytest.mark.parametrize("finite", [True, False])
-@pytest.mark.parametrize("operation", ["add", "divide", "d5"])
+@pytest.mark.parametrize("operation", ["add", "divide", "d9"])
 def test_every_diagnostic_fills_its_tables(name, finite, operation):
     module = diagnostics.get(name)
     views = [make_view(finite, seed, operation) for seed in (0, 1)]
@@ -56,11 +56,13 @@ def test_every_diagnostic_fills_its_tables(name, finite, operation):
     for table, spec in module.TABLES.items():
         for row in rows[table]:
             assert row.keys() == {"run_id", "step", *spec.columns}
-    units = [tuple(row[c] for c in module.TABLES[main].unit) for row in rows[main]]
+    spec = module.TABLES[main]
+    units = [tuple(row[c] for c in (*spec.unit, *(spec.within or ()))) for row in rows[main]]
     assert len(set(units)) == len(units)
     assert {row["run_id"] for row in rows[main]} == {"run0", "run1"}
     for row in rows[main]:
-        measured = {"persistence": "h1_max", "dimension": "lid_mean", "fourier": "excluded_loss"}
+        measured = {"persistence": "h1_max", "dimension": "lid_mean"}
+        measured |= {"fourier": "excluded_loss", "coordinates": "birth"}
         assert np.isfinite(row[measured[name]]) == finite
 
 

@@ -1,0 +1,218 @@
+"""Circular coordinates of spaces that are known, and the waves that they follow."""
+
+import itertools
+
+import numpy as np
+import pytest
+from scipy.stats import kstest
+
+from grokjax.diagnostics import Options, persistence
+from grokjax.diagnostics import coordinates as co
+from tests.shapes import flat_torus, polygon, sphere
+
+
+def waves(p, frequencies, noise=0.0, seed=0, width=32):
+    """(p, width) rows: a plane of its own for each wave, and noise of that share of their norm."""
+    rng = np.random.default_rng(seed)
+    turns = 2 * np.pi * np.outer(np.arange(p), frequencies) / p
+    planes = np.linalg.qr(rng.normal(size=(width, width)))[0][: 2 * len(frequencies)]
+    rows = np.concatenate([np.cos(turns), np.sin(turns)], axis=1) @ planes
+    scale = noise * np.sqrt(len(frequencies) / width)
+    return rows + scale * rng.normal(size=rows.shape)
+
+
+def klein_bottle(n):
+    """n x n grid on a Klein bottle in four dimensions, and its first angle."""
+    u, v = (2 * np.pi * grid.ravel() / n for grid in np.mgrid[:n, :n])
+    radius = 2 + np.cos(v)
+    half = np.sin(v) * np.array([np.cos(u / 2), np.sin(u / 2)])
+    return np.column_stack([radius * np.cos(u), radius * np.sin(u), *half]), u
+
+
+def apart(found, expected):
+    """The largest difference of two coordinates (n,), up to sign and shift, in radians."""
+    deviations = []
+    for sign in (1, -1):
+        difference = np.exp(1j * (found - sign * expected))
+        deviations.append(np.abs(np.angle(difference / difference.mean())).max())
+    return min(deviations)
+
+
+def n_holes(points, level=0.05):
+    """Bars of degree 1 that are longer than noise's, all tested together at a level."""
+    bars = persistence.diagrams(points)[1]
+    return int((co.bar_p_values(bars) * len(bars) < level).sum())
+
+
+# --------------------------------------------------------------------------- spaces
+
+
+@pytest.mark.parametrize("n", [12, 40, 101])
+def test_the_circle_has_its_own_angle(n):
+    found = co.circular(polygon(n))
+    assert apart(found.angles[:, 0], 2 * np.pi * np.arange(n) / n) < 1e-6
+    assert found.residuals[0] < 0.5
+    np.testing.assert_allclose(found.bars, persistence.diagrams(polygon(n))[1], rtol=1e-6)
+
+
+def test_an_ellipse_has_its_arc_length():
+    t = np.linspace(0, 2 * np.pi, 20001)
+    curve = np.stack([1.5 * np.cos(t), np.sin(t)], axis=1)
+    length = np.concatenate([[0], np.cumsum(np.linalg.norm(np.diff(curve, axis=0), axis=1))])
+    share = np.arange(80) / 80
+    points = np.stack(
+        [np.interp(share * length[-1], length, curve[:, i]) for i in range(2)], axis=1
+    )
+    assert apart(co.circular(points).angles[:, 0], 2 * np.pi * share) < 0.05
+
+
+def test_each_of_two_circles_has_a_coordinate():
+    circle = polygon(30)
+    found = co.circular(np.concatenate([circle, polygon(30, centre=5.0)]), 2)
+    angle = 2 * np.pi * np.arange(30) / 30
+    for place in range(2):
+        on = [found.angles[rows, place] for rows in (slice(30), slice(30, 60))]
+        assert min(apart(own, angle) for own in on) < 1e-6
+        assert min(np.ptp(np.exp(1j * own)).real for own in on) < 1e-6  # constant on the other
+
+
+def test_a_flat_torus_has_both_of_its_angles():
+    n = 9
+    found = co.circular(flat_torus(n), 2)
+    grid = 2 * np.pi * np.array(list(itertools.product(range(n), repeat=2))) / n
+    deviations = [[apart(found.reduced[:, i], grid[:, j]) for j in range(2)] for i in range(2)]
+    assert sorted(map(min, deviations)) == pytest.approx([0, 0], abs=0.05)
+    assert {int(np.argmin(own)) for own in deviations} == {0, 1}
+
+
+def test_a_klein_bottle_has_one_coordinate_and_a_class_with_torsion():
+    points, angle = klein_bottle(12)
+    found = co.circular(points)
+    assert apart(found.angles[:, 0], angle) < 0.05
+    assert co.circular(points, prime=3).prime == 3
+    # Over Z/2 there are two long bars: the second is torsion, which no integer cocycle has.
+    with pytest.raises(ValueError, match="over 2 have no integer lift"):
+        co.circular(points, 2, prime=2)
+
+
+@pytest.mark.parametrize(
+    ("points", "noise", "holes"),
+    [
+        (polygon(200), 0.1, 1),
+        (polygon(200) * [1.5, 1.0], 0.1, 1),
+        (waves(113, [33]), 0.1, 1),
+        (waves(113, [33, 42]), 0.02, 2),
+        (sphere(100), 0.1, 0),
+    ],
+    ids=["circle", "ellipse", "wave", "two waves", "sphere"],
+)
+def test_the_number_of_holes(points, noise, holes):
+    # Without noise there are no bars of noise to be compared with.
+    noisy = points + noise * np.random.default_rng(1).normal(size=points.shape)
+    assert n_holes(noisy) == holes
+
+
+@pytest.mark.parametrize(("n", "width"), [(60, 3), (113, 32)])
+def test_nothing_is_found_in_noise(n, width):
+    clouds = [np.random.default_rng(seed).normal(size=(n, width)) for seed in range(60)]
+    assert sum(n_holes(cloud) > 0 for cloud in clouds) <= 7  # binomial(60, 0.05): 0.5 %
+
+
+# --------------------------------------------------------------------------- waves
+
+
+@pytest.mark.parametrize(
+    ("p", "frequencies", "noise"),
+    [
+        (59, (7,), 0.2),
+        (59, (20, 9), 0.05),
+        (59, (20, 9), 0.2),
+        (113, (20, 9), 0.2),
+        (113, (5, 17, 26), 0.05),
+        (113, (5, 17, 26), 0.2),
+    ],
+)
+def test_planted_waves_are_found_after_reduction(p, frequencies, noise):
+    found = co.circular(waves(p, frequencies, noise), len(frequencies))
+    best = [co.wave(angles, 99) for angles in found.reduced.T]
+    assert {one.frequency for one in best} == set(frequencies)
+    assert all(one.correlation > 0.95 and one.p_value == 0.01 for one in best)
+    assert (found.reduced_residuals < 0.5).all()
+
+
+def test_reduction_undoes_a_change_of_the_torus_basis():
+    """Persistence may give the classes of 33 and 33 + 9 for the waves 33 and 9."""
+    for seed in range(6):
+        found = co.circular(waves(113, [33, 9], 0.2, seed), 2)
+        assert {co.wave(angles, 9).frequency for angles in found.reduced.T} == {33, 9}
+        assert (found.reduced_residuals < 0.5).all()
+
+
+def test_reduction_finds_a_short_basis_whatever_the_given_one():
+    rng = np.random.default_rng(0)
+    short = np.diag([1.0, 1.2, 0.9])
+    for _ in range(50):
+        change = np.eye(3, dtype=int)
+        for _ in range(6):
+            i, j = rng.choice(3, 2, replace=False)
+            change[i] += rng.integers(-3, 4) * change[j]
+        basis = change @ short
+        reduced = co._reduce(basis @ basis.T) @ basis
+        np.testing.assert_allclose(sorted(np.linalg.norm(reduced, axis=1)), [0.9, 1.0, 1.2])
+
+
+def test_a_wave_is_recognised_up_to_sign_and_shift():
+    x = np.arange(31)
+    for k, sign in itertools.product(range(1, 16), (1, -1)):
+        found = co.wave(0.7 + sign * 2 * np.pi * k * x / 31, 99)
+        assert (found.frequency, round(found.correlation, 9)) == (k, 1)
+    assert co.wave(np.full(31, 2.0)).correlation == pytest.approx(0, abs=1e-12)
+    assert co.wave(np.full(31, 2.0)).p_value == 1
+
+
+@pytest.mark.parametrize("spread", [np.pi, 0.5])
+def test_the_wave_p_value_is_uniform_also_for_concentrated_angles(spread):
+    rng = np.random.default_rng(3)
+    drawn = [co.wave(spread * rng.uniform(-1, 1, 31), 199, seed).p_value for seed in range(300)]
+    assert kstest(drawn, "uniform").pvalue > 0.01
+    # A coordinate that follows a wave, however faintly, is told from that.
+    faint = 0.5 * np.sin(2 * np.pi * 3 * np.arange(31) / 31)
+    assert co.wave(faint, 199).p_value <= 0.01
+
+
+# --------------------------------------------------------------------------- edges
+
+
+def test_fewer_classes_come_back_where_there_are_fewer_bars():
+    assert co.circular(polygon(12), 3).angles.shape == (12, 1)
+    none = co.circular(np.arange(3.0)[:, None], 2)
+    assert none.angles.shape == (3, 0)
+    assert none.bars.shape == (0, 2)
+    assert none.reduced.shape == (3, 0)
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        ((np.full((3, 2), np.nan),), "points must be finite"),
+        ((np.zeros(4),), "points must be finite, of shape"),
+        ((polygon(5), 0), "n_classes must lie in 1 … 6, not 0"),
+    ],
+)
+def test_bad_input_is_refused(arguments, message):
+    with pytest.raises(ValueError, match=message):
+        co.circular(*arguments)
+
+
+def test_bad_angles_and_bars_are_refused():
+    with pytest.raises(ValueError, match="angles must have shape"):
+        co.wave(np.zeros((3, 2)))
+    with pytest.raises(ValueError, match="births above 0"):
+        co.bar_p_values([[0.0, 1.0]])
+    assert np.isnan(co.bar_p_values([[1.0, 2.0]])).all()
+    assert co.bar_p_values([[1.0, 2.0], [1.0, np.inf]])[1] == 0
+
+
+def test_it_is_a_diagnostic_of_the_embedding():
+    assert Options().coordinate_classes == 2
+    assert co.NEEDS_STRUCTURE
