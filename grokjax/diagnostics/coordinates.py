@@ -162,7 +162,8 @@ TABLES = {
         },
         unit=("run_id", "step", "cloud"),
         within=("place",),
-        empty=("bar_p_value", "correlation", "p_value", "reduced_correlation"),
+        empty=("birth", "death", "bar_p_value", "residual", "correlation", "p_value")
+        + ("reduced_correlation", "reduced_residual"),  # of an embedding without bars
     )
 }
 SETTINGS = ("cloud_normalisation", "coordinate_classes")

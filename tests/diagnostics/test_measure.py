@@ -46,7 +46,7 @@ def test_the_diagnostics_are_found_by_name():
 
 @pytest.mark.parametrize("name", diagnostics.names())
 @pytest.mark.parametrize("finite", [True, False])
-@pytest.mark.parametrize("operation", ["add", "divide", "d9"])
+@pytest.mark.parametrize("operation", ["add", "divide", "d5"])
 def test_every_diagnostic_fills_its_tables(name, finite, operation):
     module = diagnostics.get(name)
     views = [make_view(finite, seed, operation) for seed in (0, 1)]
@@ -63,7 +63,8 @@ def test_every_diagnostic_fills_its_tables(name, finite, operation):
     for row in rows[main]:
         measured = {"persistence": "h1_max", "dimension": "lid_mean"}
         measured |= {"fourier": "excluded_loss", "coordinates": "birth"}
-        assert np.isfinite(row[measured[name]]) == finite
+        # An embedding may have no loop at all.
+        assert np.isfinite(row[measured[name]]) == finite or (finite and name == "coordinates")
 
 
 def test_spectra_hold_the_embedding_and_every_head():
