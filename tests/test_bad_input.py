@@ -35,7 +35,7 @@ REFUSED = [
     ("--models=mlp --clouds=layer1", "--clouds=layer1: there is no cloud 'layer1'"),
     ("--diagnostics=dimension", "--lid_neighbors=64: the cloud 'embedding' of run"),
     ("--lid_neighbors=2", "--lid_neighbors=2: must be an integer of at least 3"),
-    ("--diagnostics=magic", "--diagnostics=magic: each must be one of dimension, fourier, persis"),
+    ("--diagnostics=magic", "--diagnostics=magic: each must be one of coordinates, dimension, f"),
     ("--diagnostics=fourier --operations=average", "--diagnostics=fourier: fourier measures tasks"),
     ("--diagnostics=fourier --operations=digits", "no task here has one"),
     ("--coordinate_classes=7", "--coordinate_classes=7: must lie in 1 … 6"),

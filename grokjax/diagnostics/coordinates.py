@@ -150,20 +150,18 @@ def bar_p_values(bars: ArrayLike) -> Floats:
     return np.exp(-np.exp(value - level - np.euler_gamma))
 
 
+_NUMBERS = ("birth", "death", "bar_p_value", "residual", "correlation", "p_value",
+            "reduced_correlation", "reduced_residual")  # fmt: skip
 TABLES = {
     "coordinates": Table(
         columns={
             "cloud": "str",
-            "place": "int64",
-            **dict.fromkeys(("birth", "death", "bar_p_value", "residual"), "float64"),
-            **{"frequency": "int64", "correlation": "float64", "p_value": "float64"},
-            **{"reduced_frequency": "int64", "reduced_correlation": "float64"},
-            "reduced_residual": "float64",
+            **dict.fromkeys(("place", "frequency", "reduced_frequency"), "int64"),
+            **dict.fromkeys(_NUMBERS, "float64"),
         },
         unit=("run_id", "step", "cloud"),
         within=("place",),
-        empty=("birth", "death", "bar_p_value", "residual", "correlation", "p_value")
-        + ("reduced_correlation", "reduced_residual"),  # of an embedding without bars
+        empty=_NUMBERS,  # of an embedding without bars
     )
 }
 SETTINGS = ("cloud_normalisation", "coordinate_classes")
