@@ -16,7 +16,7 @@ import logging
 import os
 import pathlib
 import zlib
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import Any
 
 import jax
@@ -63,15 +63,25 @@ def _folder(root: pathlib.Path, batch: str, item: str) -> pathlib.Path:
     return root.absolute() / batch / ("params" if item == "params" else "optimizer")
 
 
+def belong_to_one_process() -> None:
+    """Makes every checkpoint this process's alone, in a job whose processes JAX has joined.
+
+    Orbax takes each for one of arrays that all share: it waits for all processes at each, and
+    process 0 alone writes NumPy arrays. It has no setting for it (``active_processes`` is not
+    enough).
+    """
+    answers: dict[str, Callable[..., object]] = {
+        "process_index": lambda: 0,
+        "process_count": lambda: 1,
+        "should_skip_process_sync": lambda *_, **__: True,
+        "is_jax_distributed_client_initialized": lambda: False,
+    }
+    for name, answer in answers.items():
+        getattr(multihost, name)  # a name that is gone is an error
+        setattr(multihost, name, answer)
+
+
 def _manager(root: pathlib.Path, batch: str, item: str, **options: Any) -> ocp.CheckpointManager:
-    if jax.process_count() > 1:
-        # Orbax takes every checkpoint for one of arrays that all processes share: it waits for all
-        # of them at each, and process 0 alone writes NumPy arrays. Here a batch belongs to one
-        # process, for which Orbax has no setting (``active_processes`` is not enough).
-        multihost.process_index = lambda: 0
-        multihost.process_count = lambda: 1
-        multihost.should_skip_process_sync = lambda *_, **__: True
-        multihost.is_jax_distributed_client_initialized = lambda: False
     settings = ocp.CheckpointManagerOptions(**options)
     return ocp.CheckpointManager(
         _folder(root, batch, item), item_names=(item, "meta"), options=settings

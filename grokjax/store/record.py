@@ -19,10 +19,11 @@ from grokjax.settings.grid import Run, RunSettings
 from grokjax.settings.registry import KINDS
 from grokjax.store import results
 from grokjax.store.errors import WorkdirError
-from grokjax.store.locks import LOCKS
+from grokjax.store.locks import LOCKS, is_held
 
 _FORMATS = (1, 2)  # that can be read; the last is written
 _COPY = ".sweep.json.copy"  # for when it is damaged
+_FINISHED = ".finished"  # says what a part of a job was asked for, once it is trained and measured
 # What anything but a record of ours may raise on its way through the JSON reader and our types.
 _UNREADABLE = (OSError, ValueError, LookupError, TypeError, AttributeError, ArithmeticError,
                RecursionError)  # fmt: skip
@@ -103,12 +104,14 @@ def prepare(
     flags: dict[str, Any],
     runs_per_batch: int,
     allowed: Collection[str] = (),
+    process: str = "0 of 1",
 ) -> tuple[tuple[Run, ...], ...]:
     """Makes or reopens the work directory of a sweep; returns its batches.
 
     How runs are batched is decided once, so that a resumed sweep goes on bit for bit; new runs get
     batches of their own. Raises ``InvalidSettingError`` unless changes are ``allowed``.
     """
+    (workdir / _FINISHED).unlink(missing_ok=True)
     now = provenance()
     if (workdir / "sweep.json").exists():
         record = read_record(workdir)
@@ -131,7 +134,7 @@ def prepare(
         "plugins": plugins.loaded(),
         "batches": [[run.run_id for run in batch] for batch in batches],
     }
-    record["starts"].append(now)
+    record["starts"].append(now | {"process": process})
     write_record(workdir, record)
     return batches
 
@@ -141,6 +144,22 @@ def write_record(workdir: pathlib.Path, record: dict[str, Any]) -> None:
     text = json.dumps(record, indent=1) + "\n"
     results.write_text(workdir / "sweep.json", text)
     results.write_text(workdir / _COPY, text)
+
+
+def finish(workdir: pathlib.Path, config: SweepConfig) -> None:
+    """Leaves the word that all of a sweep is trained and measured, but for what failed."""
+    results.write_text(workdir / _FINISHED, _asked(config))
+
+
+def is_finished(workdir: pathlib.Path, config: SweepConfig) -> bool:
+    """Whether the sweep that is asked for was finished there, and nobody works on it."""
+    marker = workdir / _FINISHED
+    return marker.exists() and marker.read_text() == _asked(config) and not is_held(workdir)
+
+
+def _asked(config: SweepConfig) -> str:
+    # The default of the threads depends on the machine.
+    return grid.digest(config.trained(), dataclasses.replace(config.options, ph_threads=1))
 
 
 def check_usable(workdir: pathlib.Path, config: SweepConfig, allowed: Collection[str] = ()) -> None:
@@ -228,7 +247,6 @@ def provenance() -> dict[str, Any]:
         "platform": platform.platform(),
         "cpu_count": os.cpu_count(),
         "devices": [f"{device.platform}:{device.device_kind}" for device in devices],
-        "process": f"{jax.process_index()} of {jax.process_count()}",
     }
 
 
