@@ -186,6 +186,10 @@ class Reader:
             self._managers[batch, item] = _manager(self._root, batch, item, read_only=True)
         return self._managers[batch, item]
 
+    def folder(self, batch: str, item: str, step: int) -> pathlib.Path:
+        """Where a checkpoint lies, or would."""
+        return _folder(self._root, batch, item) / str(step)
+
     def _restore(self, batch: str, item: str, step: int, name: str, arguments: Any) -> Any:
         """The arrays or the meta of a step; raises ``CheckpointError``, whatever happens."""
         manager = self._open(batch, item)
