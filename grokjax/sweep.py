@@ -72,7 +72,7 @@ def _sweep(
         batches = record.prepare(folder, config, told, runs_per_batch, allowed, str(process))
         print(f"{len(config.runs)} runs in {len(batches)} batch(es), work directory {folder}")
         try:
-            with progress.display() as display:
+            with progress.Display() as display:
                 failed = pipeline.sweep(config, batches, folder, display, stop)
         except Stopped as stopped:
             print(f"stopped ({stopped}); the same command resumes from the last checkpoint")

@@ -7,7 +7,7 @@ import time
 from collections.abc import Iterator, Sequence
 
 from grokjax.measuring.analyst import Analyst, Follower
-from grokjax.running.progress import PlainDisplay
+from grokjax.running.progress import Display
 from grokjax.settings.config import SweepConfig
 from grokjax.settings.grid import Run
 from grokjax.store import checkpoints
@@ -63,7 +63,7 @@ def sweep(
     config: SweepConfig,
     batches: Sequence[Sequence[Run]],
     workdir: pathlib.Path,
-    display: PlainDisplay,
+    display: Display,
     stop: StopRequest,
 ) -> list[str]:
     """Trains and measures everything that is not there yet; returns what failed, as sentences.
@@ -103,7 +103,7 @@ def _train_and_measure(
     analyst: Analyst,
     results: Results,
     workdir: pathlib.Path,
-    display: PlainDisplay,
+    display: Display,
     failed: dict[str, str],
 ) -> None:
     """Trains batch after batch with a follower beside; again, where checkpoints were damaged."""
