@@ -120,10 +120,6 @@ class Analyst:
         self.commit(self.compute(step, waiting, views))
         return len(views)
 
-    def batch(self, name: str) -> RunBatch:
-        """The batch whose checkpoints lie in that folder; raises KeyError."""
-        return self._reader.batches()[name]
-
     def views(
         self, batch: RunBatch, step: int, waiting: Mapping[str, Sequence[str]]
     ) -> dict[str, RunView]:
@@ -208,16 +204,17 @@ class Follower:
         try:
             while not self._abandon.is_set():
                 last_look = self._finish.is_set()
-                if not self._look():
+                before = self._measured
+                self._look()
+                if self._measured == before:
                     if last_look:
                         return
                     self._finish.wait(0.5)
         except BaseException as error:
             self._error = error
 
-    def _look(self) -> int:
-        """Measures what is committed now; returns how many run checkpoints that was."""
-        before = self._measured
+    def _look(self) -> None:
+        """Measures what is committed now."""
         for batch, step in list(self._analyst.committed()):
             if self._abandon.is_set():
                 break
@@ -234,4 +231,3 @@ class Follower:
                 self._tell(self._measured, time.perf_counter() - begun)
         for unreadable in self._analyst.unreadable.values():
             self.damaged[unreadable.batch, unreadable.step] = unreadable
-        return self._measured - before

@@ -29,7 +29,7 @@ _PATIENCE = 60.0  # seconds in which a process has to begin, also from one part 
 _LONGEST_JOB = 30 * 24 * 3600  # seconds that JAX lets a process wait at its end for the others
 
 
-@dataclasses.dataclass(frozen=True, kw_only=True)
+@dataclasses.dataclass(frozen=True)
 class Process:
     """Process ``index`` (from 0) of the ``count`` of a job."""
 
@@ -68,29 +68,29 @@ def find(
         for flag, number in numbers.items()
     }
     if all(told.values()):
-        process = _process(told["num_processes"], told["process_id"], "as told")
+        process = _process(told["process_id"], told["num_processes"], "as told")
         if address and _has_tpu():
-            count, index = process.count, process.index
-            _initialize(coordinator_address=address, num_processes=count, process_id=index)
+            own = {"process_id": process.index, "num_processes": process.count}
+            return _joined("as told", coordinator_address=address, **own)
         return process
     given = {number for number in (coordinator, *numbers.values())} != {None}
     lacking = next(flag for flag, text in told.items() if not text)
     check(not given, lacking, "", "is needed too: --num_processes and --process_id")
     if "," in environment.get("TPU_WORKER_HOSTNAMES", ""):
-        return _discovered("TPU_WORKER_HOSTNAMES")
+        return _joined("from TPU_WORKER_HOSTNAMES")
     for name, rank in _LAUNCHERS.items():
         n_started = environment.get(name, "1")
         if n_started.isdecimal() and int(n_started) > 1:
-            return _process(n_started, environment.get(rank, ""), f"from {name}={n_started}")
-    return _discovered("--distributed=yes") if mode == "yes" else Process()
+            return _process(environment.get(rank, ""), n_started, f"from {name}={n_started}")
+    return _joined("from --distributed=yes") if mode == "yes" else Process()
 
 
-def _process(count: str, index: str, source: str) -> Process:
+def _process(index: str, count: str, source: str) -> Process:
     for flag, text in (("num_processes", count), ("process_id", index)):
         check(text.isdecimal(), flag, text, "must be an integer of at least 0")
     fits = int(index) < int(count)
     check(fits, "process_id", index, f"must be below the number of processes, {count}")
-    return Process(index=int(index), count=int(count), source=source)
+    return Process(int(index), int(count), source)
 
 
 def _has_tpu() -> bool:
@@ -100,20 +100,15 @@ def _has_tpu() -> bool:
     return chips > 0 and (not platforms or "tpu" in platforms)
 
 
-def _discovered(source: str) -> Process:
-    """This process among those that JAX finds by itself."""
-    _initialize()
-    index, count = jax.process_index(), jax.process_count()
-    return Process(index=index, count=count, source=f"from {source}")
-
-
-def _initialize(**settings: object) -> None:
+def _joined(source: str, **settings: object) -> Process:
+    """This process among those that JAX finds and joins."""
     try:
         # A process that has done its part must not end those that have not.
         jax.distributed.initialize(**settings, shutdown_timeout_seconds=_LONGEST_JOB)  # type: ignore[arg-type]
     except (ValueError, RuntimeError) as error:
         raise InvalidSettingError("distributed", settings or "yes", str(error)) from error
     checkpoints.belong_to_one_process()
+    return Process(jax.process_index(), jax.process_count(), source)
 
 
 def wait(parts: Mapping[pathlib.Path, SweepConfig], process: Process, stop: StopRequest) -> None:

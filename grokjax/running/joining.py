@@ -7,6 +7,7 @@ source like any other, so shards can be joined as they come, in any order.
 
 import contextlib
 import dataclasses
+import itertools
 import json
 import os
 import pathlib
@@ -21,13 +22,13 @@ from grokjax.diagnostics import Table
 from grokjax.measuring.views import measures
 from grokjax.settings import grid
 from grokjax.settings.config import SweepConfig
-from grokjax.store import locks, record, results
+from grokjax.store import checkpoints, locks, record, results
 from grokjax.store import runs as runs_table
 from grokjax.store.checkpoints import Reader
 from grokjax.store.errors import WorkdirError
 from grokjax.store.results import METRICS, Results
 
-_Moves = list[tuple[pathlib.Path, pathlib.Path]]  # from, to
+_Moves = list[tuple[pathlib.Path, ...]]  # from, to
 _Batch = tuple[str, ...]  # ids of its runs
 
 
@@ -280,21 +281,23 @@ def _place_checkpoints(target: pathlib.Path, sources: Sequence[Source]) -> _Move
     """Steps to be linked; raises if two sources hold one with other numbers."""
     holders: dict[tuple[str, str, int], Source] = {}  # of a step, the first that has it
     for source in sources:
-        for name, batch in source.reader.batches().items():
-            for item in ("params", "opt_state"):
-                for step in source.reader.steps(name, item):
-                    first = holders.setdefault((name, item, step), source)
-                    if item == "params" and first is not source:
-                        ours, theirs = (s.reader.meta(name, item, step) for s in (first, source))
-                        if ours["checksums"] != theirs["checksums"]:
-                            raise WorkdirError(
-                                f"{source.folder} holds another checkpoint of run "
-                                f"{batch.run_ids[0]} (and its batch) at step {step} than "
-                                f"{first.folder}; keep one of them"
-                            )
+        for name, item in itertools.product(source.reader.batches(), ("params", "opt_state")):
+            for step in source.reader.steps(name, item):
+                first = holders.setdefault((name, item, step), source)
+                if item == "params" and first is not source:
+                    ours, theirs = (s.reader.meta(name, item, step) for s in (first, source))
+                    if ours["checksums"] != theirs["checksums"]:
+                        raise WorkdirError(
+                            f"{source.folder} holds another checkpoint of run "
+                            f"{ours['run_ids'][0]} (and its batch) at step {step} than "
+                            f"{first.folder}; keep one of them"
+                        )
     return [
-        (source.reader.folder(*key), Reader(target / "checkpoints").folder(*key))
-        for key, source in holders.items()
+        tuple(
+            checkpoints.folder(workdir / "checkpoints", name, item) / str(step)
+            for workdir in (source.folder, target)
+        )
+        for (name, item, step), source in holders.items()
         if source.folder != target
     ]
 
