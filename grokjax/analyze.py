@@ -44,7 +44,7 @@ def main(values: flags.FlagValues) -> int:
                 analyst.measure_all(_tell)
             analyst.compact()
             n_committed = sum(len(batch.run_ids) for batch, _ in analyst.committed())
-            for error in analyst.unreadable.values():
+            for error in analyst.reader.unreadable.values():
                 raise error
             if not values.follow or n_committed >= n_expected:
                 break

@@ -55,13 +55,12 @@ def _sweep(
     stop: StopRequest,
 ) -> int:
     """Runs or resumes a sweep in one work directory; returns the exit code."""
-    config = record.adopted(folder, config)
+    allowed = ours.names(values.allow)
+    config = record.adopted(folder, config, allowed)
     runs_per_batch = values.runs_per_batch
     if runs_per_batch is None:
         runs_per_batch = work.runs_that_fit(config.runs, config.train)
     check(runs_per_batch >= 1, "runs_per_batch", runs_per_batch, "must be an integer of at least 1")
-    allowed = ours.names(values.allow)
-    record.check_usable(folder, config, allowed)
     own = values.get_flags_for_module(ours.__name__) + values.get_flags_for_module(__name__)
     told = {flag.name: flag.value for flag in own if flag.value is not None}
     told |= {} if config.shard is None else {"shard": str(config.shard)}

@@ -53,7 +53,7 @@ class Analyst:
         self._runs = {run.run_id: run for run in config.runs}
         self._train = config.train
         self._options = options = options or config.options
-        self._reader = Reader(workdir / "checkpoints")
+        self.reader = Reader(workdir / "checkpoints")
         self._tables = tables_of(options)
         self.results = Results(workdir, list(self._runs))
         self.failures = isolation.Failures(workdir / "results" / "failures.json")
@@ -93,15 +93,10 @@ class Analyst:
 
     def committed(self) -> Iterator[tuple[RunBatch, int]]:
         """Every committed checkpoint of the grid's runs."""
-        for name, batch in self._reader.batches().items():
+        for name, batch in self.reader.batches().items():
             if set(batch.run_ids) <= self._runs.keys():
-                for step in self._reader.steps(name):
+                for step in self.reader.steps(name):
                     yield batch, step
-
-    @property
-    def unreadable(self) -> dict[str, CheckpointError]:
-        """Batches whose checkpoints ``committed`` last found not to say whose they are."""
-        return self._reader.unreadable
 
     def pending(self, batch: RunBatch, step: int) -> dict[str, list[str]]:
         """Diagnostic → ids of the batch's runs that it has not measured at this step."""
@@ -128,7 +123,7 @@ class Analyst:
         if not wanted:
             return {}
         runs = [self._runs[run_id] for run_id in batch.run_ids]
-        stacked = read_params(self._reader, batch, step, runs)
+        stacked = read_params(self.reader, batch, step, runs)
         return {
             run.run_id: view(run, own_params(stacked, i, run), step, self._train, self._options)
             for i, run in enumerate(runs)
@@ -229,5 +224,5 @@ class Follower:
             if n_measured:
                 self._measured += n_measured
                 self._tell(self._measured, time.perf_counter() - begun)
-        for unreadable in self._analyst.unreadable.values():
+        for unreadable in self._analyst.reader.unreadable.values():
             self.damaged[unreadable.batch, unreadable.step] = unreadable

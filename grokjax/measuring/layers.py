@@ -28,20 +28,22 @@ BOTH = "_both"
 SELECTIONS = ("random", "farthest")
 
 
-def names_for(run: Run) -> tuple[str, ...]:
-    """The clouds that a run's network has, in order of depth."""
-    embedding = (EMBEDDING,) if run.task.n_elements else ()
-    return (*embedding, *run.model.state_names)
+def sizes(run: Run) -> dict[str, int]:
+    """The clouds that a run's network has, in order of depth → points that each can have."""
+    n_test = int(run.task.n_examples - run.task.n_train)
+    found = {EMBEDDING: int(run.task.n_elements)} if run.task.n_elements else {}
+    for name in run.model.state_names:
+        found |= {name: n_test, name + BOTH: n_test * getattr(run.model, "n_tokens", 1)}
+    return found
 
 
 def choose(requested: Sequence[str], run: Run) -> tuple[str, ...]:
     """The requested clouds that the run has; ``all`` and ``hidden`` stand for several."""
-    own = names_for(run)
-    wanted: list[str] = []
-    for name in requested:
-        group = {"all": own, "hidden": tuple(n for n in own if n != EMBEDDING)}.get(name, (name,))
-        wanted += [member for member in group if member.removesuffix(BOTH) in own]
-    return tuple(dict.fromkeys(name for name in wanted if name != EMBEDDING + BOTH))
+    own = sizes(run)
+    layers = [name for name in own if not name.endswith(BOTH)]
+    groups = {"all": layers, "hidden": [name for name in layers if name != EMBEDDING]}
+    wanted = dict.fromkeys(member for name in requested for member in groups.get(name, [name]))
+    return tuple(name for name in wanted if name in own)
 
 
 def last_cloud(run: Run) -> str:
@@ -51,22 +53,11 @@ def last_cloud(run: Run) -> str:
 
 def validate(requested: Sequence[str], runs: Sequence[Run]) -> None:
     """Raises ``InvalidSettingError`` unless every requested cloud belongs to some run."""
-    known = {"all", "hidden"}
-    for run in runs:
-        own = names_for(run)
-        known |= {*own, *(name + BOTH for name in own if name != EMBEDDING)}
+    known = {"all", "hidden"}.union(*map(sizes, runs))
     text = ",".join(requested)
     for name in requested:
         message = f"there is no cloud '{name}'; there are {', '.join(sorted(known))}"
         check(name in known, "clouds", text, message)
-
-
-def available_points(name: str, run: Run) -> int:
-    """How many points a cloud can have."""
-    if name == EMBEDDING:
-        return int(run.task.n_elements)
-    n_test = run.task.n_examples - run.task.n_train
-    return int(n_test * (getattr(run.model, "n_tokens", 1) if name.endswith(BOTH) else 1))
 
 
 def test_places(run: Run, test_mask: NDArray[np.bool_]) -> NDArray[np.int64]:

@@ -110,13 +110,12 @@ def validate(options: Options, runs: Sequence[Run]) -> None:
 
 def _cloud_sizes(options: Options, run: Run) -> dict[str, int]:
     """Cloud → points, of the clouds whose dimension is measured."""
-    sizes = {}
-    for name in layers.choose(options.clouds, run):
-        there = layers.available_points(name, run)
-        sizes[name] = there if name == layers.EMBEDDING else min(there, options.cloud_points)
-    last = layers.last_cloud(run)
-    sizes[last] = min(layers.available_points(last, run), options.lid_points)
-    return sizes
+    there = layers.sizes(run)
+    most = dict.fromkeys(layers.choose(options.clouds, run), options.cloud_points)
+    if layers.EMBEDDING in most:
+        most[layers.EMBEDDING] = there[layers.EMBEDDING]
+    most[layers.last_cloud(run)] = options.lid_points
+    return {name: min(there[name], n_points) for name, n_points in most.items()}
 
 
 @functools.lru_cache(maxsize=64)

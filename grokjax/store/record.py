@@ -56,8 +56,7 @@ def _check_record(workdir: pathlib.Path, record: dict[str, Any]) -> None:
         raise ValueError(f"format {record['format']}, expected {_FORMATS[-1]}")
     if not isinstance(record["starts"], list) or not isinstance(record["flags"], dict):
         raise TypeError("starts must be a list and flags an object")
-    plug_ins = plugins.problem(record.get("plugins", {}))
-    if plug_ins:
+    if plug_ins := plugins.problem(record.get("plugins", {})):
         raise WorkdirError(f"{workdir} {plug_ins}")
     batched = [run_id for batch in record["batches"] for run_id in batch]
     if sorted(batched) != sorted(run.run_id for run in config_of(record).runs):
@@ -83,18 +82,34 @@ def read_config(workdir: pathlib.Path) -> SweepConfig:
     return config_of(record)
 
 
-def adopted(workdir: pathlib.Path, asked: SweepConfig) -> SweepConfig:
-    """The configuration asked for, with run ids as the directory has them if it holds a sweep."""
-    if not (workdir / "sweep.json").exists():
-        return asked
-    there = config_of(read_record(workdir))
-    config = dataclasses.replace(asked, unnamed=there.unnamed)
-    ids = [run.run_id for run in config.grid]
-    if len(set(ids)) < len(ids):
-        message = f"was made by a version whose run ids say nothing of {', '.join(there.unnamed)}"
-        raise InvalidSettingError("workdir", workdir, message)
-    if asked.shard == there.shard and set(ids) == {run.run_id for run in there.grid}:
-        config = dataclasses.replace(config, members=there.members)
+def adopted(
+    workdir: pathlib.Path, asked: SweepConfig, allowed: Collection[str] = ()
+) -> SweepConfig:
+    """The configuration asked for, with run ids as the directory has them if it holds a sweep.
+
+    Raises ``InvalidSettingError``, having written nothing, if the sweep cannot go there.
+    """
+    config = asked
+    if (workdir / "sweep.json").exists() or (workdir / _COPY).exists():
+        record = read_record(workdir)
+        there = config_of(record)
+        config = dataclasses.replace(asked, unnamed=there.unnamed)
+        ids = {run.run_id for run in config.grid}
+        unnamed = ", ".join(there.unnamed)
+        message = f"was made by a version whose run ids say nothing of {unnamed}"
+        check(len(ids) == len(config.grid), "workdir", workdir, message)
+        if asked.shard == there.shard and ids == {run.run_id for run in there.grid}:
+            config = dataclasses.replace(config, members=there.members)
+        _changes(workdir, record, config, provenance(), allowed)
+    elif workdir.exists():
+        empty = workdir.is_dir() and set(os.listdir(workdir)) <= {*LOCKS}
+        message = "exists and holds no sweep; name a new or empty directory"
+        check(empty, "workdir", workdir, message)
+    nearest = next(path for path in (workdir, *workdir.absolute().parents) if path.exists())
+    writable = nearest.is_dir() and os.access(nearest, os.W_OK | os.X_OK)
+    writable = writable and not os.statvfs(nearest).f_flag & os.ST_RDONLY
+    message = f"cannot be written: {nearest} is not a directory open to writing"
+    check(writable, "workdir", workdir, message)
     return config
 
 
@@ -162,20 +177,6 @@ def _asked(config: SweepConfig) -> str:
     return grid.digest(config.trained(), dataclasses.replace(config.options, ph_threads=1))
 
 
-def check_usable(workdir: pathlib.Path, config: SweepConfig, allowed: Collection[str] = ()) -> None:
-    """Raises ``InvalidSettingError``, having written nothing, if the sweep cannot go there."""
-    if (workdir / "sweep.json").exists() or (workdir / _COPY).exists():
-        _changes(workdir, read_record(workdir), config, provenance(), allowed)
-    elif workdir.exists() and (not workdir.is_dir() or set(os.listdir(workdir)) - {*LOCKS}):
-        message = "exists and holds no sweep; name a new or empty directory"
-        raise InvalidSettingError("workdir", workdir, message)
-    nearest = next(path for path in (workdir, *workdir.absolute().parents) if path.exists())
-    writable = nearest.is_dir() and os.access(nearest, os.W_OK | os.X_OK)
-    writable = writable and not os.statvfs(nearest).f_flag & os.ST_RDONLY
-    message = f"cannot be written: {nearest} is not a directory open to writing"
-    check(writable, "workdir", workdir, message)
-
-
 def allowed_changes() -> tuple[str, ...]:
     """What may be allowed to change: axes may gain values, and what is named behind them."""
     parts = (*registry.classes(), RunSettings)
@@ -199,18 +200,15 @@ def _changes(
     changes = {name: values for name, values in both.items() if values[0] != values[1]}
     for name, (before, after) in changes.items():
         flag = name.partition(" of ")[0]
-        if flag in allowed:
-            continue
+        differs = f"--{name}={text_of(before)} where this one has {text_of(after)}"
+        hint = "name another directory, or the same settings to resume"
         if name in ("code", "packages"):
             differs = f"{name} {text_of(before)} where this is {text_of(after)}"
             hint = "use what it was made with"
-        else:
-            differs = f"--{name}={text_of(before)} where this one has {text_of(after)}"
-            hint = "name another directory, or the same settings to resume"
         if flag in allowed_changes():
             hint += f", or allow the change, which is recorded: --allow={flag}"
         message = f"holds another sweep, with {differs}; {hint}"
-        raise InvalidSettingError("workdir", workdir, message)
+        check(flag in allowed, "workdir", workdir, message)
     lost = {run.run_id for run in there.runs} - {run.run_id for run in asked.runs}
     message = f"a sweep can gain runs but not lose any, such as {min(lost, default='none')}"
     check(not lost, "workdir", workdir, message)

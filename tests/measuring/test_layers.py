@@ -14,10 +14,10 @@ from tests.helpers import make_runs
 
 
 def test_names_by_model():
-    assert layers.names_for(TRANSFORMER) == ("embedding", "layer1", "layer2")
-    assert layers.names_for(MLP) == ("embedding", "hidden1", "hidden2", "hidden3")
+    assert layers.choose(["all"], TRANSFORMER) == ("embedding", "layer1", "layer2")
+    assert layers.choose(["all"], MLP) == ("embedding", "hidden1", "hidden2", "hidden3")
     assert layers.choose(["hidden", "embedding"], TRANSFORMER) == ("layer1", "layer2", "embedding")
-    assert layers.choose(["all"], MLP) == layers.names_for(MLP)
+    assert layers.choose(["embedding_both", "layer2_both"], TRANSFORMER) == ("layer2_both",)
     assert layers.choose(["layer1", "hidden3"], MLP) == ("hidden3",)
     assert layers.last_cloud(TRANSFORMER) == "layer2_both"
     layers.validate(["layer1", "hidden3", "layer2_both"], [TRANSFORMER, MLP])
@@ -29,22 +29,21 @@ def test_names_by_model():
 
 def test_features_have_hidden_layers_alone():
     (run,) = make_runs(model=["mlp"], operation=["digits"])
-    assert layers.names_for(run) == ("hidden1", "hidden2", "hidden3")
+    assert layers.choose(["all"], run) == ("hidden1", "hidden2", "hidden3")
     with pytest.raises(InvalidSettingError, match="there is no cloud 'embedding'"):
         layers.validate(["embedding"], [run])
 
 
 def test_every_token_gives_a_point():
     n_test = 23**2 - TRANSFORMER.task.n_train
-    assert layers.available_points("embedding", TRANSFORMER) == 23
-    assert layers.available_points("layer1", TRANSFORMER) == n_test
-    assert layers.available_points("layer1_both", TRANSFORMER) == 2 * n_test
-    assert layers.available_points("hidden1_both", MLP) == n_test
+    sizes = layers.sizes(TRANSFORMER)
+    assert (sizes["embedding"], sizes["layer1"], sizes["layer1_both"]) == (23, n_test, 2 * n_test)
+    assert layers.sizes(MLP)["hidden1_both"] == n_test
     (three,) = make_runs(equals_token=[True])
-    assert layers.available_points("layer1_both", three) == 3 * n_test
+    assert layers.sizes(three)["layer1_both"] == 3 * n_test
     # Of a task that leaves out pairs, those with a label: b = 0 has no inverse.
     (divide,) = make_runs(operation=["divide"])
-    assert layers.available_points("layer1", divide) == 23 * 22 - divide.task.n_train
+    assert layers.sizes(divide)["layer1"] == 23 * 22 - divide.task.n_train
 
 
 @pytest.mark.parametrize("operation", ["add", "divide", "s3"])
