@@ -10,6 +10,8 @@ import pathlib
 import threading
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
+from concurrent import futures
+from typing import Self
 
 from grokjax.diagnostics import Options, RunView
 from grokjax.measuring import isolation
@@ -20,7 +22,7 @@ from grokjax.settings.config import SweepConfig
 from grokjax.settings.grid import Run
 from grokjax.store.checkpoints import Reader, RunBatch
 from grokjax.store.errors import CheckpointError
-from grokjax.store.results import Results
+from grokjax.store.results import Results, places
 from grokjax.training import data
 
 
@@ -78,8 +80,7 @@ class Analyst:
                     kept = self.results.set_aside(key, table)
                     messages.append(f"{key}.parquet had other settings; it is kept as {kept}")
                 self.results.compact(key, table, settings)
-                frame = self.results.read(key, table)[["run_id", "step"]]
-                units = set(frame.itertuples(index=False, name=None))
+                units = set(places(self.results.read(key, table)))
                 # What a diagnostic commits last is its first table: a unit there is in all of
                 # them, but for those that have lost rows or never had any.
                 if done is None:
@@ -164,8 +165,9 @@ class Analyst:
 
 
 class Follower:
-    """A thread that measures what is committed and not measured, until it is told to finish.
+    """A thread that measures what is committed and not measured, for as long as the block runs.
 
+    Leaving the block waits until all is measured; after an error, for the checkpoint in hand alone.
     ``tell`` hears how many run checkpoints are measured and the seconds the last ones took;
     ``damaged`` are checkpoints that could not be read, to be made anew by whoever trains.
     """
@@ -174,39 +176,34 @@ class Follower:
         self._analyst, self._tell = analyst, tell
         self._finish, self._abandon = threading.Event(), threading.Event()
         self._measured = 0
-        self._error: BaseException | None = None
         self.damaged: dict[tuple[str, int], CheckpointError] = {}
-        self._thread = threading.Thread(target=self._run, name="diagnostics", daemon=True)
-        self._thread.start()
+        executor = futures.ThreadPoolExecutor(1, thread_name_prefix="diagnostics")
+        self._ended = executor.submit(self._run)
+        executor.shutdown(wait=False)
 
-    def finish(self) -> None:
-        """Waits until everything committed is measured; raises what the stage died of."""
-        self._finish.set()
-        self._thread.join()
-        self.check()
+    def __enter__(self) -> Self:
+        return self
 
-    def abandon(self) -> None:
-        """Stops after the checkpoint in hand; what is left is measured another time."""
-        self._abandon.set()
-        self._thread.join()
+    def __exit__(self, kind: type[BaseException] | None, *_: object) -> None:
+        (self._abandon if kind else self._finish).set()
+        futures.wait([self._ended])
+        if not kind:
+            self.check()
 
     def check(self) -> None:
         """Raises the error that ended the stage, if one did."""
-        if self._error is not None:
-            raise self._error
+        if self._ended.done():
+            self._ended.result()
 
     def _run(self) -> None:
-        try:
-            while not self._abandon.is_set():
-                last_look = self._finish.is_set()
-                before = self._measured
-                self._look()
-                if self._measured == before:
-                    if last_look:
-                        return
-                    self._finish.wait(0.5)
-        except BaseException as error:
-            self._error = error
+        while not self._abandon.is_set():
+            last_look = self._finish.is_set()
+            before = self._measured
+            self._look()
+            if self._measured == before:
+                if last_look:
+                    return
+                self._finish.wait(0.5)
 
     def _look(self) -> None:
         """Measures what is committed now."""

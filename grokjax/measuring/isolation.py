@@ -82,18 +82,14 @@ class Failures:
         """Records more."""
         if failures:
             self._found += failures
-            self._write()
+            fields = [dataclasses.asdict(failure) for failure in self._found]
+            results.write_text(self._path, json.dumps(fields, indent=1) + "\n")
 
     def clear(self, names: Collection[str]) -> None:
         """Forgets those of some diagnostics, which are about to be tried again."""
-        self._found = [failure for failure in self.read() if failure.diagnostic not in names]
-        self._write()
-
-    def _write(self) -> None:
-        if self._found:
-            fields = [dataclasses.asdict(failure) for failure in self._found]
-            results.write_text(self._path, json.dumps(fields, indent=1) + "\n")
-        else:
+        self._found = []
+        self.add([failure for failure in self.read() if failure.diagnostic not in names])
+        if not self._found:
             self._path.unlink(missing_ok=True)
 
     def told(self) -> list[str]:

@@ -17,7 +17,7 @@ from grokjax.settings.grid import Run
 from grokjax.store import checkpoints, record
 from grokjax.store.checkpoints import Reader, RunBatch
 from grokjax.store.errors import CheckpointError, DamagedTableError
-from grokjax.store.results import METRICS, Results, empty, keys, read_parquet
+from grokjax.store.results import METRICS, Results, empty, keys, places, read_parquet
 
 _MOST_NAMED = 3  # examples in one finding
 Key = tuple[str, int]  # id of a run, step
@@ -77,11 +77,11 @@ def audit(folder: pathlib.Path, repair: bool = False) -> Audit:
             wanted = measured
             if table.only_where is not None:
                 first = next(iter(frames.values()))
-                there = set(_places(first[table.only_where(first)]))
+                there = set(places(first[table.only_where(first)]))
                 wanted = [key for key in measured if key in there]
             n_rows[name] = len(frames[name])
-            placed = set(_places(frames[name]))
-            missing = [key for key in wanted if key not in placed]
+            there = set(places(frames[name]))
+            missing = [key for key in wanted if key not in there]
             findings += _rows(name, table, frames[name], missing, finite)
             if missing:
                 unfinished.append(f"{name}: {len(missing):,} run checkpoints not measured yet")
@@ -146,11 +146,6 @@ def _frame(results: Results, name: str, table: Table, findings: list[str]) -> pd
         return empty(table)
 
 
-def _places(frame: pd.DataFrame) -> list[Key]:
-    """Run and step of each row."""
-    return list(frame[["run_id", "step"]].itertuples(index=False, name=None))
-
-
 def _rows(
     name: str,
     table: Table,
@@ -159,8 +154,8 @@ def _rows(
     finite: dict[Key, bool],
 ) -> Iterator[str]:
     """Findings in a table's rows, held against the checkpoints."""
-    places = _places(frame)
-    stray = sorted({key for key in places if key not in finite})
+    rows = places(frame)
+    stray = sorted(set(rows) - finite.keys())
     if stray:
         yield f"{name}: rows of {len(stray):,} checkpoints that are not there, {_named(stray)}"
     latest = frame.groupby("run_id")["step"].max()
@@ -173,11 +168,11 @@ def _rows(
         yield f"{name}: {len(few):,} checkpoints lack some of their clouds, {_named(few)}"
     numbers = frame.select_dtypes("number").to_numpy(np.float64)
     # Bars may be infinite. NaN stands for what an unmeasurable network, gone to infinity, has.
-    sane = np.array([finite.get(key, False) for key in places], bool)
+    sane = np.array([finite.get(key, False) for key in rows], bool)
     odd = sane & np.isnan(numbers).any(axis=1)
     # In the columns named ``empty`` it is what an empty set gives: no novel pair, no neuron.
     if set(frame.columns[frame[odd].isna().any()]) - set(table.empty):
-        wrong = [key for key, bad in zip(places, odd, strict=True) if bad]
+        wrong = [key for key, bad in zip(rows, odd, strict=True) if bad]
         yield f"{name}: {len(wrong):,} rows are not finite though the network is, {_named(wrong)}"
 
 

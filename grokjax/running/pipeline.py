@@ -13,7 +13,7 @@ from grokjax.settings.grid import Run
 from grokjax.store import checkpoints
 from grokjax.store import runs as runs_table
 from grokjax.store.errors import OtherConfigurationError, storage_errors, storage_problem
-from grokjax.store.results import METRICS, Results, write_parquet
+from grokjax.store.results import METRICS, Results, places, write_parquet
 from grokjax.training.stopping import StopRequest
 from grokjax.training.trainer import BatchTrainer
 
@@ -98,11 +98,9 @@ def _train_and_measure(
     """Trains batch after batch with a follower beside; again, where checkpoints were damaged."""
     seen: set[tuple[str, int]] = set()
     while trainers:
-        follower = Follower(analyst, display.measured)
-        try:
+        with Follower(analyst, display.measured) as follower:
             for trainer in trainers:
-                metrics = results.read("metrics", METRICS)
-                measured = set(metrics[["run_id", "step"]].itertuples(index=False, name=None))
+                measured = set(places(results.read("metrics", METRICS)))
                 try:
                     trainer.run(measured)
                 except Exception as error:
@@ -114,10 +112,6 @@ def _train_and_measure(
                     failed |= dict.fromkeys(trainer.batch.run_ids, text)
                     display.note(text)
                 follower.check()
-            follower.finish()
-        except BaseException:
-            follower.abandon()
-            raise
         names = {trainer.batch.name for trainer in trainers}
         for key, damage in follower.damaged.items():
             if key in seen or damage.batch not in names:

@@ -84,6 +84,11 @@ def move(source: pathlib.Path, target: pathlib.Path) -> pathlib.Path:
     return free
 
 
+def places(frame: pd.DataFrame) -> list[tuple[str, int]]:
+    """Run and step of each row."""
+    return list(frame[["run_id", "step"]].itertuples(index=False, name=None))
+
+
 def write_text(path: pathlib.Path, text: str) -> None:
     """Writes a small text file whole or not at all."""
     with replacing(path) as temporary:
