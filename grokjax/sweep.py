@@ -1,6 +1,5 @@
 """``python -m grokjax.sweep``: trains a grid of runs, measures the checkpoints, reports."""
 
-import contextlib
 import dataclasses
 import os
 import pathlib
@@ -64,10 +63,8 @@ def _sweep(
     own = values.get_flags_for_module(ours.__name__) + values.get_flags_for_module(__name__)
     told = {flag.name: flag.value for flag in own if flag.value is not None}
     told |= {} if config.shard is None else {"shard": str(config.shard)}
-    with contextlib.ExitStack() as stack:
-        stack.enter_context(errors.storage_errors(folder))
-        for lock in locks.LOCKS if config.options.diagnostics else [locks.LOCK]:
-            stack.enter_context(locks.owning(folder, lock))
+    held = locks.LOCKS if config.options.diagnostics else [locks.LOCK]
+    with errors.storage_errors(folder), locks.owning(folder, *held):
         batches = record.prepare(folder, config, told, runs_per_batch, allowed, str(process))
         print(f"{len(config.runs)} runs in {len(batches)} batch(es), work directory {folder}")
         try:
@@ -97,27 +94,27 @@ def _parts(
             "shard as one process, or the whole grid (--shard=none) as one job"
         )
         check(n_processes == 1, "shard", config.shard, message)
-        return {folder / config.shard.folder: _shard(config, config.shard)}
-    if (folder / "sweep.json").exists():
+        cut = [config.shard]
+    elif (folder / "sweep.json").exists():
         return {folder: config}
-    there = joining.find_sources(folder)
-    shards = [record.read_config(found).shard for found in there]
-    counts = {shard.count for shard in shards if shard is not None}
-    message = f"holds shards of different splits, {sorted(counts)}; merge one"
-    check(len(counts) <= 1, "workdir", folder, message)
-    count = counts.pop() if counts else min(n_processes, len(config.grid))
-    if count == 1 and not there:
-        return {folder: config}
-    cut = [Shard(index=index, count=count) for index in range(count)]
-    return {folder / shard.folder: _shard(config, shard) for shard in cut}
-
-
-def _shard(config: SweepConfig, shard: Shard) -> SweepConfig:
-    """The configuration of a part of a grid."""
-    costs = work.costs(config.grid, config.train)
-    runs = sharding.split(config.grid, costs, shard.count)[shard.index]
-    members = frozenset(run.run_id for run in runs)
-    return dataclasses.replace(config, shard=shard, members=members)
+    else:
+        there = joining.find_sources(folder)
+        shards = [record.read_config(found).shard for found in there]
+        counts = {shard.count for shard in shards if shard is not None}
+        message = f"holds shards of different splits, {sorted(counts)}; merge one"
+        check(len(counts) <= 1, "workdir", folder, message)
+        count = counts.pop() if counts else min(n_processes, len(config.grid))
+        if count == 1 and not there:
+            return {folder: config}
+        cut = [Shard(index=index, count=count) for index in range(count)]
+    parts = sharding.split(config.grid, work.costs(config.grid, config.train), cut[0].count)
+    members = [frozenset(run.run_id for run in runs) for runs in parts]
+    return {
+        folder / shard.folder: dataclasses.replace(
+            config, shard=shard, members=members[shard.index]
+        )
+        for shard in cut
+    }
 
 
 def _sweep_all(

@@ -5,7 +5,6 @@ is to do is read off the checkpoints that are there and the rows that are not. B
 thread reads checkpoints back from disk, so nothing queues in memory.
 """
 
-import dataclasses
 import pathlib
 import threading
 import time
@@ -25,15 +24,8 @@ from grokjax.store.errors import CheckpointError
 from grokjax.store.results import Results, places
 from grokjax.training import data
 
-
-@dataclasses.dataclass(frozen=True, kw_only=True)
-class Measured:
-    """What diagnostics found at a checkpoint: plain values, fit to travel."""
-
-    step: int
-    run_ids: dict[str, tuple[str, ...]]  # diagnostic → runs measured
-    rows: dict[str, isolation.Rows] = dataclasses.field(default_factory=dict)
-    failures: list[isolation.Failure] = dataclasses.field(default_factory=list)
+Waiting = dict[str, list[str]]  # diagnostic → ids of the runs that it has to measure
+Found = dict[str, tuple[isolation.Rows, list[isolation.Failure]]]  # by diagnostic
 
 
 def read_params(reader: Reader, batch: RunBatch, step: int, runs: Sequence[Run]) -> network.Params:
@@ -99,9 +91,9 @@ class Analyst:
                 for step in self.reader.steps(name):
                     yield batch, step
 
-    def pending(self, batch: RunBatch, step: int) -> dict[str, list[str]]:
-        """Diagnostic → ids of the batch's runs that it has not measured at this step."""
-        waiting: dict[str, list[str]] = {}
+    def pending(self, batch: RunBatch, step: int) -> Waiting:
+        """What diagnostics have not measured of a batch at this step."""
+        waiting: Waiting = {}
         for name, done in self._done.items():
             for run_id in batch.run_ids:
                 run = self._runs[run_id]
@@ -113,12 +105,10 @@ class Analyst:
         """Measures what is pending at a checkpoint and commits it; returns how many run views."""
         waiting = self.pending(batch, step)
         views = self.views(batch, step, waiting)
-        self.commit(self.compute(step, waiting, views))
+        self.commit(step, waiting, self.compute(waiting, views))
         return len(views)
 
-    def views(
-        self, batch: RunBatch, step: int, waiting: Mapping[str, Sequence[str]]
-    ) -> dict[str, RunView]:
+    def views(self, batch: RunBatch, step: int, waiting: Waiting) -> dict[str, RunView]:
         """Run id → what diagnostics see of it, of all runs that any diagnostic waits for."""
         wanted = {run_id for run_ids in waiting.values() for run_id in run_ids}
         if not wanted:
@@ -131,24 +121,20 @@ class Analyst:
             if run.run_id in wanted
         }
 
-    def compute(
-        self, step: int, waiting: Mapping[str, Sequence[str]], views: Mapping[str, RunView]
-    ) -> Measured:
+    def compute(self, waiting: Waiting, views: Mapping[str, RunView]) -> Found:
         """Runs each diagnostic on the runs that wait for it; writes nothing."""
-        measured = Measured(step=step, run_ids={k: tuple(v) for k, v in waiting.items()})
-        for name, run_ids in waiting.items():
-            rows, failures = isolation.measure(name, [views[i] for i in run_ids], self._options)
-            measured.rows[name] = rows
-            measured.failures.extend(failures)
-        return measured
+        return {
+            name: isolation.measure(name, [views[run_id] for run_id in run_ids], self._options)
+            for name, run_ids in waiting.items()
+        }
 
-    def commit(self, measured: Measured) -> None:
+    def commit(self, step: int, waiting: Waiting, found: Found) -> None:
         """Adds rows to the tables."""
-        self.failures.add(measured.failures)
-        for name, run_ids in measured.run_ids.items():
+        self.failures.add([failure for _, failures in found.values() for failure in failures])
+        for name, (rows, _) in found.items():
             for key, table in reversed(self._tables[name].items()):
-                self.results.append(key, table, measured.rows[name][key])
-            self._done[name] |= {(run_id, measured.step) for run_id in run_ids}
+                self.results.append(key, table, rows[key])
+            self._done[name] |= {(run_id, step) for run_id in waiting[name]}
 
     def compact(self) -> None:
         """Writes the tables with everything committed."""

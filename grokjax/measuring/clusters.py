@@ -14,7 +14,7 @@ from collections.abc import Callable, Iterator
 from typing import Any
 
 from grokjax.diagnostics import Options
-from grokjax.measuring.analyst import Analyst, Measured
+from grokjax.measuring.analyst import Analyst, Found, Waiting
 from grokjax.settings import plugins
 from grokjax.settings.fields import InvalidSettingError
 from grokjax.store import record
@@ -24,8 +24,6 @@ from grokjax.store.checkpoints import RunBatch
 _RUNS_A_TASK = 16
 # Tasks handed out at once, for each thread of the cluster: one running, one waiting.
 _TASKS_A_THREAD = 2
-
-Waiting = dict[str, list[str]]  # diagnostic → run ids
 
 
 def measure_all(
@@ -58,7 +56,7 @@ def measure_all(
         first = [submit(task) for task in itertools.islice(left, _TASKS_A_THREAD * n_threads)]
         running = distributed.as_completed(first)
         for done, future in enumerate(running, start=1):
-            analyst.commit(future.result())
+            analyst.commit(*future.result())
             future.release()
             progress(done, len(tasks))
             for task in itertools.islice(left, 1):
@@ -106,9 +104,9 @@ def _measure(
     batch: RunBatch,
     step: int,
     waiting: Waiting,
-) -> Measured:
-    """Rows of one task."""
+) -> tuple[int, Waiting, Found]:
+    """What one task found, and what of."""
     analyst = _analyst(folder, named, options)
     with _reading:  # Orbax's managers are not for several threads
         views = analyst.views(batch, step, waiting)
-    return analyst.compute(step, waiting, views)
+    return step, waiting, analyst.compute(waiting, views)

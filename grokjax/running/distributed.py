@@ -116,25 +116,20 @@ def wait(parts: Mapping[pathlib.Path, SweepConfig], process: Process, stop: Stop
 
     Raises ``Stopped`` if asked to stop, or if a process is not at work and has not finished.
     """
-    others = {k: list(parts)[k :: process.count] for k in range(1, process.count)}
-    at_work = dict.fromkeys(others, time.monotonic())
-    told = False
-    while True:
-        left = {
-            k: [folder for folder in own if not record.is_finished(folder, parts[folder])]
-            for k, own in others.items()
-        }
-        if not any(left.values()):
-            return
-        if not told:
-            names = ", ".join(folder.name for own in left.values() for folder in own)
+    others = [
+        (k, folder) for k in range(1, process.count) for folder in list(parts)[k :: process.count]
+    ]
+    at_work = dict.fromkeys(range(process.count), time.monotonic())
+    told = ""
+    while left := [(k, own) for k, own in others if not record.is_finished(own, parts[own])]:
+        names = ", ".join(folder.name for _, folder in left)
+        if names != told:
+            told = names
             print(f"waiting for the other processes' parts: {names}", flush=True)
-            told = True
-        for k, own in left.items():
-            if any(locks.is_held(folder) for folder in others[k]):
-                at_work[k] = time.monotonic()
-            elif own and time.monotonic() - at_work[k] > _PATIENCE:
-                raise Stopped(f"process {k} is not at work, and {own[0]} is not finished")
+        at_work |= {k: time.monotonic() for k, folder in others if locks.is_held(folder)}
+        for k, folder in left:
+            if time.monotonic() - at_work[k] > _PATIENCE:
+                raise Stopped(f"process {k} is not at work, and {folder} is not finished")
         if stop.due(0):
             raise Stopped(stop.reason)
         time.sleep(1)

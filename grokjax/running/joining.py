@@ -79,8 +79,7 @@ def holding(folders: Sequence[pathlib.Path]) -> Iterator[None]:
         for folder in folders:
             # Nobody else writes to a source where we may not, as far as we can tell.
             if not folder.exists() or os.access(folder, os.W_OK):
-                for lock in locks.LOCKS:
-                    stack.enter_context(locks.owning(folder, lock))
+                stack.enter_context(locks.owning(folder, *locks.LOCKS))
         yield
 
 

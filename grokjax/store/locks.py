@@ -25,24 +25,29 @@ def _take(file: IO[str], kind: int) -> bool:
 
 
 @contextlib.contextmanager
-def owning(workdir: pathlib.Path, lock: str = LOCK) -> Iterator[None]:
-    """Holds the work directory until this process ends; ``WorkdirError`` names another holder."""
-    try:
-        workdir.mkdir(parents=True, exist_ok=True)
-        file = open(workdir / lock, "a+", encoding="utf-8")  # noqa: SIM115 - closed below
-    except OSError as error:
-        raise InvalidSettingError("workdir", workdir, f"cannot be written: {error}") from error
-    with file:
-        if not _take(file, fcntl.LOCK_EX):
-            time.sleep(0.2)  # who asks ``is_held`` has it for an instant
+def owning(workdir: pathlib.Path, *locks: str) -> Iterator[None]:
+    """Holds locks of a work directory, that of training if none is named, for a block.
+
+    ``WorkdirError`` names another holder.
+    """
+    with contextlib.ExitStack() as stack:
+        for lock in locks or [LOCK]:
+            try:
+                workdir.mkdir(parents=True, exist_ok=True)
+                file = stack.enter_context(open(workdir / lock, "a+", encoding="utf-8"))
+            except OSError as error:
+                message = f"cannot be written: {error}"
+                raise InvalidSettingError("workdir", workdir, message) from error
             if not _take(file, fcntl.LOCK_EX):
-                file.seek(0)
-                holder = file.read().strip() or "another process"
-                raise WorkdirError(f"{workdir} is in use by {holder}")
-        since = time.strftime("%Y-%m-%d %H:%M:%S UTC", time.gmtime())
-        file.truncate(0)
-        file.write(f"process {os.getpid()} on {socket.gethostname()} since {since}\n")
-        file.flush()
+                time.sleep(0.2)  # who asks ``is_held`` has it for an instant
+                if not _take(file, fcntl.LOCK_EX):
+                    file.seek(0)
+                    holder = file.read().strip() or "another process"
+                    raise WorkdirError(f"{workdir} is in use by {holder}")
+            since = time.strftime("%Y-%m-%d %H:%M:%S UTC", time.gmtime())
+            file.truncate(0)
+            file.write(f"process {os.getpid()} on {socket.gethostname()} since {since}\n")
+            file.flush()
         yield
 
 
