@@ -39,7 +39,7 @@ def main(values: flags.FlagValues) -> int:
         n_expected = len(config.runs) * len(config.train.checkpoint_steps)
         while True:
             if values.scheduler:
-                clusters.measure_all(analyst, folder, options, values.scheduler, _tell)
+                clusters.measure_all(analyst, values.scheduler, _tell)
             else:
                 analyst.measure_all(_tell)
             analyst.compact()

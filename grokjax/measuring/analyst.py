@@ -46,7 +46,8 @@ class Analyst:
     def __init__(self, workdir: pathlib.Path, config: SweepConfig, options: Options | None = None):
         self._runs = {run.run_id: run for run in config.runs}
         self._train = config.train
-        self._options = options = options or config.options
+        self.workdir = workdir
+        self.options = options = options or config.options
         self.reader = Reader(workdir / "checkpoints")
         self._tables = tables_of(options)
         self.results = Results(workdir, list(self._runs))
@@ -62,7 +63,7 @@ class Analyst:
         messages = []
         failed_before = self.failures.read()
         for name, tables in self._tables.items():
-            settings = settings_of(name, self._options)
+            settings = settings_of(name, self.options)
             done: set[tuple[str, int]] | None = None
             for key, table in tables.items():
                 damage = self.results.recover(key, table)
@@ -97,7 +98,7 @@ class Analyst:
         for name, done in self._done.items():
             for run_id in batch.run_ids:
                 run = self._runs[run_id]
-                if (run_id, step) not in done and measures(name, run, self._options):
+                if (run_id, step) not in done and measures(name, run, self.options):
                     waiting.setdefault(name, []).append(run_id)
         return waiting
 
@@ -116,7 +117,7 @@ class Analyst:
         runs = [self._runs[run_id] for run_id in batch.run_ids]
         stacked = read_params(self.reader, batch, step, runs)
         return {
-            run.run_id: view(run, own_params(stacked, i, run), step, self._train, self._options)
+            run.run_id: view(run, own_params(stacked, i, run), step, self._train, self.options)
             for i, run in enumerate(runs)
             if run.run_id in wanted
         }
@@ -124,7 +125,7 @@ class Analyst:
     def compute(self, waiting: Waiting, views: Mapping[str, RunView]) -> Found:
         """Runs each diagnostic on the runs that wait for it; writes nothing."""
         return {
-            name: isolation.measure(name, [views[run_id] for run_id in run_ids], self._options)
+            name: isolation.measure(name, [views[run_id] for run_id in run_ids], self.options)
             for name, run_ids in waiting.items()
         }
 
@@ -140,7 +141,7 @@ class Analyst:
         """Writes the tables with everything committed."""
         for name, tables in self._tables.items():
             for key, table in tables.items():
-                self.results.compact(key, table, settings_of(name, self._options))
+                self.results.compact(key, table, settings_of(name, self.options))
 
     def measure_all(self, progress: Callable[[int, int], None]) -> None:
         """Measures everything committed; ``progress(done, total)`` after each checkpoint."""

@@ -26,13 +26,7 @@ _RUNS_A_TASK = 16
 _TASKS_A_THREAD = 2
 
 
-def measure_all(
-    analyst: Analyst,
-    folder: pathlib.Path,
-    options: Options,
-    scheduler: str,
-    progress: Callable[[int, int], None],
-) -> None:
+def measure_all(analyst: Analyst, scheduler: str, progress: Callable[[int, int], None]) -> None:
     """Measures everything committed on the cluster; ``progress(done, total)`` after each task.
 
     ``scheduler`` is its address, or ``local`` for a cluster of this machine's cores;
@@ -42,7 +36,7 @@ def measure_all(
     if not tasks:
         return
     # A worker runs as many tasks at once as it has threads: each of them takes one.
-    options = dataclasses.replace(options, ph_threads=1)
+    options = dataclasses.replace(analyst.options, ph_threads=1)
     distributed, client = _connect(scheduler)
     with client:
         n_threads = sum(client.nthreads().values()) or 1
@@ -50,7 +44,7 @@ def measure_all(
 
         def submit(task: tuple[RunBatch, int, Waiting]) -> Any:
             # By name and never twice the same: a result belongs to this call alone.
-            where = str(folder.absolute()), tuple(plugins.loaded())
+            where = str(analyst.workdir.absolute()), tuple(plugins.loaded())
             return client.submit(_measure, *where, options, *task, pure=False)
 
         first = [submit(task) for task in itertools.islice(left, _TASKS_A_THREAD * n_threads)]

@@ -52,8 +52,7 @@ def find(
 
     In mode ``auto`` there are others if number and index are given, by flags or as
     ``JAX_NUM_PROCESSES`` and ``JAX_PROCESS_ID`` (as a Kubernetes JobSet does), or if ``srun``,
-    ``mpirun`` or a multi-host TPU slice started more than one. A job script that runs outside of
-    ``srun`` is one process, however many tasks it may start. ``yes`` leaves it to JAX to find the
+    ``mpirun`` or a multi-host TPU slice started more than one. ``yes`` leaves it to JAX to find the
     others if none of these names them, ``no`` looks for none. A coordinator, by flag or as
     ``JAX_COORDINATOR_ADDRESS``, is for a slice that JAX cannot discover. Raises
     ``InvalidSettingError`` if flags give only some of it, or JAX finds no others.

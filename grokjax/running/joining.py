@@ -109,7 +109,7 @@ def merge(target: pathlib.Path, folders: Sequence[pathlib.Path], mixed_code: boo
         results.write_parquet(joined.path(name), frame, settings)
     paths = (source.results.path("runs") for source in every)
     there = [results.read_parquet(path) for path in paths if path.exists()]
-    failed = [run_id for runs in there for run_id in runs["run_id"][runs["status"] == "failed"]]
+    failed = {run_id for runs in there for run_id in runs["run_id"][runs["status"] == "failed"]}
     frame = runs_table.table(config.runs, tables["metrics"][0], config.train.steps, failed)
     results.write_parquet(joined.path("runs"), frame)
     held = {run_id for batch in batches for run_id in batch}

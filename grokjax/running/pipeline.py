@@ -13,7 +13,7 @@ from grokjax.settings.grid import Run
 from grokjax.store import checkpoints
 from grokjax.store import runs as runs_table
 from grokjax.store.errors import OtherConfigurationError, storage_errors, storage_problem
-from grokjax.store.results import METRICS, Results, places, write_parquet
+from grokjax.store.results import METRICS, places, write_parquet
 from grokjax.training.stopping import StopRequest
 from grokjax.training.trainer import BatchTrainer
 
@@ -62,8 +62,8 @@ def sweep(
     ``OtherConfigurationError`` if a batch's checkpoints are of another, and ``StorageError`` if
     the disk takes no more. The same call resumes where this one ended.
     """
-    results = Results(workdir, [run.run_id for run in config.runs])
     analyst = Analyst(workdir, config)
+    results = analyst.results
     results.clean()
     for message in [*results.recover("metrics", METRICS), *analyst.prepare()]:
         display.note(message)
@@ -83,24 +83,19 @@ def sweep(
             BatchTrainer(number, batch, config.train, workdir, results, display, stop)
             for number, batch in enumerate(batches)
         ]
-        _train_and_measure(trainers, analyst, results, workdir, display, failed)
+        _train_and_measure(trainers, analyst, display, failed)
     return [*dict.fromkeys(failed.values()), *analyst.failures.told()]
 
 
 def _train_and_measure(
-    trainers: Sequence[BatchTrainer],
-    analyst: Analyst,
-    results: Results,
-    workdir: pathlib.Path,
-    display: Display,
-    failed: dict[str, str],
+    trainers: Sequence[BatchTrainer], analyst: Analyst, display: Display, failed: dict[str, str]
 ) -> None:
     """Trains batch after batch with a follower beside; again, where checkpoints were damaged."""
     seen: set[tuple[str, int]] = set()
     while trainers:
         with Follower(analyst, display.measured) as follower:
             for trainer in trainers:
-                measured = set(places(results.read("metrics", METRICS)))
+                measured = set(places(analyst.results.read("metrics", METRICS)))
                 try:
                     trainer.run(measured)
                 except Exception as error:
@@ -117,7 +112,7 @@ def _train_and_measure(
             if key in seen or damage.batch not in names:
                 raise damage
             seen.add(key)
-            root = workdir / "checkpoints"
+            root = analyst.workdir / "checkpoints"
             kept = checkpoints.set_aside(root, damage.batch, "params", damage.step)
             display.note(f"{damage}; it is kept as {kept} and made anew")
         damaged = {batch for batch, _ in follower.damaged}

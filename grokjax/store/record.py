@@ -37,7 +37,15 @@ def read_record(workdir: pathlib.Path) -> dict[str, Any]:
     path, copy = workdir / "sweep.json", workdir / _COPY
     try:
         record = json.loads(path.read_text(encoding="utf-8"))
-        _check_record(workdir, record)
+        if record["format"] not in _FORMATS:
+            raise ValueError(f"format {record['format']}, expected {_FORMATS[-1]}")
+        if not isinstance(record["starts"], list) or not isinstance(record["flags"], dict):
+            raise TypeError("starts must be a list and flags an object")
+        if plug_ins := plugins.problem(record.get("plugins", {})):
+            raise WorkdirError(f"{workdir} {plug_ins}")
+        batched = [run_id for batch in record["batches"] for run_id in batch]
+        if sorted(batched) != sorted(run.run_id for run in config_of(record).runs):
+            raise ValueError("its batches are not the runs of its grid")
     except FileNotFoundError as error:
         way = f"; its last copy is there: cp {copy} {path}" if copy.exists() else ""
         raise WorkdirError(f"{workdir} holds no sweep: there is no sweep.json{way}") from error
@@ -48,19 +56,6 @@ def read_record(workdir: pathlib.Path) -> dict[str, Any]:
         way = f"its last copy may be whole: cp {copy} {path}"
         raise WorkdirError(f"{path} {problem}; {way}") from error
     return record
-
-
-def _check_record(workdir: pathlib.Path, record: dict[str, Any]) -> None:
-    """Raises WorkdirError or one of ``_UNREADABLE`` unless a sweep wrote this."""
-    if record["format"] not in _FORMATS:
-        raise ValueError(f"format {record['format']}, expected {_FORMATS[-1]}")
-    if not isinstance(record["starts"], list) or not isinstance(record["flags"], dict):
-        raise TypeError("starts must be a list and flags an object")
-    if plug_ins := plugins.problem(record.get("plugins", {})):
-        raise WorkdirError(f"{workdir} {plug_ins}")
-    batched = [run_id for batch in record["batches"] for run_id in batch]
-    if sorted(batched) != sorted(run.run_id for run in config_of(record).runs):
-        raise ValueError("its batches are not the runs of its grid")
 
 
 def config_of(record: Mapping[str, Any]) -> SweepConfig:
