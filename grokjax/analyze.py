@@ -50,7 +50,7 @@ def main(values: flags.FlagValues) -> int:
                 break
             time.sleep(2)
     print(f"{n_committed} of {n_expected} run checkpoints are there and measured: {folder}")
-    return cli.tell_failures(analyst.failures.told())
+    return cli.tell_failures([*map(str, analyst.failures)])
 
 
 def _tell(done: int, total: int) -> None:

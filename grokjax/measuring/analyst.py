@@ -51,7 +51,7 @@ class Analyst:
         self.reader = Reader(workdir / "checkpoints")
         self._tables = tables_of(options)
         self.results = Results(workdir, list(self._runs))
-        self.failures = isolation.Failures(workdir / "results" / "failures.json")
+        self.failures: list[isolation.Failure] = []
         self._done: dict[str, set[tuple[str, int]]] = {}
 
     def prepare(self) -> list[str]:
@@ -61,7 +61,7 @@ class Analyst:
         and what it held is measured again, as is what a diagnostic failed on before.
         """
         messages = []
-        failed_before = self.failures.read()
+        failed_before = isolation.read(self.workdir)
         for name, tables in self._tables.items():
             settings = settings_of(name, self.options)
             done: set[tuple[str, int]] | None = None
@@ -82,7 +82,8 @@ class Analyst:
                     done &= units
             again = {(f.run_id, f.step) for f in failed_before if f.diagnostic == name}
             self._done[name] = (done or set()) - again
-        self.failures.clear(self._tables)
+        self.failures = [f for f in failed_before if f.diagnostic not in self._tables]
+        isolation.write(self.workdir, self.failures)
         return messages
 
     def committed(self) -> Iterator[tuple[RunBatch, int]]:
@@ -131,7 +132,10 @@ class Analyst:
 
     def commit(self, step: int, waiting: Waiting, found: Found) -> None:
         """Adds rows to the tables."""
-        self.failures.add([failure for _, failures in found.values() for failure in failures])
+        failures = [failure for _, own in found.values() for failure in own]
+        if failures:
+            self.failures += failures
+            isolation.write(self.workdir, self.failures)
         for name, (rows, _) in found.items():
             for key, table in reversed(self._tables[name].items()):
                 self.results.append(key, table, rows[key])

@@ -87,7 +87,7 @@ def audit(folder: pathlib.Path, repair: bool = False) -> Audit:
                 unfinished.append(f"{name}: {len(missing):,} run checkpoints not measured yet")
     findings += _runs(results.path("runs"), list(runs))
     try:
-        failed = isolation.Failures(folder / "results" / "failures.json").read()
+        failed = isolation.read(folder)
         findings += [f"{f.diagnostic} failed on {f.cloud} of {f.run_id}, {f.step}" for f in failed]
     except DamagedTableError as error:
         findings.append(str(error))

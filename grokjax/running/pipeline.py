@@ -84,7 +84,7 @@ def sweep(
             for number, batch in enumerate(batches)
         ]
         _train_and_measure(trainers, analyst, display, failed)
-    return [*dict.fromkeys(failed.values()), *analyst.failures.told()]
+    return [*dict.fromkeys(failed.values()), *map(str, analyst.failures)]
 
 
 def _train_and_measure(
