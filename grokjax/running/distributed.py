@@ -25,7 +25,7 @@ _LAUNCHERS = {
     "SLURM_STEP_NUM_TASKS": "SLURM_PROCID",
     "OMPI_COMM_WORLD_SIZE": "OMPI_COMM_WORLD_RANK",
 }
-_PATIENCE = 60.0  # seconds in which a process has to begin, also from one part to the next
+_PATIENCE = 120.0  # seconds in which a process has to begin, also from one part to the next
 _LONGEST_JOB = 30 * 24 * 3600  # seconds that JAX lets a process wait at its end for the others
 
 
