@@ -190,27 +190,23 @@ class Follower:
         while not self._abandon.is_set():
             last_look = self._finish.is_set()
             before = self._measured
-            self._look()
+            for batch, step in list(self._analyst.committed()):
+                if not self._abandon.is_set() and (batch.name, step) not in self.damaged:
+                    self._measure(batch, step)
+            for unreadable in self._analyst.reader.unreadable.values():
+                self.damaged[unreadable.batch, unreadable.step] = unreadable
             if self._measured == before:
                 if last_look:
                     return
                 self._finish.wait(0.5)
 
-    def _look(self) -> None:
-        """Measures what is committed now."""
-        for batch, step in list(self._analyst.committed()):
-            if self._abandon.is_set():
-                break
-            if (batch.name, step) in self.damaged:
-                continue
-            begun = time.perf_counter()
-            try:
-                n_measured = self._analyst.measure(batch, step)
-            except CheckpointError as error:
-                self.damaged[error.batch, error.step] = error
-                continue
-            if n_measured:
-                self._measured += n_measured
-                self._tell(self._measured, time.perf_counter() - begun)
-        for unreadable in self._analyst.reader.unreadable.values():
-            self.damaged[unreadable.batch, unreadable.step] = unreadable
+    def _measure(self, batch: RunBatch, step: int) -> None:
+        begun = time.perf_counter()
+        try:
+            n_measured = self._analyst.measure(batch, step)
+        except CheckpointError as error:
+            self.damaged[error.batch, error.step] = error
+            return
+        if n_measured:
+            self._measured += n_measured
+            self._tell(self._measured, time.perf_counter() - begun)
