@@ -122,26 +122,32 @@ def validate(options: Options, runs: Sequence[Run]) -> None:
 
 def _cloud_sizes(options: Options, run: Run) -> dict[str, int]:
     """Cloud → points, of the clouds whose dimension is measured."""
-    there = sizes(run)
-    most = dict.fromkeys(choose(options.clouds, run), options.cloud_points)
-    if EMBEDDING in most:
-        most[EMBEDDING] = there[EMBEDDING]
-    most[last_cloud(run)] = options.lid_points
-    return {name: min(there[name], n_points) for name, n_points in most.items()}
+    sizes = {}
+    for name in choose(options.clouds, run):
+        there = available_points(name, run)
+        sizes[name] = there if name == EMBEDDING else min(there, options.cloud_points)
+    last = last_cloud(run)
+    sizes[last] = min(available_points(last, run), options.lid_points)
+    return sizes
 
 
-def sizes(run: Run) -> dict[str, int]:
-    """The clouds that a run's network has, in order of depth → points that each can have."""
-    n_test = int(run.task.n_examples - run.task.n_train)
-    found = {EMBEDDING: int(run.task.n_elements)} if run.task.n_elements else {}
-    for name in run.model.state_names:
-        found |= {name: n_test, name + BOTH: n_test * getattr(run.model, "n_tokens", 1)}
-    return found
+def names_for(run: Run) -> list[str]:
+    """The clouds that a run's network has, in order of depth."""
+    embedding = [EMBEDDING] if run.task.n_elements else []
+    return embedding + [name + both for name in run.model.state_names for both in ("", BOTH)]
+
+
+def available_points(name: str, run: Run) -> int:
+    """How many points a cloud can have."""
+    if name == EMBEDDING:
+        return int(run.task.n_elements)
+    n_test = run.task.n_examples - run.task.n_train
+    return int(n_test * (getattr(run.model, "n_tokens", 1) if name.endswith(BOTH) else 1))
 
 
 def choose(requested: Sequence[str], run: Run) -> tuple[str, ...]:
     """The requested clouds that the run has; ``all`` and ``hidden`` stand for several."""
-    own = sizes(run)
+    own = names_for(run)
     layers = [name for name in own if not name.endswith(BOTH)]
     groups = {"all": layers, "hidden": [name for name in layers if name != EMBEDDING]}
     wanted = dict.fromkeys(member for name in requested for member in groups.get(name, [name]))
@@ -155,7 +161,7 @@ def last_cloud(run: Run) -> str:
 
 def validate_clouds(requested: Sequence[str], runs: Sequence[Run]) -> None:
     """Raises ``InvalidSettingError`` unless every requested cloud belongs to some run."""
-    known = {"all", "hidden"}.union(*map(sizes, runs))
+    known = {"all", "hidden"}.union(*map(names_for, runs))
     text = ",".join(requested)
     for name in requested:
         message = f"there is no cloud '{name}'; there are {', '.join(sorted(known))}"

@@ -36,14 +36,15 @@ def test_features_have_hidden_layers_alone():
 
 def test_every_token_gives_a_point():
     n_test = 23**2 - TRANSFORMER.task.n_train
-    sizes = views.sizes(TRANSFORMER)
-    assert (sizes["embedding"], sizes["layer1"], sizes["layer1_both"]) == (23, n_test, 2 * n_test)
-    assert views.sizes(MLP)["hidden1_both"] == n_test
+    assert views.available_points("embedding", TRANSFORMER) == 23
+    assert views.available_points("layer1", TRANSFORMER) == n_test
+    assert views.available_points("layer1_both", TRANSFORMER) == 2 * n_test
+    assert views.available_points("hidden1_both", MLP) == n_test
     (three,) = make_runs(equals_token=[True])
-    assert views.sizes(three)["layer1_both"] == 3 * n_test
+    assert views.available_points("layer1_both", three) == 3 * n_test
     # Of a task that leaves out pairs, those with a label: b = 0 has no inverse.
     (divide,) = make_runs(operation=["divide"])
-    assert views.sizes(divide)["layer1"] == 23 * 22 - divide.task.n_train
+    assert views.available_points("layer1", divide) == 23 * 22 - divide.task.n_train
 
 
 @pytest.mark.parametrize("operation", ["add", "divide", "s3"])
