@@ -70,7 +70,7 @@ def find(
         process = _process(told["process_id"], told["num_processes"], "as told")
         if address and _has_tpu():
             own = {"process_id": process.index, "num_processes": process.count}
-            return _joined("as told", coordinator_address=address, **own)
+            _joined(process.source, coordinator_address=address, **own)
         return process
     given = {number for number in (coordinator, *numbers.values())} != {None}
     lacking = next(flag for flag, text in told.items() if not text)
