@@ -86,11 +86,7 @@ def audit(folder: pathlib.Path, repair: bool = False) -> Audit:
             if missing:
                 unfinished.append(f"{name}: {len(missing):,} run checkpoints not measured yet")
     findings += _runs(results.path("runs"), list(runs))
-    try:
-        failed = isolation.read(folder)
-        findings += [f"{f.diagnostic} failed on {f.cloud} of {f.run_id}, {f.step}" for f in failed]
-    except DamagedTableError as error:
-        findings.append(str(error))
+    findings += _failures(folder)
     return Audit(
         findings=tuple(findings),
         unfinished=tuple(unfinished),
@@ -179,6 +175,14 @@ def _rows(
 def _named(keys: list[Key]) -> str:
     named = [f"{run_id} at step {step:,}" for run_id, step in keys[:_MOST_NAMED]]
     return f"such as {', '.join(named)}"
+
+
+def _failures(folder: pathlib.Path) -> Iterator[str]:
+    try:
+        for f in isolation.read(folder):
+            yield f"{f.diagnostic} failed on {f.cloud} of {f.run_id}, {f.step}"
+    except DamagedTableError as error:
+        yield str(error)
 
 
 def _runs(path: pathlib.Path, wanted: list[str]) -> Iterator[str]:
