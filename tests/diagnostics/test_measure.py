@@ -4,6 +4,7 @@ import numpy as np
 import pytest
 
 from grokjax import diagnostics
+from grokjax.clouds import normalize
 from grokjax.diagnostics import Options, RunView
 from tests.helpers import make_runs
 
@@ -23,6 +24,8 @@ def make_view(finite=True, seed=0, operation="add"):
         structure=run.task.structure,
         cloud_names=("embedding", "layer1"),
         cloud=lambda name: draw(n if name == "embedding" else 20, 6),
+        points=lambda name: draw(n if name == "embedding" else 20, 6),
+        normalise=normalize,
         last_states=lambda n: draw(n, 6),
         last_states_name="layer1_both",
         embedding=draw(n, 6),
@@ -34,17 +37,19 @@ def make_view(finite=True, seed=0, operation="add"):
     )
 
 
-OPTIONS = Options(lid_neighbors=8, lid_points=30, ph_verify=1.0, save_key_frequencies=True)
+OPTIONS = Options(
+    lid_neighbors=8, lid_points=30, ph_verify=1.0, save_key_frequencies=True, surrogates=3
+)
 
 
 def test_the_diagnostics_are_found_by_name():
-    assert diagnostics.names() == ("dimension", "fourier", "persistence")
+    assert diagnostics.names() == ("dimension", "fourier", "persistence", "surrogates")
     assert diagnostics.get("fourier").TABLES["fourier"]
-    with pytest.raises(ValueError, match="dimension, fourier, persistence"):
+    with pytest.raises(ValueError, match="dimension, fourier, persistence, surrogates"):
         diagnostics.get("entropy")
 
 
-@pytest.mark.parametrize("name", ["dimension", "fourier", "persistence"])
+@pytest.mark.parametrize("name", ["dimension", "fourier", "persistence", "surrogates"])
 @pytest.mark.parametrize("finite", [True, False])
 @pytest.mark.parametrize("operation", ["add", "divide", "d5"])
 def test_every_diagnostic_fills_its_tables(name, finite, operation):
@@ -56,11 +61,17 @@ def test_every_diagnostic_fills_its_tables(name, finite, operation):
     for table, spec in module.TABLES.items():
         for row in rows[table]:
             assert row.keys() == {"run_id", "step", *spec.columns}
-    units = [tuple(row[c] for c in module.TABLES[main].unit) for row in rows[main]]
+    columns = (*module.TABLES[main].unit, *module.TABLES[main].within)
+    units = [tuple(row[c] for c in columns) for row in rows[main]]
     assert len(set(units)) == len(units)
     assert {row["run_id"] for row in rows[main]} == {"run0", "run1"}
     for row in rows[main]:
-        measured = {"persistence": "h1_max", "dimension": "lid_mean", "fourier": "excluded_loss"}
+        measured = {
+            "persistence": "h1_max",
+            "dimension": "lid_mean",
+            "fourier": "excluded_loss",
+            "surrogates": "value",
+        }
         assert np.isfinite(row[measured[name]]) == finite
 
 
@@ -105,7 +116,8 @@ def test_what_has_no_structure_is_left_out():
     assert diagnostics.needs_structure("fourier")
     assert not diagnostics.needs_structure("persistence")
     assert [name for name in diagnostics.names() if diagnostics.needs_clouds(name)] == [
-        "persistence"
+        "persistence",
+        "surrogates",
     ]
 
 
