@@ -77,6 +77,8 @@ FOUND = """
   the circulant part of their own Gram matrix: the rest of it fills loops.
 - Circulance of noise is 1/p, but of random directions with the same power at each frequency already
   0.90 to 0.94. The 0.92 to 1.00 here are above that in fourteen of fifteen, and by little.
+- Of the figures told before one lies apart, an SD (p = 113, seed 50, `frequency_power`: 0.016, here
+  0.0113). 1,500 surrogates give 0.0136, and fifteen lots of 99 of them 0.0120 to 0.0161.
 """
 
 
