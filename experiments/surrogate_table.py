@@ -4,7 +4,8 @@ Question: is the H1 signature of a network that generalised a matter of its grou
 or of its singular values alone?
 Command: python -m experiments.surrogate_table --embeddings p113/embeddings.npz p197/embeddings.npz
 mlp197/embeddings.npz; two CPU cores, about 3 minutes. Files hold raw embeddings (p, d) of seeds at
-steps, s<seed>_<step>; the first and the last step of each seed are measured.
+steps, s<seed>_<step>; work directories of sweeps, such as work/p113, do as well. The first and the
+last step of each seed are measured.
 Found, with what it means: experiments/results/surrogates/README.md, which this command writes.
 
 Surrogates are drawn of the raw embedding; then embedding and surrogates are centred and their rows
@@ -21,6 +22,7 @@ import time
 import numpy as np
 import pandas as pd
 
+import grokjax
 from experiments import html_page
 from experiments.benchmarks.environment import environment
 from grokjax.clouds import normalize
@@ -82,17 +84,36 @@ FOUND = """
 """
 
 
-def measure(file: pathlib.Path, n: int, threads: int) -> pd.DataFrame:
+Embeddings = dict[tuple[int, int], np.ndarray]  # (seed, step) → (p, d), as they are
+
+
+def embeddings(path: pathlib.Path) -> Embeddings:
+    """Those of a file, or of the first and last checkpoint of each run of a work directory."""
+    if path.is_file():
+        arrays = np.load(path)
+        named = {key: re.findall(r"\d+", key) for key in arrays.files}
+        return {(int(seed), int(step)): arrays[key] for key, (seed, step) in named.items()}
+    found: Embeddings = {}
+    sweep = grokjax.load(path)
+    for run in sweep.runs.itertuples():
+        steps = sweep.steps(run.run_id)
+        for step in {min(steps), max(steps)}:
+            if (run.seed, step) in found:
+                raise ValueError(f"{path} has several runs of seed {run.seed}")
+            found[run.seed, step] = sweep.view(run.run_id, step).embedding
+    return found
+
+
+def measure(path: pathlib.Path, n: int, threads: int) -> pd.DataFrame:
     """Each seed's first and last embedding beside n surrogates of each null."""
-    arrays = np.load(file)
-    name = file.parent.name if file.stem == "embeddings" else file.stem
-    found = [[int(part) for part in re.findall(r"\d+", key)] for key in arrays.files]
-    steps = pd.DataFrame(found, columns=["seed", "step"]).groupby("seed")["step"]
+    arrays = embeddings(path)
+    name = path.parent.name if path.stem == "embeddings" else path.stem
+    steps = pd.DataFrame(list(arrays), columns=["seed", "step"]).groupby("seed")["step"]
     rows = []
-    for seed, (first, last) in steps.agg(["min", "max"]).iterrows():
-        for step in (first, last):
+    for seed, ends in steps.agg(["min", "max"]).iterrows():
+        for step in ends:
             compared = surrogates.compare(
-                arrays[f"s{seed}_{step}"],
+                arrays[seed, step],
                 n=n,
                 seed=[*name.encode(), seed, step],
                 normalise=normalize,

@@ -6,8 +6,11 @@ import numpy as np
 import pandas as pd
 import pytest
 
+import grokjax
 from experiments import surrogate_table
 from experiments.surrogate_table import counts, held_against, last_steps, wide
+from grokjax.diagnostics import persistence
+from tests import synthetic
 
 
 @pytest.fixture(scope="module")
@@ -67,3 +70,21 @@ def test_figures_told_before_are_held_against_standard_errors(rows, monkeypatch)
     assert found[46, "h1_max"] == 0
     assert found[46, "fp_total"] == pytest.approx(2, abs=0.01)
     assert found[47, "h1_max"] == np.inf
+
+
+def test_work_directories_do_as_well(tmp_path):
+    config = synthetic.make(tmp_path / "w", steps=300)
+    synthetic.add_checkpoints(tmp_path / "w", config)
+    rows = surrogate_table.measure(tmp_path / "w", 3, 1)
+    assert set(rows["runs"]) == {"w"} and set(rows["step"]) == {0, 300}
+    assert len(rows) == 2 * 2 * 5 * 7
+    loaded = grokjax.load(tmp_path / "w")
+    for place, seed in enumerate((46, 47)):
+        cloud = loaded.cloud(loaded.runs["run_id"][place], 0, "embedding")
+        own = rows[(rows["seed"] == seed) & (rows["step"] == 0)].set_index("statistic")["value"]
+        h0_total = persistence.summarize(persistence.diagrams(cloud)).h0_total
+        assert set(own["h0_total"]) == {h0_total}
+    synthetic.make(tmp_path / "v", weight_decay=[0.1, 1.0])
+    synthetic.add_checkpoints(tmp_path / "v", grokjax.load(tmp_path / "v").config)
+    with pytest.raises(ValueError, match="several runs of seed 46"):
+        surrogate_table.measure(tmp_path / "v", 3, 1)
