@@ -108,7 +108,11 @@ def test_it_is_measured_again(old):
     after = tables(whole)
     assert before.keys() == after.keys()
     for name in ("persistence", "fourier"):
-        pd.testing.assert_frame_equal(after[name], before[name], rtol=1e-4, atol=1e-5)
+        known = list(before[name])
+        pd.testing.assert_frame_equal(after[name][known], before[name], rtol=1e-4, atol=1e-5)
+    new = set(after["fourier"]) - set(before["fourier"])
+    assert new >= {"logit_frequencies", "logit_power_on_keys", "excluded_test_loss"}
+    assert after["fourier"][sorted(new)].notna().all(axis=None)
     assert nothing_is_called_damage(whole)
 
 

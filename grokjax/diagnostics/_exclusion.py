@@ -22,6 +22,8 @@ Parts = Callable[[Floats, KeySets], Floats]
 _NEGLIGIBLE = 1e-10
 # Two float32 roundings: logits closer than this share of the largest are not told apart.
 _TIE = 2.5e-7
+# Times its even share that a key frequency of the logits has of their power.
+_KEY_SHARE = 2
 # A removed row that spans more than this could underflow the products of exponentials.
 _LONGEST_REACH = 500.0
 
@@ -33,6 +35,15 @@ class RestrictedExcluded(NamedTuple):
     excluded_loss: Any
     restricted_accuracy: Any
     excluded_accuracy: Any
+
+
+class OfLogits(NamedTuple):
+    """What the logits say beside restricted and excluded measures."""
+
+    logit_frequencies: str  # the key frequencies or irreps of the logits, a comma list
+    logit_power_on_keys: float
+    excluded_test_loss: float
+    excluded_test_accuracy: float
 
 
 class NeuronFrequencies(NamedTuple):
@@ -100,6 +111,40 @@ def evaluate(
     return RestrictedExcluded(*(measures if each else measures[:, 0].tolist()))
 
 
+def of_logits(
+    logits: NDArray[Any], labels: Any, train_mask: Any, keys: Sequence[int], lens: Lens
+) -> OfLogits:
+    """Key frequencies of the logits; how much of them is at the neurons'; exclusion on test inputs.
+
+    Nanda et al. (arXiv:2301.05217) read key frequencies off the logits' spectrum, by eye. Here they
+    are those with more than twice an even share of the power that logits have as functions of the
+    total, the constant aside; evenly each function has 1 / (n − 1). ``logit_power_on_keys`` is the
+    share of the logits' variance over inputs, all of it, that such functions at ``keys`` explain.
+    """
+    n, sums = len(lens.totals), _sums_by_total(logits, lens.totals)
+    mean, variance = sums.sum(axis=0) / n**2, 0.0
+    with np.errstate(invalid="ignore", over="ignore"):
+        for block in logits.reshape(n, n, -1):
+            variance += float(((block - mean) ** 2).sum())
+        own = lens.power(sums) / n
+        even = np.asarray(lens.sizes) / (n - 1)
+        found = np.flatnonzero(own > _KEY_SHARE * even * own[1:].sum())
+    on_keys = float(own[list(keys)].sum()) / variance if variance else math.nan
+    test = evaluate(logits, labels, ~train_mask, keys, lens, each=False)
+    names = ",".join(map(str, found[found > 0]))
+    return OfLogits(names, on_keys, test.excluded_loss, test.excluded_accuracy)
+
+
+def _sums_by_total(logits: NDArray[Any], totals: NDArray[np.int64]) -> Floats:
+    """(N, Q): logits summed over the inputs of each total."""
+    n = len(totals)
+    sums = np.zeros((n, logits.shape[1]))
+    with np.errstate(invalid="ignore", over="ignore"):
+        for row, block in zip(totals, logits.reshape(n, n, -1), strict=True):
+            sums[row] += block
+    return sums
+
+
 def _evaluate(
     logits: NDArray[Any],
     labels: NDArray[np.int64],
@@ -109,11 +154,7 @@ def _evaluate(
     parts: Parts,
 ) -> Floats:
     """(4, S): restricted loss, excluded loss, restricted and excluded accuracy of each set."""
-    n = len(totals)
-    sums = np.zeros((n, logits.shape[1]))
-    with np.errstate(invalid="ignore", over="ignore"):
-        for row, block in zip(totals, logits.reshape(n, n, -1), strict=True):
-            sums[row] += block
+    n, sums = len(totals), _sums_by_total(logits, totals)
     if not np.isfinite(sums).all():
         return np.full((4, len(key_sets)), np.nan)
     tie = _TIE * max(float(logits.max()), -float(logits.min()))

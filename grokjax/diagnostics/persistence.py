@@ -26,10 +26,11 @@ from scipy.spatial.distance import pdist, squareform
 
 from grokjax.diagnostics import Options, Rows, RunView, Table
 from grokjax.diagnostics._diagrams import METRICS as METRICS
-from grokjax.diagnostics._diagrams import Diagram, Summary, canonical, require_same, summarize
+from grokjax.diagnostics._diagrams import Diagram, Summary, canonical, require_same
 from grokjax.diagnostics._diagrams import EngineMismatch as EngineMismatch
 from grokjax.diagnostics._diagrams import betti_curve as betti_curve
 from grokjax.diagnostics._diagrams import distance as distance
+from grokjax.diagnostics._diagrams import summarize as summarize
 
 Diagrams: TypeAlias = list[Diagram]
 

@@ -12,6 +12,7 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from concurrent import futures
 from typing import Self
 
+from grokjax import diagnostics
 from grokjax.diagnostics import Options, RunView
 from grokjax.measuring import isolation
 from grokjax.measuring.views import measures, settings_of, tables_of, view
@@ -53,6 +54,8 @@ class Analyst:
         self.results = Results(workdir, list(self._runs))
         self.failures: list[isolation.Failure] = []
         self._done: dict[str, set[tuple[str, int]]] = {}
+        every = config.train.checkpoint_steps
+        self._steps = {name: diagnostics.steps(name, every, options) for name in self._tables}
 
     def prepare(self) -> list[str]:
         """Makes the tables ready; returns what is worth telling.
@@ -97,7 +100,7 @@ class Analyst:
         """What diagnostics have not measured of a batch at this step."""
         waiting: Waiting = {}
         for name, done in self._done.items():
-            for run_id in batch.run_ids:
+            for run_id in batch.run_ids if step in self._steps[name] else ():
                 run = self._runs[run_id]
                 if (run_id, step) not in done and measures(name, run, self.options):
                     waiting.setdefault(name, []).append(run_id)

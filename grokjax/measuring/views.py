@@ -102,11 +102,14 @@ def validate(options: Options, runs: Sequence[Run]) -> None:
         value = getattr(options, field)
         check(value in values, field, value, f"must be one of {', '.join(values)}")
     # TwoNN needs three neighbours.
-    least = {"cloud_points": 1, "ph_threads": 1, "lid_points": 1, "lid_neighbors": 3}
+    least = {"lid_neighbors": 3} | dict.fromkeys(
+        ("cloud_points", "ph_threads", "lid_points", "surrogates", "surrogate_every"), 1
+    )
     for field, lowest in least.items():
         value = getattr(options, field)
         whole = isinstance(value, int) and value >= lowest
         check(whole, field, value, f"must be an integer of at least {lowest}")
+    _validate_nulls(options, runs)
     check(0 <= options.ph_verify <= 1, "ph_verify", options.ph_verify, "must lie in 0 … 1")
     classes, most = options.coordinate_classes, coordinates.MOST_CLASSES
     check(1 <= classes <= most, "coordinate_classes", classes, f"must lie in 1 … {most}")
@@ -120,6 +123,17 @@ def validate(options: Options, runs: Sequence[Run]) -> None:
                 )
                 fits = options.lid_neighbors < n_points
                 check(fits, "lid_neighbors", options.lid_neighbors, message)
+
+
+def _validate_nulls(options: Options, runs: Sequence[Run]) -> None:
+    lens, nulls = diagnostics.get("surrogates"), options.surrogate_nulls
+    text = ",".join(nulls)
+    message = f"must be some of {', '.join(lens.NULLS)}, each once"
+    check(0 < len(nulls) == len({*nulls} & {*lens.NULLS}), "surrogate_nulls", text, message)
+    if "surrogates" in options.diagnostics and not {*nulls} & {*lens.UNORDERED}:
+        clouds = {name for run in runs for name in choose(options.clouds, run)}
+        message = f"hidden states have no order; add {' or '.join(lens.UNORDERED)}"
+        check(clouds <= {EMBEDDING}, "surrogate_nulls", text, message)
 
 
 def _cloud_sizes(options: Options, run: Run) -> dict[str, int]:
@@ -204,9 +218,9 @@ def _everything(program: Program, n_places: int, params: Params) -> tuple[jax.Ar
 
 
 def take(
-    name: str, states: dict[str, NDArray[np.float32]], n_points: int, selection: str, how: str
+    name: str, states: dict[str, NDArray[np.float32]], n_points: int, selection: str
 ) -> NDArray[np.float32]:
-    """A hidden-state cloud of at most ``n_points``, normalised as ``how`` says.
+    """At most ``n_points`` of a hidden-state cloud, as they are.
 
     ``states`` are layer → (T, n, width), examples in the run's drawn order. Selection ``random``
     takes the first of them, for ``_both`` all tokens of a share of them; ``farthest`` is greedy.
@@ -218,7 +232,7 @@ def take(
     points = state[:, :n_each].reshape(-1, state.shape[-1])
     if selection == "farthest" and np.all(np.isfinite(points)):
         points = points[farthest_points(points, min(n_points, len(points)))]
-    return normalize(points[:n_points], how)
+    return points[:n_points]
 
 
 @functools.lru_cache(maxsize=64)
@@ -248,19 +262,24 @@ def view(run: Run, params: Any, step: int, config: TrainConfig, options: Options
         neurons, logits = jax.device_get(_everything(program, run.task.n_places, params))
         return neurons, logits
 
-    def cloud(name: str) -> NDArray[np.float32]:
+    def points(name: str) -> NDArray[np.float32]:
         if name == EMBEDDING:
-            return normalize(rows, options.cloud_normalisation)
+            return np.asarray(rows)
         candidates = {layer: state[:, :n_candidates] for layer, state in states().items()}
-        return take(name, candidates, n_points, selection, options.cloud_normalisation)
+        return take(name, candidates, n_points, selection)
+
+    def normalise(cloud: NDArray[np.floating]) -> NDArray[np.float32]:
+        return normalize(cloud, options.cloud_normalisation)
 
     return RunView(
         run_id=run.run_id,
         step=step,
         structure=run.task.structure,
         cloud_names=choose(options.clouds, run),
-        cloud=cloud,
-        last_states=lambda n: take(last, states(), n, "random", "none"),
+        cloud=lambda name: normalise(points(name)),
+        points=points,
+        normalise=normalise,
+        last_states=lambda n: normalize(take(last, states(), n, "random"), "none"),
         last_states_name=last,
         embedding=np.zeros((0, 0), np.float32) if rows is None else np.asarray(rows),
         head_rows=lambda: {k: np.asarray(v) for k, v in program.model.head_rows(params).items()},

@@ -2,12 +2,13 @@
 
 import dataclasses
 import pathlib
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 
 import jax
 import numpy as np
 import pandas as pd
 
+from grokjax import diagnostics
 from grokjax.diagnostics import Table
 from grokjax.measuring import isolation
 from grokjax.measuring.analyst import own_params, read_params
@@ -67,11 +68,7 @@ def audit(folder: pathlib.Path, repair: bool = False) -> Audit:
     results = Results(folder, list(runs))
     n_rows = {}
     for diagnostic, tables in {"": {"metrics": METRICS}, **tables_of(config.options)}.items():
-        measured = [
-            key
-            for key in finite
-            if not diagnostic or measures(diagnostic, runs[key[0]], config.options)
-        ]
+        measured = _measured(diagnostic, config, runs, finite) if diagnostic else list(finite)
         frames = {name: _frame(results, name, table, findings) for name, table in tables.items()}
         for name, table in tables.items():
             wanted = measured
@@ -126,6 +123,15 @@ def _checkpoints(
             reader.verify(batch, "opt_state", step)
         except CheckpointError as error:
             yield damage(error)
+
+
+def _measured(
+    name: str, config: SweepConfig, runs: Mapping[str, Run], there: Iterable[Key]
+) -> list[Key]:
+    """Of the run checkpoints that are there, those that a diagnostic measures."""
+    chosen = diagnostics.steps(name, config.train.checkpoint_steps, config.options)
+    own = {run_id for run_id, run in runs.items() if measures(name, run, config.options)}
+    return [(run_id, step) for run_id, step in there if run_id in own and step in chosen]
 
 
 def _frame(results: Results, name: str, table: Table, findings: list[str]) -> pd.DataFrame:
