@@ -131,7 +131,7 @@ def pooled_exchange(
     rhos = np.array([spearman(x, y)[0] for x, y in zip(xs, ys, strict=True)])
     kept = [i for i, rho in enumerate(rhos) if np.isfinite(rho)]
     mean, used = mean_or_nan(rhos), len(kept)
-    table = np.array([[spearman(xs[i], ys[j])[0] for j in kept] for i in kept])
+    table = _rho_table([xs[i] for i in kept], [ys[i] for i in kept])
     if used < 2 or np.isnan(table).any():
         return PooledTest(mean, np.nan, used, rhos)
     partners = np.tile(np.arange(used), (n_surrogates, 1))
@@ -168,6 +168,14 @@ def _rhos(x_ranks: Floats, rows: Floats) -> Floats:
     if len(x_ranks) < 3:
         return np.full(len(rows), np.nan)
     return np.clip(_unit_ranks(rows) @ x_ranks, -1.0, 1.0)
+
+
+def _rho_table(xs: Sequence[ArrayLike], ys: Sequence[ArrayLike]) -> Floats:
+    """(k, k) rhos of every x with every y; each is ranked once if no value is missing."""
+    if any(np.isnan(np.asarray(one, np.float64)).any() for one in (*xs, *ys)):
+        return np.array([[spearman(x, y)[0] for y in ys] for x in xs])
+    x_ranks, y_ranks = (_unit_ranks(np.array(ones, np.float64, ndmin=2)) for ones in (xs, ys))
+    return np.clip(x_ranks @ y_ranks.T, -1.0, 1.0)
 
 
 def _surrogate_rhos(x_ranks: Floats, changes: Floats) -> Floats:

@@ -275,6 +275,16 @@ class TestPooled:
             assert (result.n_series, len(result.per_series_rho)) == (0, 2)
             assert np.isnan([result.mean_rho, result.p_value]).all()
 
+    def test_exchange_with_a_value_missing_is_that_of_the_pairs_left(self):
+        xs, ys = coupled_seeds(5, n_seeds=4)
+        whole = statistics.pooled_exchange(xs, ys)
+        # At the end of a plateau a value more or less changes next to nothing.
+        ys[1][0] = np.nan
+        gappy = statistics.pooled_exchange(xs, ys)
+        assert gappy.per_series_rho[1] == statistics.spearman(xs[1][1:], ys[1][1:])[0]
+        assert gappy.mean_rho == pytest.approx(whole.mean_rho, abs=0.01)
+        assert gappy.p_value == pytest.approx(whole.p_value, abs=0.05)
+
     def test_one_seed_cannot_be_exchanged(self):
         xs, ys = coupled_seeds(2, n_seeds=1)
         result = statistics.pooled_exchange(xs, ys)
