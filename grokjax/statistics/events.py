@@ -74,9 +74,10 @@ def half_rise_step(steps: ArrayLike, values: ArrayLike) -> float:
     no white noise does, AR(1) noise of coefficient 0.9 in 1 case of 10. A straight ramp does, and
     is half-way in its middle.
 
-    Any series will do: accuracy, -log loss or restricted accuracy and loss (which move before
-    accuracy does), or a statistic of persistence. How fine a lead can be seen is up to how fine
-    the checkpoints are. NaN values are left out.
+    Any series will do: accuracy, -log loss, restricted accuracy and loss, or a statistic of
+    persistence. A test accuracy is done when -log loss still rises, so the half-ways of the two
+    differ, and a lead over one is none over the other: ask for both. How fine a lead can be seen
+    is up to how fine the checkpoints are. NaN values are left out.
 
     Args:
         steps: (n,) strictly increasing.

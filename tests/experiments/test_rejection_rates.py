@@ -23,7 +23,7 @@ def test_curves_are_as_the_page_says():
     assert smooth.shape == (2, 61)
     assert smooth[0, 10] == smooth[1, 30] == 0.5
     assert smooth[0, 8] == pytest.approx(0.12, abs=2e-3)
-    noise = rejection_rates.curves(rng, np.full(3000, 1e9), 1.0, 0.2)
+    noise = rejection_rates.curves(rng, np.full(3000, 500.0), 1.0, 0.2)
     np.testing.assert_allclose(noise.std(axis=0), 0.2, rtol=0.08)
     neighbours = np.mean(noise[:, 1:] * noise[:, :-1]) / np.mean(noise**2)
     assert neighbours == pytest.approx(0.9, abs=0.01)
