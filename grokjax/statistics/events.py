@@ -4,7 +4,6 @@ An event time is a step (of training), NaN where the event never came. Tests are
 event time a seed, of runs that differ in the seed alone.
 """
 
-import itertools
 import math
 import warnings
 from typing import NamedTuple
@@ -13,7 +12,7 @@ import numpy as np
 import scipy
 from numpy.typing import ArrayLike
 
-from grokjax.statistics.association import Floats, complete_pairs, series
+from grokjax.statistics.association import Floats, complete_pairs, other_orders, series
 from grokjax.statistics.effects import GENERALISED_ACCURACY, Interval, checkpoints
 
 
@@ -131,12 +130,7 @@ def event_time_test(
     k = len(x)
     if k < 2:
         return EventTimeTest(math.nan, math.nan, k)
-    own = np.arange(k)
-    if math.factorial(k) <= n_permutations:
-        others = np.array(list(itertools.permutations(own)))
-    else:
-        drawn = np.tile(own, (n_permutations, 1))
-        others = np.vstack([own, np.random.default_rng(seed).permuted(drawn, axis=1)])
+    others = np.vstack([np.arange(k), other_orders(k, n_permutations, seed)])
     lags = y[others] - x
     strays = np.abs(lags - np.median(lags, axis=1, keepdims=True)).mean(axis=1)
     # The first is the seeds as they are. Equal statistics may differ in their last bits.
