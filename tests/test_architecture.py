@@ -19,6 +19,8 @@ COMMANDS = {"sweep", "analyze", "check", "merge", "report/__main__"}
 ROOMS = ("statistics", "diagnostics", "clouds", "settings", "tasks", "models", "store", "training",
          "measuring", "running", "report")  # fmt: skip
 
+LENSES = {"statistics", "diagnostics"}
+
 
 def imports(tree):
     """Full names of everything a file imports: in functions too, and what it loads when used."""
@@ -228,9 +230,10 @@ def test_files_and_functions_are_short(name):
             assert node.end_lineno - node.lineno < 60, node.name
 
 
-def test_the_whole_can_be_read_in_an_afternoon():
-    # The goal is 12,000.
-    assert sum(len(path.read_text().splitlines()) for path in FILES.values()) <= 12_400
+def test_the_engine_can_be_read_in_an_afternoon():
+    # Lenses and statistics come with questions; each is read by itself.
+    lines = {name: len(path.read_text().splitlines()) for name, path in FILES.items()}
+    assert sum(n for name, n in lines.items() if room(name) not in LENSES) <= 9_500
 
 
 def test_a_wheel_holds_every_file():
