@@ -12,6 +12,7 @@ follows its wave with a correlation of at least 0.95.
 """
 
 import argparse
+import functools
 import pathlib
 from collections.abc import Sequence
 from typing import Any
@@ -87,11 +88,15 @@ def trained_table(path: pathlib.Path) -> pd.DataFrame:
         share = power / power.sum()
         found = coordinates.circular(grokjax.clouds.normalize(raw), CLASSES)
         for place, (birth, death) in enumerate(found.bars):
-            own = coordinates.wave(found.angles[:, place])
             row: dict[str, Any] = {"seed": seed, "step": step, "place": place}
             row |= {"birth": birth, "death": death, "bar p": found.p_values[place]}
-            row |= {"residual": found.residuals[place], "frequency": own.frequency}
-            row |= {"correlation": own.correlation, "p": own.p_value}
+            for of, angles, residuals in (
+                ("", found.angles, found.residuals),
+                ("reduced ", found.reduced, found.reduced_residuals),
+            ):
+                own = coordinates.wave(angles[:, place])
+                row |= {f"{of}residual": residuals[place], f"{of}frequency": own.frequency}
+                row |= {f"{of}correlation": own.correlation}
             row["strongest frequencies"] = ", ".join(f"{k} ({share[k]:.2f})" for k in strong)
             rows.append(row)
     return pd.DataFrame(rows)
@@ -104,8 +109,10 @@ def main(argv: Sequence[str] | None = None) -> None:
     parser.add_argument("--folder", type=pathlib.Path, default=FOLDER)
     arguments = parser.parse_args(argv)
     arguments.folder.mkdir(parents=True, exist_ok=True)
-    tables = {path.parent.name: trained_table(path) for path in arguments.embeddings}
-    for name, frame in {"planted": planted_table(), **tables}.items():
+    makers = {path.parent.name: functools.partial(trained_table, path)
+              for path in arguments.embeddings}  # fmt: skip
+    for name, make in {"planted": planted_table, **makers}.items():
+        frame = make()
         frame.to_csv(arguments.folder / f"{name}.csv", index=False, float_format="%.4g")
         print(f"{name}\n{html_page.markdown(frame)}", flush=True)
 
