@@ -16,22 +16,25 @@ def table_of_runs(sweep: Sweep) -> pd.DataFrame:
     return runs_table.table(sweep.config.runs, sweep.metrics, sweep.config.train.steps)
 
 
-def _before_after(runs: pd.DataFrame, persistence: pd.DataFrame) -> pd.DataFrame:
-    """H1 max of the embedding before and after generalisation, a row a run that has any.
+def windows(
+    runs: pd.DataFrame, table: pd.DataFrame, column: str, cloud: str = "embedding"
+) -> pd.DataFrame:
+    """Means of a cloud's column before and after generalisation: a row a run that has any.
 
     Windows are those of ``statistics.before_after``; for a run that never generalised the split
-    is the median generalisation step of the runs of its model and task that did.
+    is the median generalisation step of the runs of its model and task that did. Columns are
+    ``run_id``, ``before`` and ``after``.
     """
     alike = runs.groupby(labels.panel_columns(runs), dropna=False)
     typical = alike["generalisation_step"].transform("median")
     by_id = {run.run_id: run for run in runs.assign(typical=typical).itertuples(index=False)}
-    table = persistence[persistence["run_id"].isin(by_id) & (persistence["cloud"] == "embedding")]
     rows = []
+    table = table[table["run_id"].isin(by_id) & (table["cloud"] == cloud)]
     for run_id, own in table.groupby("run_id", sort=False):
         run = by_id[run_id]
         before, after = statistics.before_after(
             own["step"].to_numpy(),
-            own["h1_max"].to_numpy(),
+            own[column].to_numpy(),
             optional_step(run.memorisation_step),
             optional_step(run.generalisation_step),
             split_step=optional_step(run.typical),
@@ -54,7 +57,7 @@ def outcomes(sweep: Sweep) -> pd.DataFrame:
     if "persistence" not in sweep.tables():
         return runs.assign(before=np.nan, after=np.nan)
     whole = runs[~runs["status"].isin(("diverged", "failed"))]
-    return runs.merge(_before_after(whole, sweep.persistence), on="run_id", how="left")
+    return runs.merge(windows(whole, sweep.persistence, "h1_max"), on="run_id", how="left")
 
 
 def by_setting(runs: pd.DataFrame) -> pd.DataFrame:
