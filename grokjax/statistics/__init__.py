@@ -4,6 +4,10 @@ A grokking run makes every curve step once, and the p-value that usually comes w
 calls most pairs of unrelated step-like curves significant. Here p-values come from surrogates that
 keep the step and the autocorrelation (`spearman_surrogate`), pooled over seeds
 (`pooled_surrogate`, `pooled_exchange`), with a false-discovery correction over the family tested.
+Whether two events keep together, and which comes first, is asked of one time a run
+(`half_rise_step`, `event_time_test`, `lead_test`), which tells more than whole curves do; runs
+that never get there count (`survival`, `logrank`). `equivalence` says whether a mean over seeds
+agrees with a number, differs, or cannot tell.
 
 Conventions, the same in every function:
     Series are (n,) values at consecutive, evenly spaced checkpoints, taken as float64. NaN is a
@@ -12,7 +16,8 @@ Conventions, the same in every function:
     method: how surrogates are made, `shift`, `block` or `phase` (see `surrogates`).
     n_surrogates, n_resamples: how many are drawn, at least 1; otherwise a ValueError.
     seed: of everything random; equal seeds give equal results.
-    Two-sided p-values are (1 + #{|s| >= |observed|}) / (1 + n_surrogates).
+    Surrogate p-values are equal-tailed: 2 (1 + m) / (1 + n_surrogates), at most 1, where m counts
+    the surrogates at or beyond the observed value in the tail that has fewer.
 """
 
 from grokjax.statistics.association import SURROGATE_METHODS as SURROGATE_METHODS
@@ -45,3 +50,23 @@ from grokjax.statistics.effects import ratio_over_seeds as ratio_over_seeds
 from grokjax.statistics.effects import smallest_detectable_effect as smallest_detectable_effect
 from grokjax.statistics.effects import smallest_detectable_fold as smallest_detectable_fold
 from grokjax.statistics.effects import threshold_sensitivity as threshold_sensitivity
+from grokjax.statistics.events import EventTimeTest as EventTimeTest
+from grokjax.statistics.events import FallingBack as FallingBack
+from grokjax.statistics.events import LeadTest as LeadTest
+from grokjax.statistics.events import LogRank as LogRank
+from grokjax.statistics.events import Survival as Survival
+from grokjax.statistics.events import event_time_test as event_time_test
+from grokjax.statistics.events import falling_back as falling_back
+from grokjax.statistics.events import half_rise_step as half_rise_step
+from grokjax.statistics.events import lead_test as lead_test
+from grokjax.statistics.events import logrank as logrank
+from grokjax.statistics.events import survival as survival
+from grokjax.statistics.verdicts import AGREE as AGREE
+from grokjax.statistics.verdicts import CANNOT_TELL as CANNOT_TELL
+from grokjax.statistics.verdicts import DIFFER as DIFFER
+from grokjax.statistics.verdicts import TargetDifference as TargetDifference
+from grokjax.statistics.verdicts import difference_from as difference_from
+from grokjax.statistics.verdicts import draws_needed as draws_needed
+from grokjax.statistics.verdicts import equivalence as equivalence
+from grokjax.statistics.verdicts import findings_needed as findings_needed
+from grokjax.statistics.verdicts import seeds_needed as seeds_needed

@@ -14,7 +14,7 @@ GENERALISED_ACCURACY = 0.9
 
 
 class Interval(NamedTuple):
-    """Lower and upper end of a bootstrap interval."""
+    """Lower and upper end of an interval."""
 
     low: float
     high: float
@@ -82,7 +82,7 @@ def before_after(
     Raises:
         ValueError: no checkpoints, steps not increasing, or a share not between 0 and 1.
     """
-    steps_n, values_n = _checkpoints(steps, values)
+    steps_n, values_n = checkpoints(steps, values)
     if not steps_n.size:
         raise ValueError("there are no checkpoints to average over")
     if not 0 < after_share < 1:
@@ -166,7 +166,7 @@ def first_step(steps: ArrayLike, values: ArrayLike, threshold: float) -> int | N
     in single precision, so that an accuracy of exactly 9/10 reaches 0.9 there too.
     Raises ValueError for steps not increasing, or a threshold not finite.
     """
-    steps_n, values_n = _checkpoints(steps, values)
+    steps_n, values_n = checkpoints(steps, values)
     if not np.isfinite(threshold):
         raise ValueError(f"threshold is {threshold}; it must be finite")
     reached = np.flatnonzero(values_n >= values_n.dtype.type(threshold))
@@ -194,7 +194,8 @@ def threshold_sensitivity(
     return {float(t): first_step(steps, values, t) for t in thresholds}
 
 
-def _checkpoints(steps: ArrayLike, values: ArrayLike) -> tuple[NDArray[Any], NDArray[Any]]:
+def checkpoints(steps: ArrayLike, values: ArrayLike) -> tuple[NDArray[Any], NDArray[Any]]:
+    """Strictly increasing (n,) steps and (n,) values, finite or NaN, in their own precision."""
     steps_n, values_n = np.asarray(steps), np.asarray(values)
     if not np.issubdtype(values_n.dtype, np.floating):
         values_n = values_n.astype(np.float64)
