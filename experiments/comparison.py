@@ -44,7 +44,7 @@ HEADINGS = {
     "ours": "ours",
     "low": "90 % from",
     "high": "to",
-    "n": "seeds",
+    "n": "n",
     "verdict": "verdict",
     "seeds_needed": "seeds a verdict needs",
     "note": "note",
@@ -52,12 +52,18 @@ HEADINGS = {
 RULE = (
     "Agree: the 90 % interval of ours, over seeds, lies within the margin of what the paper "
     "states. Differ: it lies wholly beyond (for means, the 95 % interval). Cannot tell: neither, "
-    "or too few seeds. So each of the first two words is wrong in at most one case of twenty, and "
-    "spread over seeds widens nothing. Margins were declared, with a reason each, beside the "
-    "paper's numbers (below). In a cell of a table the standard error of the paper's own mean over "
-    "its five seeds counts as well as ours. Steps of generalisation are medians in which runs that "
-    "never came count. A number stated of all train fractions agrees if it does at each that is "
-    "there. Not run: nothing of it is there."
+    "or too few seeds. So, for values over seeds that are about normal, each of the first two "
+    "words is wrong in at most one case of twenty, and spread over seeds widens nothing. Margins "
+    "were declared, with a reason each, beside the paper's numbers (below). In a cell of a table "
+    "the standard error of the paper's own mean over its five seeds counts as well as ours. Steps "
+    "of generalisation are medians in which runs that never came count. A number stated of all "
+    "train fractions agrees if it does at each that is there."
+)
+PARTIAL = (
+    "What is there is compared, and the note says where it is less than the paper's: some train "
+    "fractions, some seeds, fewer steps. Of runs that trained for less, after is the last fifth of "
+    "what they trained, and ρ is over the checkpoints that they have: with the paper's length "
+    "either can still move. Not run: nothing of the number is there."
 )
 SMALL_RULE = (
     "Same or other direction: the 90 % interval of the mean change over runs lies wholly on that "
@@ -115,7 +121,7 @@ def cell_row(table: str, cell: Mapping[Any, Any], context: Context | None) -> di
     row = _stated(table, correlations.in_words(cell), stated, cell["margin_reason"])
     series = correlations.series(context, cell) if context else {}
     rhos = np.array([statistics.spearman(x, y)[0] for x, y in series.values()])
-    if context is None or not np.isfinite(rhos).any():
+    if context is None or not series:
         return row
     judged = verdicts.judge(rhos, stated)
     word = judged.word
@@ -123,7 +129,10 @@ def cell_row(table: str, cell: Mapping[Any, Any], context: Context | None) -> di
         error = sd / verdicts.STUDY_SEEDS**0.5
         claimed = abs(rho) > stats.t.isf(0.025, verdicts.STUDY_SEEDS - 1) * error
         word = direction(rhos, int(np.sign(rho))) if claimed else NO_CLAIM
-    return {**row, **_found(judged), "verdict": word, "note": horizon(context, list(series))}
+    undefined = int(np.isnan(rhos).sum())
+    notes = [f"ρ of {undefined} seeds is not defined: a series is constant"] if undefined else []
+    note = "; ".join(filter(None, (*notes, horizon(context, list(series)))))
+    return {**row, **_found(judged), "verdict": word, "note": note}
 
 
 def direction(amounts: Floats, expected: int) -> str:
@@ -183,55 +192,64 @@ def margins(frame: pd.DataFrame) -> pd.DataFrame:
 
 def needed(frame: pd.DataFrame) -> pd.DataFrame:
     """The rows on which nothing can be said yet, those that need fewest seeds first."""
-    open_rows = frame[frame["verdict"] == CANNOT_TELL].sort_values("seeds_needed", kind="stable")
-    reason = np.where(np.isinf(open_rows["seeds_needed"]), _NEVER, "")
-    reason = np.where(open_rows["seeds_needed"].isna(), _UNKNOWN, reason)
-    limit = f"more than {verdicts.MOST_SEEDS:,}"
-    text = [
-        "–" if np.isnan(n) else limit if np.isinf(n) else f"{n:g}"
-        for n in open_rows["seeds_needed"]
+    rows = frame[frame["verdict"] == CANNOT_TELL].sort_values("seeds_needed", kind="stable")
+    why = [
+        "too little is there to say: one seed, no peaks, or a median that never came"
+        if np.isnan(n)
+        else ""
+        if np.isfinite(n)
+        else "the paper's own standard error leaves it open, however many seeds we add"
+        if source.startswith("table")
+        else "ours lies at the edge of the margin"
+        for n, source in zip(rows["seeds_needed"], rows["source"], strict=True)
     ]
-    kept = ["source", "what", "paper_low", "paper_high", "margin", "ours", "low", "high", "n"]
-    return open_rows[kept].assign(seeds_needed=text, why=reason)
+    return rows.assign(why=why)
 
 
-_NEVER = (
-    "ours lies at the edge of the margin, or the paper's own standard error leaves it open "
-    "whatever we add"
-)
-_UNKNOWN = "too little is there to say: one seed, no peaks, or a median that never came"
+def shown(frame: pd.DataFrame) -> pd.DataFrame:
+    """The frame with numbers of seeds as words, for the page."""
+    most = f"> {verdicts.MOST_SEEDS:,}"
+    words = ["–" if np.isnan(n) else f"{n:g}" if np.isfinite(n) else most
+             for n in frame["seeds_needed"]]  # fmt: skip
+    return frame.assign(seeds_needed=words)
 
 
 def body(frame: pd.DataFrame, contexts: Iterable[Context | None], scale: str) -> list[str]:
     """The page: the rule, how many rows got which verdict, every row, margins, seeds needed."""
-    there = [context for context in contexts if context is not None]
     used = frame[frame["verdict"] != NOT_RUN]
     left = frame[frame["verdict"] == NOT_RUN]
+    given = int(frame["verdict"].isin((AGREE, DIFFER)).sum())
+    chance = f"Of {given} verdicts that are one of the first two words, chance alone can have made "
+    chance += f"{given * verdicts.LEVEL:.1f} wrong on average, at most."
+    rule = (SMALL_RULE,) if scale == "small" else (RULE, chance)
     found = [
-        html_page.paragraph(SMALL_RULE if scale == "small" else RULE),
+        *(html_page.paragraph(text) for text in (*rule, PARTIAL)),
         "<h2>Verdicts</h2>",
         html_page.table(counts(frame)),
         "<h2>What was compared</h2>",
-        html_page.table(sources(there)),
+        html_page.table(sources([context for context in contexts if context is not None])),
         "<h2>Every number of which something is there</h2>",
-        html_page.table(used, HEADINGS, kind),
+        html_page.table(shown(used), HEADINGS, kind),
     ]
     if scale == "paper":
-        heads = {**{name: HEADINGS[name] for name in HEADINGS if name in needed(frame)},
-                 "why": "why"}  # fmt: skip
+        heads = {name: text for name, text in HEADINGS.items() if name not in ("verdict", "note")}
         found += [
             "<h2>How many seeds a verdict would need</h2>",
             html_page.paragraph(
                 "Of the rows on which nothing can be said: the fewest seeds, in all, that give one "
                 "of the two other verdicts with a power of 80 %, if mean and spread stay what they "
-                "are. With another mean it can be the other verdict."
+                "are. A mean that moves can make it fewer, more, or the other verdict."
             ),
-            html_page.table(needed(frame), heads),
+            html_page.table(shown(needed(frame)), {**heads, "why": "why"}),
             "<h2>Margins</h2>",
-            html_page.table(margins(frame)),
+            html_page.table(margins(frame), _MARGINS),
         ]
     heads = {name: HEADINGS[name] for name in ("source", "what", "paper_low", "paper_high")}
     return [*found, f"<h2>Not run: {len(left)} numbers</h2>", html_page.table(left, heads)]
+
+
+_MARGINS = {"margin": "margin", "rows": "numbers", "first": "the first of them",
+            "margin_reason": "reason"}  # fmt: skip
 
 
 def kind(row: Mapping[str, Any], column: str) -> str:

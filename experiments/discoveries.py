@@ -182,7 +182,7 @@ def sections(frame: pd.DataFrame) -> list[str]:
     """The page's body for a family."""
     if frame.empty:
         return []
-    text = (__doc__ or "").split("\n\n", 1)[1].replace("\n", " ")
+    text = (__doc__ or "").split("\n\n", 1)[1].replace("\n", " ").strip()
     return [
         "<h2>False discoveries: one family</h2>",
         *(html_page.paragraph(words) for words in (text, TEXT, floors(frame))),

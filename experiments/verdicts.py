@@ -18,7 +18,9 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 from scipy import special, stats
 
-AGREE, DIFFER, CANNOT_TELL, NOT_RUN = "agree", "differ", "cannot tell", "not run"
+from grokjax.statistics import AGREE, CANNOT_TELL, DIFFER
+
+NOT_RUN = "not run"
 STUDY_SEEDS = 5
 LEVEL = 0.05
 MOST_SEEDS = 1000
