@@ -20,6 +20,8 @@ KeySets = Sequence[Sequence[int]]
 # (N, Q) sums of logits by total, the sets → (S, N, Q): what each holds of an input's logits.
 Parts = Callable[[Floats, KeySets], Floats]
 
+# Times its even share that a key frequency of the logits has of their power.
+_KEY_SHARE = 2
 # A neuron whose variance is below this share of its mean square varies by rounding alone.
 _NEGLIGIBLE = 1e-10
 # Two float32 roundings: logits closer than this share of the largest are not told apart.
@@ -35,6 +37,15 @@ class RestrictedExcluded(NamedTuple):
     excluded_loss: Any
     restricted_accuracy: Any
     excluded_accuracy: Any
+
+
+class OfLogits(NamedTuple):
+    """What the logits say beside restricted and excluded measures."""
+
+    logit_frequencies: str  # the key frequencies or irreps of the logits, a comma list
+    logit_power_on_keys: float
+    excluded_test_loss: float
+    excluded_test_accuracy: float
 
 
 class Inputs(NamedTuple):
@@ -102,14 +113,47 @@ def evaluate(
     return RestrictedExcluded(*(found if alone else found[:, 0].tolist()))
 
 
+def sums_by_total(inputs: Inputs) -> Floats:
+    """(N, Q): logits summed over the inputs of each total."""
+    n = len(inputs.totals)
+    sums = np.zeros((n, inputs.logits.shape[1]))
+    with np.errstate(invalid="ignore", over="ignore"):
+        for row, block in zip(inputs.totals, inputs.logits.reshape(n, n, -1), strict=True):
+            sums[row] += block
+    return sums
+
+
+def of_logits(
+    inputs: Inputs, keys: Sequence[int], parts: Parts, power: Callable[[Any], Floats], sizes: Any
+) -> OfLogits:
+    """Key frequencies of the logits; how much of them is at the neurons'; exclusion on test inputs.
+
+    Nanda et al. (arXiv:2301.05217) read key frequencies off the logits' spectrum, by eye. Here they
+    are those with more than twice an even share of the power that logits have as functions of the
+    total, the constant aside; evenly each function has 1 / (n − 1). ``logit_power_on_keys`` is the
+    share of the logits' variance over inputs, all of it, that such functions at ``keys`` explain.
+
+    ``power`` is (N, Q) → (K,), of K frequencies or irreps, whose functions ``sizes`` counts.
+    """
+    n, sums = len(inputs.totals), sums_by_total(inputs)
+    mean, variance = sums.sum(axis=0) / n**2, 0.0
+    with np.errstate(invalid="ignore", over="ignore"):
+        for block in inputs.logits.reshape(n, n, -1):
+            variance += float(((block - mean) ** 2).sum())
+        own = power(sums) / n
+        even = np.asarray(sizes) / (n - 1)
+        found = np.flatnonzero(own > _KEY_SHARE * even * own[1:].sum())
+    on_keys = float(own[list(keys)].sum()) / variance if variance else math.nan
+    test = evaluate(inputs._replace(train_mask=~inputs.train_mask), keys, parts)
+    names = ",".join(map(str, found[found > 0]))
+    return OfLogits(names, on_keys, test.excluded_loss, test.excluded_accuracy)
+
+
 def _evaluate(inputs: Inputs, key_sets: KeySets, parts: Parts) -> Floats:
     """(4, S): restricted loss, excluded loss, restricted and excluded accuracy of each set."""
     totals, logits, labels, train_mask = inputs
     n = len(totals)
-    sums = np.zeros((n, logits.shape[1]))
-    with np.errstate(invalid="ignore", over="ignore"):
-        for row, block in zip(totals, logits.reshape(n, n, -1), strict=True):
-            sums[row] += block
+    sums = sums_by_total(inputs)
     if not np.isfinite(sums).all():
         return np.full((4, len(key_sets)), np.nan)
     tie = _TIE * max(float(logits.max()), -float(logits.min()))

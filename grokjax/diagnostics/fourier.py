@@ -252,11 +252,15 @@ _MEASURES = dict.fromkeys(RestrictedExcluded._fields, "float64")
 _CONCENTRATION = dict.fromkeys(
     ("concentration", "effective_frequencies", "gini", "circularity"), "float64"
 )
+_LOGITS = _exclusion.OfLogits._fields
+_NO_LOGITS = _exclusion.OfLogits("", math.nan, math.nan, math.nan)
 _NOTHING = RestrictedExcluded(math.nan, math.nan, math.nan, math.nan)
 TABLES = {
     "fourier": Table(
-        columns={"key_frequencies": "str", "explained": "float64", **_MEASURES, **_CONCENTRATION},
-        empty=("explained", "circularity", *_MEASURES),
+        columns={"key_frequencies": "str", "explained": "float64", **_MEASURES, **_CONCENTRATION}
+        | dict(zip(_LOGITS, ("str", "float64", "float64", "float64"), strict=True)),
+        empty=("explained", "circularity", *_MEASURES, *_LOGITS[1:]),
+        later=_NO_LOGITS._asdict(),
     ),
     "spectra": Table(
         columns={
@@ -317,6 +321,9 @@ def measure(views: Sequence[RunView], options: Options) -> Rows:
     neurons of the share of their variance that their frequency explains, ``concentration`` the
     share of the embedding's power in its six strongest. Restricted and excluded measures are NaN
     for a task that asks for no product of its elements, circularity for elements on no cycle.
+
+    Beside them stands what the logits say by themselves (see ``_exclusion.of_logits``), and
+    exclusion on the pairs that do not train.
     """
     rows: dict[str, list[dict[str, Any]]] = {name: [] for name in TABLES}
     for view in views:
@@ -339,11 +346,12 @@ def _measure_one(view: RunView, structure: Structure, options: Options) -> Rows:
     power = lens.power(view.embedding[order])
     concentrated = concentration(power, n_top=min(6, power.size - 1))
     circular = circularity(view.embedding[order]) if len(structure.cycles) == 1 else math.nan
-    measures, alone = _NOTHING, None
+    measures, alone, logits = _NOTHING, None, _NO_LOGITS
     if structure.asked is not None:
         asked = (view.logits()[pairs], view.labels[pairs], view.train_mask[pairs])
         inputs = _exclusion.check_inputs(*asked, lens.totals)
         measures = _exclusion.evaluate(inputs, keys, lens.parts)
+        logits = _exclusion.of_logits(inputs, keys, lens.parts, lens.power, lens.sizes)
         if options.save_key_frequencies:
             alone = _exclusion.evaluate(inputs, keys, lens.parts, alone=True)
     one = {
@@ -352,6 +360,7 @@ def _measure_one(view: RunView, structure: Structure, options: Options) -> Rows:
         "explained": float(explained.mean()) if explained.size else math.nan,
         **measures._asdict(),
         **dict(zip(_CONCENTRATION, (*concentrated, circular), strict=True)),
+        **logits._asdict(),
     }
     spectra = {"embedding": power}
     for name, head_rows in view.head_rows().items():

@@ -11,6 +11,7 @@ import threading
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 
+from grokjax import diagnostics
 from grokjax.diagnostics import Options, RunView
 from grokjax.measuring import isolation
 from grokjax.measuring.views import measures, settings_of, tables_of, view
@@ -58,6 +59,8 @@ class Analyst:
         self.results = Results(workdir, list(self._runs))
         self.failures = isolation.Failures(workdir / "results" / "failures.json")
         self._done: dict[str, set[tuple[str, int]]] = {}
+        every = config.train.checkpoint_steps
+        self._steps = {name: diagnostics.steps(name, every, options) for name in self._tables}
 
     def prepare(self) -> list[str]:
         """Makes the tables ready; returns what is worth telling.
@@ -107,7 +110,7 @@ class Analyst:
         """Diagnostic → ids of the batch's runs that it has not measured at this step."""
         waiting: dict[str, list[str]] = {}
         for name, done in self._done.items():
-            for run_id in batch.run_ids:
+            for run_id in batch.run_ids if step in self._steps[name] else ():
                 run = self._runs[run_id]
                 if (run_id, step) not in done and measures(name, run, self._options):
                     waiting.setdefault(name, []).append(run_id)

@@ -14,7 +14,7 @@ import jax
 import numpy as np
 from numpy.typing import NDArray
 
-from grokjax.clouds import farthest_points, normalize
+from grokjax.clouds import farthest_points
 from grokjax.models.network import Params
 from grokjax.settings.config import PRECISIONS
 from grokjax.settings.fields import check
@@ -103,9 +103,9 @@ def everything(program: Program, n_places: int, params: Params) -> tuple[jax.Arr
 
 
 def take(
-    name: str, states: dict[str, NDArray[np.float32]], n_points: int, selection: str, how: str
+    name: str, states: dict[str, NDArray[np.float32]], n_points: int, selection: str
 ) -> NDArray[np.float32]:
-    """A hidden-state cloud of at most ``n_points``, normalised as ``how`` says.
+    """At most ``n_points`` of a hidden-state cloud, as they are.
 
     ``states`` are layer → (T, n, width), examples in the run's drawn order. Selection ``random``
     takes the first of them, for ``_both`` all tokens of a share of them; ``farthest`` is greedy.
@@ -117,4 +117,4 @@ def take(
     points = state[:, :n_each].reshape(-1, state.shape[-1])
     if selection == "farthest" and np.all(np.isfinite(points)):
         points = points[farthest_points(points, min(n_points, len(points)))]
-    return normalize(points[:n_points], how)
+    return points[:n_points]

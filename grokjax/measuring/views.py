@@ -90,11 +90,14 @@ def validate(options: Options, runs: Sequence[Run]) -> None:
         value = getattr(options, field)
         check(value in values, field, value, f"must be one of {', '.join(values)}")
     # TwoNN needs three neighbours.
-    least = {"cloud_points": 1, "ph_threads": 1, "lid_points": 1, "lid_neighbors": 3}
+    least = {"lid_neighbors": 3} | dict.fromkeys(
+        ("cloud_points", "ph_threads", "lid_points", "surrogates", "surrogate_every"), 1
+    )
     for field, lowest in least.items():
         value = getattr(options, field)
         whole = isinstance(value, int) and value >= lowest
         check(whole, field, value, f"must be an integer of at least {lowest}")
+    _validate_nulls(options, runs)
     check(0 <= options.ph_verify <= 1, "ph_verify", options.ph_verify, "must lie in 0 … 1")
     if "dimension" in options.diagnostics:
         for run in {(run.model, run.task): run for run in runs}.values():
@@ -106,6 +109,17 @@ def validate(options: Options, runs: Sequence[Run]) -> None:
                 )
                 fits = options.lid_neighbors < n_points
                 check(fits, "lid_neighbors", options.lid_neighbors, message)
+
+
+def _validate_nulls(options: Options, runs: Sequence[Run]) -> None:
+    lens, nulls = diagnostics.get("surrogates"), options.surrogate_nulls
+    text = ",".join(nulls)
+    message = f"must be some of {', '.join(lens.NULLS)}, each once"
+    check(0 < len(nulls) == len({*nulls} & {*lens.NULLS}), "surrogate_nulls", text, message)
+    if "surrogates" in options.diagnostics and not {*nulls} & {*lens.UNORDERED}:
+        clouds = {name for run in runs for name in layers.choose(options.clouds, run)}
+        message = f"hidden states have no order; add {' or '.join(lens.UNORDERED)}"
+        check(clouds <= {layers.EMBEDDING}, "surrogate_nulls", text, message)
 
 
 def _cloud_sizes(options: Options, run: Run) -> dict[str, int]:
@@ -146,19 +160,24 @@ def view(run: Run, params: Any, step: int, config: TrainConfig, options: Options
         neurons, logits = jax.device_get(layers.everything(program, run.task.n_places, params))
         return neurons, logits
 
-    def cloud(name: str) -> NDArray[np.float32]:
+    def points(name: str) -> NDArray[np.float32]:
         if name == layers.EMBEDDING:
-            return normalize(rows, options.cloud_normalisation)
+            return np.asarray(rows)
         candidates = {layer: state[:, :n_candidates] for layer, state in states().items()}
-        return layers.take(name, candidates, n_points, selection, options.cloud_normalisation)
+        return layers.take(name, candidates, n_points, selection)
+
+    def normalise(cloud: NDArray[np.floating]) -> NDArray[np.float32]:
+        return normalize(cloud, options.cloud_normalisation)
 
     return RunView(
         run_id=run.run_id,
         step=step,
         structure=run.task.structure,
         cloud_names=layers.choose(options.clouds, run),
-        cloud=cloud,
-        last_states=lambda n: layers.take(last, states(), n, "random", "none"),
+        cloud=lambda name: normalise(points(name)),
+        points=points,
+        normalise=normalise,
+        last_states=lambda n: normalize(layers.take(last, states(), n, "random"), "none"),
         last_states_name=last,
         embedding=np.zeros((0, 0), np.float32) if rows is None else np.asarray(rows),
         head_rows=lambda: {k: np.asarray(v) for k, v in program.model.head_rows(params).items()},

@@ -8,6 +8,7 @@ import jax
 import numpy as np
 import pandas as pd
 
+from grokjax import diagnostics
 from grokjax.diagnostics import Table
 from grokjax.measuring import isolation
 from grokjax.measuring.analyst import own_params, read_params
@@ -68,9 +69,8 @@ def audit(folder: pathlib.Path, repair: bool = False) -> Audit:
         unfinished.append(f"{len(behind)} runs not trained to the end, first {behind[0]}")
     results = Results(folder, list(by_id))
     tables = {"metrics": (METRICS, steps)}
-    options = config.options
-    for diagnostic, own in tables_of(options).items():
-        wanted = {i: found for i, found in steps.items() if measures(diagnostic, by_id[i], options)}
+    for diagnostic, own in tables_of(config.options).items():
+        wanted = _wanted(diagnostic, config, steps)
         tables |= {key: (table, wanted) for key, table in own.items()}
     n_rows = {}
     for name, (table, wanted) in tables.items():
@@ -127,6 +127,16 @@ def _checkpoints(
             reader.verify(batch, "opt_state", step)
         except CheckpointError as error:
             yield damage(error)
+
+
+def _wanted(name: str, config: SweepConfig, steps: dict[str, list[int]]) -> dict[str, list[int]]:
+    """Of the checkpoints that are there, run by run, those that a diagnostic measures."""
+    chosen = diagnostics.steps(name, config.train.checkpoint_steps, config.options)
+    return {
+        run.run_id: [step for step in steps[run.run_id] if step in chosen]
+        for run in config.runs
+        if run.run_id in steps and measures(name, run, config.options)
+    }
 
 
 def _frame(results: Results, name: str, table: Table, findings: list[str]) -> pd.DataFrame:

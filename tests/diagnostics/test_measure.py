@@ -1,10 +1,14 @@
 """The diagnostics as a sweep calls them: rows for any run, finite or not."""
 
+import dataclasses
+
 import numpy as np
 import pytest
+from scipy import special
 
 from grokjax import diagnostics
-from grokjax.diagnostics import Options, RunView
+from grokjax.clouds import normalize
+from grokjax.diagnostics import Options, RunView, fourier, irreps
 from tests.helpers import make_runs
 
 
@@ -23,6 +27,8 @@ def make_view(finite=True, seed=0, operation="add"):
         structure=run.task.structure,
         cloud_names=("embedding", "layer1"),
         cloud=lambda name: draw(n if name == "embedding" else 20, 6),
+        points=lambda name: draw(n if name == "embedding" else 20, 6),
+        normalise=normalize,
         last_states=lambda n: draw(n, 6),
         last_states_name="layer1_both",
         embedding=draw(n, 6),
@@ -34,17 +40,19 @@ def make_view(finite=True, seed=0, operation="add"):
     )
 
 
-OPTIONS = Options(lid_neighbors=8, lid_points=30, ph_verify=1.0, save_key_frequencies=True)
+OPTIONS = Options(
+    lid_neighbors=8, lid_points=30, ph_verify=1.0, save_key_frequencies=True, surrogates=3
+)
 
 
 def test_the_diagnostics_are_found_by_name():
-    assert diagnostics.names() == ("dimension", "fourier", "persistence")
+    assert diagnostics.names() == ("dimension", "fourier", "persistence", "surrogates")
     assert diagnostics.get("fourier").TABLES["fourier"]
-    with pytest.raises(ValueError, match="dimension, fourier, persistence"):
+    with pytest.raises(ValueError, match="dimension, fourier, persistence, surrogates"):
         diagnostics.get("entropy")
 
 
-@pytest.mark.parametrize("name", ["dimension", "fourier", "persistence"])
+@pytest.mark.parametrize("name", ["dimension", "fourier", "persistence", "surrogates"])
 @pytest.mark.parametrize("finite", [True, False])
 @pytest.mark.parametrize("operation", ["add", "divide", "d5"])
 def test_every_diagnostic_fills_its_tables(name, finite, operation):
@@ -56,11 +64,17 @@ def test_every_diagnostic_fills_its_tables(name, finite, operation):
     for table, spec in module.TABLES.items():
         for row in rows[table]:
             assert row.keys() == {"run_id", "step", *spec.columns}
-    units = [tuple(row[c] for c in module.TABLES[main].unit) for row in rows[main]]
+    columns = (*module.TABLES[main].unit, *module.TABLES[main].within)
+    units = [tuple(row[c] for c in columns) for row in rows[main]]
     assert len(set(units)) == len(units)
     assert {row["run_id"] for row in rows[main]} == {"run0", "run1"}
     for row in rows[main]:
-        measured = {"persistence": "h1_max", "dimension": "lid_mean", "fourier": "excluded_loss"}
+        measured = {
+            "persistence": "h1_max",
+            "dimension": "lid_mean",
+            "fourier": "excluded_loss",
+            "surrogates": "value",
+        }
         assert np.isfinite(row[measured[name]]) == finite
 
 
@@ -96,6 +110,77 @@ def test_what_asks_for_no_product_has_spectra_and_no_restricted_loss(operation, 
     assert bool(rows["key_frequencies"]) == asks
 
 
+@pytest.mark.parametrize("operation", ["add", "multiply", "d5", "s3_conjugate"])
+def test_what_logits_say_by_themselves(operation):
+    view = make_view(operation=operation)
+    structure, n = view.structure, len(view.structure.elements)
+    lens = fourier.lens_of(structure)
+    basis = irreps.decompose(structure.table)
+    total = structure.asked.ravel()
+    random = np.random.default_rng(3)
+    last = len(lens.names) - 1
+    # The first and the last irrep, in functions of the total; functions of the first element.
+    planted = random.normal(size=(n, n)) / 50
+    for k, strength in ((1, 2.0), (last, 5.0)):
+        columns = basis.basis[:, basis.block == k]
+        planted += strength * columns @ random.normal(size=(columns.shape[1], n))
+    own = (planted[total] + np.repeat(random.normal(size=(n, n)), n, axis=0)).astype(np.float32)
+    pairs = (structure.elements[:, None] * len(view.embedding) + structure.second).ravel()
+    logits = np.zeros((len(view.labels), n), np.float32)
+    logits[pairs] = own
+    labels = np.full_like(view.labels, -1)
+    labels[pairs] = random.integers(0, n, n * n)
+    neurons = np.zeros((len(view.labels), 1), np.float32)
+    neurons[pairs, 0] = basis.basis[total, np.flatnonzero(basis.block == last)[0]]
+    view = dataclasses.replace(view, logits=lambda: logits, neurons=lambda: neurons, labels=labels)
+    (row,) = fourier.measure([view], OPTIONS)["fourier"]
+    centred = own - own.mean(axis=0, dtype=float)
+    power = []
+    for k in range(1, last + 1):
+        functions = basis.basis[total][:, basis.block == k] / np.sqrt(n)
+        power.append((functions.T @ centred) ** 2)
+    power = np.array([one.sum() for one in power])
+    even = np.array([np.count_nonzero(basis.block == k) for k in range(1, last + 1)]) / (n - 1)
+    found = 1 + np.flatnonzero(power / power.sum() > 2 * even)
+    assert str(last) in row["logit_frequencies"].split(",")
+    assert row["logit_frequencies"] == ",".join(map(str, found))
+    keys = [int(k) for k in row["key_frequencies"].split(",")]
+    expected = sum(power[k - 1] for k in keys) / (centred**2).sum()
+    assert row["logit_power_on_keys"] == pytest.approx(expected, rel=1e-5)
+    removed = np.zeros((n * n, n))
+    for k in keys:
+        functions = basis.basis[total][:, basis.block == k] / np.sqrt(n)
+        removed += functions @ (functions.T @ own)
+    test, asked = ~view.train_mask[pairs], labels[pairs]
+    left = (own - removed)[test]
+    loss = special.logsumexp(left, axis=1) - left[np.arange(len(left)), asked[test]]
+    assert row["excluded_test_loss"] == pytest.approx(loss.mean(), rel=1e-5)
+    right = (left.argmax(axis=1) == asked[test]).mean()
+    assert row["excluded_test_accuracy"] == pytest.approx(right)
+
+
+@pytest.mark.parametrize("bad", [np.nan, np.inf])
+def test_logits_that_are_not_finite_say_nothing(bad):
+    view = make_view()
+    logits = view.logits()
+    logits[5, 1] = bad
+    view = dataclasses.replace(view, logits=lambda: logits)
+    (row,) = fourier.measure([view], OPTIONS)["fourier"]
+    assert row["logit_frequencies"] == ""
+    for name in ("logit_power_on_keys", "excluded_test_loss", "excluded_test_accuracy"):
+        assert np.isnan(row[name])
+
+
+def test_logits_without_structure_have_few_key_frequencies_and_little_power():
+    found = [fourier.measure([make_view(seed=seed)], OPTIONS)["fourier"][0] for seed in range(30)]
+    keys = [row["logit_frequencies"] for row in found]
+    assert sum(bool(one) for one in keys) <= 2
+    power = np.mean([row["logit_power_on_keys"] for row in found])
+    n_keys = np.mean([len(row["key_frequencies"].split(",")) for row in found])
+    # Of 168 directions of functions of the pairs, two are a key frequency's.
+    assert power == pytest.approx(2 * n_keys / 168, rel=0.2)
+
+
 def test_what_has_no_structure_is_left_out():
     for operation in ("average", "max"):
         view = make_view(operation=operation)
@@ -105,7 +190,8 @@ def test_what_has_no_structure_is_left_out():
     assert diagnostics.needs_structure("fourier")
     assert not diagnostics.needs_structure("persistence")
     assert [name for name in diagnostics.names() if diagnostics.needs_clouds(name)] == [
-        "persistence"
+        "persistence",
+        "surrogates",
     ]
 
 
