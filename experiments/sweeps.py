@@ -13,6 +13,7 @@ import sys
 from collections.abc import Mapping, Sequence
 
 import grokjax
+from grokjax import diagnostics
 from grokjax.measuring import views
 from grokjax.measuring.loading import Sweep
 from grokjax.settings import grid, registry
@@ -181,13 +182,15 @@ def missing(folder: pathlib.Path, wanted: frozenset[str]) -> str:
     unfinished = int((~runs["status"].isin(("done", "diverged"))).sum())
     if unfinished:
         return f"{unfinished} runs not finished"
-    expected = {(run_id, step) for run_id in there for step in sweep.config.train.checkpoint_steps}
-    tables = views.tables_of(sweep.config.options)
-    for name in ("metrics", *(table for own in tables.values() for table in own)):
+    every, options = sweep.config.train.checkpoint_steps, sweep.config.options
+    wanted_at = {"metrics": set(every)}
+    for diagnostic, tables in views.tables_of(options).items():
+        wanted_at |= dict.fromkeys(tables, diagnostics.steps(diagnostic, every, options))
+    for name, steps in wanted_at.items():
         if name not in ("metrics", *sweep.tables()):
             return f"no table of {name}"
         keys = getattr(sweep, name)[["run_id", "step"]].itertuples(index=False, name=None)
-        absent = len(expected - set(keys))
+        absent = len({(run_id, step) for run_id in there for step in steps} - set(keys))
         if absent:
             return f"{absent} rows of {name}"
     return ""
