@@ -26,13 +26,13 @@ from grokjax.report import summaries
 from grokjax.settings import labels
 
 STATISTICS = ("h1_max", "h1_total", "h0_max", "h0_total")
-# Null → what its clouds share with the measured one, in words for the page.
+# Null → what stands above its column on the page.
 NULLS = {
-    "isotropic": "row norms",
-    "covariance": "singular values",
-    "frequency_power": "power of each frequency or irrep",
-    "phase": "the same in each dimension",
-    "circulant": "circulant part",
+    "isotropic": "percentile: same row norms",
+    "covariance": "percentile: same singular values",
+    "frequency_power": "percentile: same power a frequency or irrep",
+    "phase": "percentile: same power in each dimension",
+    "circulant": "÷ that of its circulant part",
 }
 ABOVE = 95.0
 HEADINGS = {
@@ -45,21 +45,22 @@ HEADINGS = {
     "low": "95 % from",
     "high": "to",
     "n": "n",
-    **{f"shown_{null}": f"among {words}" for null, words in NULLS.items()},
+    **{f"shown_{null}": words for null, words in NULLS.items()},
 }
 TEXT = (
     "Each run's mean from memorisation up to generalisation (before) and over the last fifth of "
-    "training (after); runs that never generalise are split at the median step of those of their "
-    "model and task that do, else where the last fifth begins. The ratio is the geometric mean "
-    "over n seeds, with the interval of Student's t of logarithms."
+    "training (after). Runs that do not memorise first are looked at from the first checkpoint on; "
+    "runs that never generalise are split at the median step of those of their model and task that "
+    "do, else where the last fifth begins. In the median step, runs that never came count. The "
+    "ratio is the geometric mean over n seeds, with the interval of Student's t of logarithms."
 )
 NULLS_TEXT = (
-    "The last columns say where the clouds after lie among surrogates that share with each of them "
-    "only what stands above: the median percentile over seeds, and at how many seeds it is above "
-    f"{ABOVE:g}. So a rise that clouds of the same singular values have as well is told by the "
-    "spectrum, and one in a task without a group is not told by the group. There is but one cloud "
-    "that is the circulant part: of it, ours over its value. These percentiles are not corrected "
-    "for how many there are; by chance one in twenty is above."
+    "Percentiles say where a cloud after generalisation lies among surrogates that share with it "
+    "what the heading says and are random else: the median over seeds, and at how many seeds it is "
+    f"above {ABOVE:g}. A rise that random clouds of the same singular values show as well needs no "
+    "more than a spectrum to explain it, and one in a task without a group needs no group. Of the "
+    "circulant part there is but one cloud, so the ratio stands there. Nothing is corrected for "
+    "how many percentiles there are: by chance one in twenty is above."
 )
 
 

@@ -14,7 +14,7 @@ lags and peaks that are no more than chance has, so that few curves have one. *r
 peak in every curve, anywhere.
 """
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 import numpy as np
@@ -153,19 +153,20 @@ _SAMPLES = {
 }
 
 
-def table(seeds: tuple[int, ...] = (5, 10, 20)) -> pd.DataFrame:
-    """A row a kind of rule, truth and number of seeds: share of each word, over all of its rows."""
+def table(seeds: Sequence[int] = (5, 10, 20)) -> pd.DataFrame:
+    """A row a kind of rule and truth: shares of agree / differ / cannot tell by number of seeds."""
     by_kind: dict[str, list[Draw]] = {}
     for kind, draw in rows().values():
         by_kind.setdefault(kind, []).append(draw)
     found = []
     for kind, draws in by_kind.items():
-        truths = (*TRUTHS, "random lags") if kind == "ccf_peak_lag_steps" else TRUTHS
-        for truth in truths:
+        lags = kind == "ccf_peak_lag_steps"
+        for truth in (*TRUTHS, "random lags") if lags else TRUTHS:
+            row: dict[str, Any] = {"rule": kind, "rows": len(draws), "truth": truth}
             for n in seeds:
-                each = pd.DataFrame([rates(draw, truth, n) for draw in draws])
-                found.append({"rule": kind, "rows": len(draws), "truth": truth, "seeds": n,
-                              **each.mean()})  # fmt: skip
+                shares = pd.DataFrame([rates(draw, truth, n) for draw in draws]).mean()
+                row[f"{n} seeds"] = " / ".join(f"{share:.3f}" for share in shares)
+            found.append(row)
     return pd.DataFrame(found)
 
 
