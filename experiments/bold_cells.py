@@ -1,13 +1,9 @@
 """What honest p-values do to the bold cells of Tables 1 and 2, as a page."""
 
-from collections.abc import Mapping
-from typing import Any
-
 import pandas as pd
 
 from experiments import correlations, html_page
 from experiments.artefact import Artefact, Context, Output
-from experiments.correlations import LEVEL
 
 _HEADINGS = {
     "statistic": "statistic",
@@ -56,13 +52,7 @@ def sections(frame: pd.DataFrame, label: str, scale: str) -> list[str]:
     )
     shown = tested.assign(paper_bold=tested["printed_bold"].map({1: "bold", 0: "plain"}))
     body += [html_page.paragraph(text) for text in (_WHY, counts)]
-    return [*body, html_page.table(shown, _HEADINGS, _kind)]
-
-
-def _kind(row: Mapping[str, Any], column: str) -> str:
-    if not column.startswith("p_") or pd.isna(row[column]):
-        return ""
-    return "agree" if row[column] < LEVEL else "none"
+    return [*body, html_page.table(shown, _HEADINGS)]
 
 
 def make(context: Context, one: Artefact) -> Output:

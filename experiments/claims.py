@@ -290,9 +290,9 @@ def peak(curve: pd.Series) -> float:
     """Step at which a curve over steps is highest; NaN if that is chance.
 
     Chance: every other checkpoint, and the rest of them, put it more than a twentieth of training
-    apart. Of noise without a peak one curve in ten passes.
+    (or one checkpoint, of fewer than twenty) apart. Of noise without a peak one in ten passes.
     """
-    reach = (curve.index[-1] - curve.index[0]) / 20
+    reach = (curve.index[-1] - curve.index[0]) / min(20, max(1, len(curve) - 1))
     apart = abs(curve.iloc[::2].idxmax() - curve.iloc[1::2].idxmax()) if len(curve) > 1 else np.inf
     return float(curve.idxmax()) if apart <= reach else np.nan
 

@@ -60,9 +60,9 @@ RULE = (
     "train fractions agrees if it does at each that is there."
 )
 PARTIAL = (
-    "What is there is compared, and the note says where it is less than the paper's: some train "
-    "fractions, some seeds, fewer steps. Of runs that trained for less, after is the last fifth of "
-    "what they trained, and ρ is over the checkpoints that they have: with the paper's length "
+    "What is there is compared, and the note says where it is less than the whole sweep: some "
+    "train fractions, some seeds, fewer steps. Of runs that trained for less, after is the last fifth of "
+    "what they trained, and ρ is over the checkpoints that they have: with the whole length "
     "either can still move. Not run: nothing of the number is there."
 )
 SMALL_RULE = (
@@ -99,10 +99,11 @@ def claim_row(claim: Mapping[Any, Any], context: Context | None) -> dict[str, An
     sample = context and claims.measure(context, claim)
     if context is None or sample is None:
         return row
+    if context.scale == "small" and sample.expected == 0:
+        # Half of the steps between checkpoints here, as the study's margin is of its own.
+        claim = {**claim, "margin": sample.grain / 2}
     judged = claims.judge(claim, sample)
-    word = judged.word
-    if context.scale == "small":
-        word = small_word(judged, sample)
+    word = small_word(judged, sample) if context.scale == "small" else judged.word
     note = "; ".join(filter(None, (sample.note, horizon(context, sample.run_ids))))
     return {**row, **_found(judged), "verdict": word, "note": note}
 
@@ -222,6 +223,8 @@ def body(frame: pd.DataFrame, contexts: Iterable[Context | None], scale: str) ->
     chance = f"Of {given} verdicts that are one of the first two words, chance alone can have made "
     chance += f"{given * verdicts.LEVEL:.1f} wrong on average, at most."
     rule = (SMALL_RULE,) if scale == "small" else (RULE, chance)
+    of_paper = ("margin", "seeds_needed") if scale == "small" else ()
+    heads = {name: text for name, text in HEADINGS.items() if name not in of_paper}
     found = [
         *(html_page.paragraph(text) for text in (*rule, PARTIAL)),
         "<h2>Verdicts</h2>",
@@ -229,7 +232,7 @@ def body(frame: pd.DataFrame, contexts: Iterable[Context | None], scale: str) ->
         "<h2>What was compared</h2>",
         html_page.table(sources([context for context in contexts if context is not None])),
         "<h2>Every number of which something is there</h2>",
-        html_page.table(shown(used), HEADINGS, kind),
+        html_page.table(shown(used), heads, kind),
     ]
     if scale == "paper":
         heads = {name: text for name, text in HEADINGS.items() if name not in ("verdict", "note")}

@@ -39,7 +39,8 @@ TEXT = (
     "Event asks whether the step at which a seed generalises and that at which its statistic has "
     "gone half of its way keep their distance, against other seeds' partners. The last two ask "
     "whether the two share their timing within a run. Change: t-test of what a claim says changes. "
-    "First: sign test over seeds of which comes first, accuracy or H0 total, at half of their way."
+    "First: sign test over seeds of which comes first at half of its way, accuracy or the "
+    "statistic."
 )
 
 
@@ -159,9 +160,11 @@ def floors(frame: pd.DataFrame) -> str:
             floor = least(k)
             needed = statistics.findings_needed(floor, size)
             alone = next(n for n in range(2, 99) if least(n) <= LEVEL / size)
+            count = f"{needed} tests must come to that for one to count"
+            count = "none can count" if needed > size else count
             words.append(
-                f"{test.capitalize()} has p of {floor:.2g} at least with {k} seeds: {needed} tests "
-                f"must come to that for one to count; alone it takes {alone} seeds."
+                f"{test.capitalize()} has p of {floor:.2g} at least with {k} seeds: {count}; a "
+                f"lone finding takes {alone} seeds."
             )
     return " ".join(words)
 

@@ -1,5 +1,7 @@
 """The study's numbers beside ours: what is there is measured, and there are rows for everything."""
 
+import dataclasses
+
 import numpy as np
 import pandas as pd
 import pytest
@@ -14,6 +16,7 @@ from experiments import (
     registry,
     sweeps,
 )
+from experiments.comparison import OTHER, SAME
 from experiments.verdicts import DIFFER, NOT_RUN
 from grokjax.report import summaries
 from grokjax.store import results
@@ -235,3 +238,13 @@ def test_a_peak_that_is_none():
     assert abs(claims.peak(hump + rng.normal(scale=0.05, size=len(STEPS))) - 30_000) <= 6_000
     noise = [claims.peak(pd.Series(rng.normal(size=len(STEPS)), index=STEPS)) for _ in range(200)]
     assert np.isfinite(noise).sum() <= 40
+
+
+def test_about_none_is_a_checkpoint_of_the_scale(root, monkeypatch):
+    context = artefact.load("transformer_permutation", root, "small")
+    # Made-up accuracy and H0 total step at the same checkpoint; there is one every 100 steps.
+    assert comparison.claim_row(claim(18), context)["verdict"] == SAME
+    found = claims.measure(context, claim(18))
+    off = dataclasses.replace(found, parts={"": found.parts[""] + 200.0})
+    monkeypatch.setattr(claims, "measure", lambda *_: off)
+    assert comparison.claim_row(claim(18), context)["verdict"] == OTHER
