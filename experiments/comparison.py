@@ -61,9 +61,9 @@ RULE = (
 )
 PARTIAL = (
     "What is there is compared, and the note says where it is less than the whole sweep: some "
-    "train fractions, some seeds, fewer steps. Of runs that trained for less, after is the last fifth of "
-    "what they trained, and ρ is over the checkpoints that they have: with the whole length "
-    "either can still move. Not run: nothing of the number is there."
+    "train fractions, some seeds, fewer steps. Of runs that trained for less, after is the last "
+    "fifth of what they trained, and ρ is over the checkpoints that they have: with the whole "
+    "length either can still move. Not run: nothing of the number is there."
 )
 SMALL_RULE = (
     "Same or other direction: the 90 % interval of the mean change over runs lies wholly on that "
