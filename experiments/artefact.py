@@ -105,7 +105,7 @@ def load(
     """
     own = TRAININGS[training]
     there = [path for path in folders(own, root, scale) if (path / "sweep.json").exists()]
-    ids = own.run_ids(scale)
+    ids = own.ids(scale)
     found = [Folder(path) for path in (*there, *more)]
     pool = Pool(found, lambda run_id: sweeps.meant(run_id) in ids)
     return Context(pool=pool, training=own, scale=scale) if pool else None

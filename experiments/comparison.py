@@ -266,7 +266,7 @@ def sources(contexts: Sequence[Context]) -> pd.DataFrame:
     rows = []
     for context in contexts:
         runs = context.table("runs")
-        known = {"sweep": context.training.name, "of": len(context.training.run_ids(context.scale))}
+        known = {"sweep": context.training.name, "of": len(context.training.ids(context.scale))}
         settings = {
             name: ", ".join(f"{value:g}" for value in sorted(set(runs[name].dropna())))
             for name in ("prime", "train_fraction", "label_permutation", "seed")

@@ -43,10 +43,12 @@ class Shared:
     Attributes:
         name: of the other sweep.
         part: scale → flags that make the other sweep these runs alone.
+        rest: flags that make this sweep all others alone.
     """
 
     name: str
     part: Mapping[str, str]
+    rest: str
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -78,7 +80,7 @@ class Training:
         return [f"--flagfile={flagfile}", *small, *extra, f"--workdir={self.workdir(root, scale)}"]
 
     def given(self, scale: str, part: str = "") -> dict[str, str]:
-        """Flag → value as its flagfile and the flags of the scale say it, and then ``part``."""
+        """Flag → value as its flagfile, the flags of the scale and then ``part`` say it."""
         written = (FOLDER / f"{self.name}.flags").read_text(encoding="utf-8").splitlines()
         small = self.small.split() if scale == "small" else []
         found = [line[2:].partition("=") for line in (*written, *small, *part.split())
@@ -89,13 +91,17 @@ class Training:
         """How long its runs train."""
         return int(self.given(scale).get("steps", TrainConfig().steps))
 
-    def levels(self, scale: str) -> list[float]:
-        """Shares of permuted labels, that of runs which it shares included."""
-        own = self.given(scale).get("label_permutations", "0").split(",")
-        return sorted({*map(float, own), *([0.0] if self.shared else [])})
+    @property
+    def rest(self) -> str:
+        """Flags that leave out what it shares."""
+        return self.shared.rest if self.shared else ""
 
-    def own_ids(self, scale: str, part: str = "") -> frozenset[str]:
-        """Ids of the runs that its flags make; with ``part``, more flags, of those of them."""
+    def levels(self, scale: str) -> list[float]:
+        """Shares of permuted labels, in order."""
+        return sorted(map(float, self.given(scale).get("label_permutations", "0").split(",")))
+
+    def ids(self, scale: str, part: str = "") -> frozenset[str]:
+        """Ids of the runs that it is about; with ``part``, more flags, of those of them."""
         given = self.given(scale, part)
         chosen = {kind: given.get(kind.flag, registry.default(kind.column)) for kind in KINDS}
         axes = {
@@ -104,13 +110,6 @@ class Training:
         }
         runs = grid.expand({**axes, grid.RUN: {grid.RUN: grid.axes_of(grid.RUN, grid.RUN, given)}})
         return frozenset(run.run_id for run in runs)
-
-    def run_ids(self, scale: str) -> frozenset[str]:
-        """Ids of the runs that it is about, those that it shares included."""
-        own = self.own_ids(scale)
-        if self.shared is None:
-            return own
-        return own | TRAININGS[self.shared.name].own_ids(scale, self.shared.part[scale])
 
 
 def meant(run_id: str) -> str:
@@ -124,9 +123,10 @@ _SMALL_GRID = "--primes=29,31,37 --train_fractions=0.4,0.45,0.5 --seeds=46:49"
 _SMALL_ABLATION = "--primes=31 --train_fractions=0.5 --seeds=46:49"
 
 
-def _shared(name: str, fraction: str) -> Shared:
+def _shared(name: str, fraction: str, levels: str) -> Shared:
     paper = f"--primes=197 --train_fractions={fraction}"
-    return Shared(name=name, part={"paper": paper, "small": "--primes=31 --train_fractions=0.5"})
+    part = {"paper": paper, "small": "--primes=31 --train_fractions=0.5"}
+    return Shared(name=name, part=part, rest=f"--label_permutations={levels}")
 
 
 TRAININGS = {
@@ -149,14 +149,14 @@ TRAININGS = {
             small=f"{_SMALL_TRANSFORMER} {_SMALL_ABLATION}",
             primes={197: 31},
             fractions={0.3: 0.5},
-            shared=_shared("transformer_grid", "0.3"),
+            shared=_shared("transformer_grid", "0.3", "0.01,0.02,0.05,0.1,0.2"),
         ),
         Training(
             name="mlp_permutation",
             small=f"{_SMALL_MLP} {_SMALL_ABLATION}",
             primes={197: 31},
             fractions={0.2: 0.5},
-            shared=_shared("mlp_grid", "0.2"),
+            shared=_shared("mlp_grid", "0.2", "0.1,0.2,0.5,1.0"),
         ),
         Training(name="mnist", small="--steps=8000 --checkpoint_every=200 --seeds=46:48"),
     )
@@ -207,14 +207,14 @@ def ensure(training: Training, root: pathlib.Path, scale: str, extra: Sequence[s
     if training.shared is not None:
         other = TRAININGS[training.shared.name]
         busy = _run(other, root, scale, extra, training.shared.part[scale])
-    return _run(training, root, scale, extra) or busy
+    return _run(training, root, scale, extra, training.rest) or busy
 
 
 def _run(
     training: Training, root: pathlib.Path, scale: str, extra: Sequence[str], part: str = ""
 ) -> bool:
     """Runs or resumes a sweep, or the part of it that flags name, unless it is complete."""
-    folder, wanted = training.workdir(root, scale), training.own_ids(scale, part)
+    folder, wanted = training.workdir(root, scale), training.ids(scale, part)
     lacks = missing(folder, wanted)
     if not lacks:
         print(f"{training.name}: complete", flush=True)

@@ -221,6 +221,7 @@ def test_shared_runs_are_trained_once_in_the_directory_of_the_grid(tmp_path, com
     synthetic.make(tmp_path / "transformer_grid-small", steps=800, every=100, **part)
     _run("transformer_permutation", tmp_path)
     assert commands[1][-1] == f"--workdir={tmp_path / 'transformer_permutation-small'}"
+    assert "--label_permutations=0.01,0.02,0.05,0.1,0.2" in commands[1]
     _run("transformer_grid", tmp_path)
     assert "--primes=31" not in commands[2]
     assert "--allow=primes,train_fractions" in commands[2]
@@ -231,16 +232,17 @@ def test_a_sweep_and_what_it_shares_have_no_run_in_common(scale):
     for training in sweeps.TRAININGS.values():
         if training.shared is not None:
             other = sweeps.TRAININGS[training.shared.name]
-            assert not training.own_ids(scale) & other.own_ids(scale)
-            shared = other.own_ids(scale, training.shared.part[scale])
-            assert shared < other.own_ids(scale)
-            assert training.run_ids(scale) == training.own_ids(scale) | shared
+            own = training.ids(scale, training.rest)
+            shared = other.ids(scale, training.shared.part[scale])
+            assert not own & other.ids(scale)
+            assert shared < other.ids(scale)
+            assert training.ids(scale) == own | shared
 
 
 def test_a_missing_row_is_noticed(tmp_path):
     synthetic_sweeps.make(tmp_path, "mnist")
     training = sweeps.TRAININGS["mnist"]
-    folder, wanted = training.workdir(tmp_path, "small"), training.own_ids("small")
+    folder, wanted = training.workdir(tmp_path, "small"), training.ids("small")
     assert sweeps.missing(folder, wanted) == ""
     path = folder / "results" / "persistence.parquet"
     table = pd.read_parquet(path)
