@@ -16,6 +16,7 @@ import pyarrow.parquet as pq
 
 import grokjax
 from grokjax.measuring.loading import Sweep
+from grokjax.report import summaries
 from grokjax.store import results
 from grokjax.store.errors import WorkdirError
 
@@ -54,8 +55,11 @@ class Folder:
         Raises:
             ValueError: if its clouds were normalised otherwise than the study's.
         """
-        if self.sweep is not None:
-            frame: pd.DataFrame = getattr(self.sweep, name)
+        frame: pd.DataFrame
+        if self.sweep is not None and name == "runs":  # written only now and then
+            frame = summaries.table_of_runs(self.sweep)
+        elif self.sweep is not None:
+            frame = getattr(self.sweep, name)
         else:
             frame = results.read_parquet(self.path / f"{name}.parquet")
         wanted = _NORMALISATION.get(name)

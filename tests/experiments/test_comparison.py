@@ -21,6 +21,7 @@ from experiments.verdicts import DIFFER, NOT_RUN
 from grokjax.report import summaries
 from grokjax.store import results
 from grokjax.store.errors import WorkdirError
+from tests import synthetic
 from tests.experiments import synthetic_sweeps
 
 STEPS = np.arange(0, 60_001, 500)
@@ -118,6 +119,19 @@ def test_a_run_in_two_folders_counts_once_and_the_longer_one(root, tmp_path):
     assert len(context.table("runs")) == 27
     assert set(context.pool.horizons.values()) == {900}
     assert context.pool.paths == [tmp_path]
+
+
+def test_a_sweep_that_is_still_at_work_counts_as_far_as_it_came(tmp_path):
+    folder = tmp_path / "w"
+    synthetic.make(folder, steps=1000, every=100, reached=600)
+    (folder / "results" / "runs.parquet").unlink()
+    pool = evidence.Pool([evidence.Folder(folder)])
+    assert set(pool.table("runs")["status"]) == {"running"}
+    assert set(pool.horizons.values()) == {600}
+    assert pool.steps[-1] == 600
+    begun = tmp_path / "begun"
+    synthetic.make(begun, steps=1000, every=100, reached=-1)
+    assert not evidence.Pool([evidence.Folder(begun)])
 
 
 def test_clouds_that_were_normalised_otherwise_are_refused(root, tmp_path):
