@@ -15,13 +15,13 @@ from collections.abc import Callable, Iterable, Sequence
 import pandas as pd
 from matplotlib.figure import Figure
 
-import grokjax
-from experiments import sweeps
+from experiments import staleness, sweeps
+from experiments.evidence import Folder, Pool
 from experiments.sweeps import TRAININGS, Training
-from grokjax.measuring.loading import Sweep
 from grokjax.report import figures
 from grokjax.settings import labels
 from grokjax.store import results
+from grokjax.store.errors import WorkdirError
 
 DEFAULT_ROOT = "work/paper"
 
@@ -31,15 +31,14 @@ class Context:
     """What an artefact is made from.
 
     Attributes:
-        sweep: the work directory it reads.
+        pool: the runs it reads, and where from.
         training: which sweep that is.
         scale: ``paper`` or ``small``.
     """
 
-    sweep: Sweep
+    pool: Pool
     training: Training
     scale: str
-    _tables: dict[str, pd.DataFrame] = dataclasses.field(default_factory=dict, repr=False)
 
     def values(
         self, table: str, column: str, run_ids: Sequence[str], cloud: str = ""
@@ -49,10 +48,8 @@ class Context:
         return figures.wide(rows[rows["cloud"] == cloud] if cloud else rows, column, run_ids)
 
     def table(self, name: str) -> pd.DataFrame:
-        """A table of the sweep, read once; not to be written to."""
-        if name not in self._tables:
-            self._tables[name] = getattr(self.sweep, name)
-        return self._tables[name]
+        """A table of the runs; not to be written to."""
+        return self.pool.table(name)
 
     def prime(self, of_study: int) -> int:
         """The prime that stands for one of the study's at this scale."""
@@ -62,19 +59,24 @@ class Context:
         """The train fraction that stands for one of the study's at this scale."""
         return of_study if self.scale == "paper" else self.training.fractions[of_study]
 
-    def runs(self, **values: object) -> pd.DataFrame:
-        """Runs with these values in these columns, without those that diverged or failed.
-
-        Raises:
-            ValueError: if there is none.
-        """
+    def found(self, **values: object) -> pd.DataFrame:
+        """Runs with these values in these columns, without those that diverged or failed."""
         runs = self.table("runs")
         kept = ~runs["status"].isin(("diverged", "failed"))
         for column, value in values.items():
             kept &= runs[column] == value
-        if not kept.any():
-            raise ValueError(f"{self.sweep.workdir} has no finished run with {values}")
         return runs[kept]
+
+    def runs(self, **values: object) -> pd.DataFrame:
+        """The same, there being any.
+
+        Raises:
+            ValueError: if there is none.
+        """
+        runs = self.found(**values)
+        if runs.empty:
+            raise ValueError(f"there is no finished run of {self.training.name} with {values}")
+        return runs
 
     def runs_of(self, prime: int | None, fraction: float | None) -> pd.DataFrame:
         """`runs` that stand for a prime and a train fraction of the study; None: for all."""
@@ -84,19 +86,29 @@ class Context:
         return self.runs(**{name: value for name, value in values.items() if value is not None})
 
 
-def load(training: str, root: pathlib.Path, scale: str) -> Context:
-    """What the artefacts of a sweep are made from, the sweep being there."""
-    sweep = grokjax.load(TRAININGS[training].workdir(root, scale))
-    return Context(sweep=sweep, training=TRAININGS[training], scale=scale)
+def folders(training: Training, root: pathlib.Path, scale: str) -> list[pathlib.Path]:
+    """Work directories that have runs of a sweep, its own first."""
+    shared = [TRAININGS[training.shared.name]] if training.shared else []
+    return [own.workdir(root, scale) for own in (training, *shared)]
 
 
-def contexts(root: pathlib.Path, scale: str) -> dict[str, Context]:
-    """The same of every sweep that is complete, by its name."""
-    return {
-        name: load(name, root, scale)
-        for name, training in TRAININGS.items()
-        if not sweeps.missing(training.workdir(root, scale))
-    }
+def load(
+    training: str, root: pathlib.Path, scale: str, more: Sequence[pathlib.Path] = ()
+) -> Context | None:
+    """What the artefacts of a sweep are made from, also of a part of it; None if nothing is there.
+
+    Args:
+        training: name of the sweep.
+        root: of the work directories.
+        scale: ``paper`` or ``small``.
+        more: folders with further runs or tables, see `experiments.evidence`.
+    """
+    own = TRAININGS[training]
+    there = [path for path in folders(own, root, scale) if (path / "sweep.json").exists()]
+    ids = own.ids(scale)
+    found = [Folder(path) for path in (*there, *more)]
+    pool = Pool(found, lambda run_id: sweeps.meant(run_id) in ids)
+    return Context(pool=pool, training=own, scale=scale) if pool else None
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -177,15 +189,11 @@ class Artefact:
 # --------------------------------------------------------------------------- making one
 
 
-def inputs(folders: Iterable[pathlib.Path]) -> str:
-    """A hash of what artefacts are made from: these sweeps' tables, this folder and grokjax."""
-    tables = [path for folder in folders for path in sorted((folder / "results").glob("*.parquet"))]
+def inputs(tables: Iterable[pathlib.Path], module: str) -> str:
+    """A hash of what an artefact is made from: tables, and all code that a module rests on."""
     state = [(str(path), path.stat().st_size, path.stat().st_mtime_ns) for path in tables]
-    sources = [*sorted(sweeps.FOLDER.glob("*.py")), *sorted(sweeps.FOLDER.glob("reference/*"))]
-    for package in grokjax.__path__:
-        sources += sorted(pathlib.Path(package).rglob("*.py"))
     hashed = hashlib.sha256(json.dumps(state).encode())
-    for path in sources:
+    for path in [*staleness.behind(module), *sorted(sweeps.FOLDER.glob("reference/*"))]:
         hashed.update(path.read_bytes())
     return hashed.hexdigest()
 
@@ -200,16 +208,33 @@ def fresh(stamp: pathlib.Path, digest: str) -> bool:
 
 
 def write(
-    name: str, root: pathlib.Path, scale: str, trainings: Iterable[str], make: Callable[[], Output]
+    name: str,
+    root: pathlib.Path,
+    tables: Iterable[pathlib.Path],
+    module: str,
+    make: Callable[[], Output],
 ) -> bool:
-    """Makes and writes what is made from these sweeps; returns whether there was anything to do."""
-    name = sweeps.at_scale(name, scale)
-    digest = inputs(TRAININGS[training].workdir(root, scale) for training in trainings)
+    """Makes and writes an artefact unless it is fresh; returns whether there was anything to do.
+
+    Args:
+        name: of its files.
+        root: where they go.
+        tables: what it is made from.
+        module: what makes it.
+        make: makes it.
+    """
+    digest = inputs(tables, module)
     stamp = root / f".{name}.json"
     if fresh(stamp, digest):
         print(f"{name}: nothing to do", flush=True)
         return False
-    output = make()
+    made = save(name, root, make())
+    results.write_text(stamp, json.dumps({"inputs": digest, "made": made}) + "\n")
+    return True
+
+
+def save(name: str, root: pathlib.Path, output: Output) -> list[str]:
+    """Writes what an artefact is; returns names of files."""
     made = [f"{name}.csv"]
     results.write_text(root / made[0], output.numbers.to_csv(index=False))
     if output.figure is not None:
@@ -220,20 +245,22 @@ def write(
     if output.page:
         results.write_text(root / f"{name}.html", output.page)
         made.append(f"{name}.html")
-    results.write_text(stamp, json.dumps({"inputs": digest, "made": made}) + "\n")
     print(f"{name}: {', '.join(str(root / file) for file in made)}", flush=True)
-    return True
+    return made
 
 
 def make(one: Artefact, root: pathlib.Path, scale: str) -> bool:
-    """Draws an artefact of a sweep that is there; returns whether there was anything to do."""
-    return write(
-        one.name,
-        root,
-        scale,
-        [one.training],
-        lambda: one.make(load(one.training, root, scale), one),
-    )
+    """Draws an artefact of a sweep that is there; returns whether there was anything to do.
+
+    Raises:
+        WorkdirError: if it is not.
+    """
+    context = load(one.training, root, scale)
+    if context is None:
+        raise WorkdirError(f"nothing is there of {one.training} below {root}")
+    name = sweeps.at_scale(one.name, scale)
+    files = context.pool.files()
+    return write(name, root, files, "experiments.registry", lambda: one.make(context, one))
 
 
 # --------------------------------------------------------------------------- commands

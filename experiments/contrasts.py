@@ -1,7 +1,7 @@
 """How much each setting changed at generalisation over its seeds, and what those could have seen.
 
 *Before* runs from memorisation up to generalisation, *after* is the last fifth of training; both
-were fixed before looking (``grokjax.statistics.before_after``).
+were fixed before looking (``grokjax.report.summaries.windows``).
 """
 
 from collections.abc import Iterator, Mapping, Sequence
@@ -9,9 +9,11 @@ from typing import Any
 
 import numpy as np
 import pandas as pd
+from scipy import stats
 
 from experiments import claims
 from experiments.artefact import Context
+from experiments.claims import Floats
 from grokjax import statistics
 from grokjax.settings import labels
 
@@ -32,16 +34,16 @@ CONTRAST_HEADINGS = {
 }
 CONTRAST_TEXT = (
     "Means of each run from memorisation up to generalisation (before) and over the last fifth of "
-    "training (after); a setting whose runs never generalise is split at the median step of those "
-    "that do, in the same sweep. The ratio is the geometric mean over seeds, with a percentile "
-    "bootstrap interval over seeds, which is too narrow for few of them: of five, nominal 95 % "
-    "hold 84 %. The last column is the smallest factor, up or as much down, that a two-sided "
-    "paired t-test of logarithms at 5 % would find in four of five such experiments, given how "
-    "the seeds spread here: a change below it may be there and go unseen."
+    "training (after); runs that never generalise are split at the median step of those of their "
+    "model and task that do. The ratio is the geometric mean over seeds, with the interval of "
+    "Student's t of logarithms. The last column is the smallest factor, up or as much down, that a "
+    "two-sided paired t-test of logarithms at 5 % would find in four of five such experiments, "
+    "given how the seeds spread here: a change below it may be there and go unseen."
 )
 STEPS_TEXT = (
-    "Median step, over the runs that get there, of the first checkpoint whose test accuracy "
-    "reaches a threshold, and how many runs do. The study's is 0.9."
+    "Median step of the first checkpoint whose test accuracy reaches a threshold, and how many "
+    "runs do. Runs that never do count as later than all; where half of them do not, there is no "
+    "median. The study's threshold is 0.9."
 )
 
 
@@ -54,38 +56,37 @@ def contrasts(context: Context) -> pd.DataFrame:
         what = {"cloud": cloud, "quantity": labels.COLUMNS[column]}
         for setting in settings:
             own = runs["run_id"].isin(setting.run_ids).to_numpy()
-            rows.append({"setting": setting.name, **what, **_contrast(before[own], after[own])})
+            rows.append({"setting": setting.name, **what, **contrast(before[own], after[own])})
     return pd.DataFrame(rows, columns=list(CONTRAST_HEADINGS))
 
 
 def changes(
     context: Context, runs: pd.DataFrame, quantities: Mapping[str, Sequence[str]]
-) -> Iterator[tuple[str, str, claims.Floats, claims.Floats]]:
+) -> Iterator[tuple[str, str, Floats, Floats]]:
     """Cloud and column of these tables, with means before and after of each run, (n,) both."""
-    for name in [name for name in quantities if name in context.sweep.tables()]:
-        table = context.table(name)
-        for cloud in dict.fromkeys(table["cloud"].astype(str)):
+    for name in [name for name in quantities if name in context.pool.tables()]:
+        for cloud in dict.fromkeys(context.table(name)["cloud"].astype(str)):
             for column in quantities[name]:
-                yield cloud, column, *claims.windows(runs, table, column, cloud)
+                yield cloud, column, *claims.windows(context, runs, name, column, cloud)
 
 
-def _contrast(before: claims.Floats, after: claims.Floats) -> dict[str, float]:
+def contrast(before: Floats, after: Floats) -> dict[str, float]:
+    """Means of (n,) seeds before and after, their ratio with its interval, the smallest seen."""
     kept = np.isfinite(before) & np.isfinite(after)
     before, after = before[kept], after[kept]
-    found = statistics.ratio_over_seeds(before, after)
-    smallest = np.nan
-    if len(before) > 1 and np.isfinite(found.ratio):
-        spread = float(np.std(np.log(after) - np.log(before), ddof=1))
-        smallest = statistics.smallest_detectable_fold(len(before), spread)
-    return {
-        "n": len(before),
-        "before": float(before.mean()) if len(before) else np.nan,
-        "after": float(after.mean()) if len(before) else np.nan,
-        "ratio": found.ratio,
-        "low": found.ratio_interval.low,
-        "high": found.ratio_interval.high,
-        "smallest": smallest,
-    }
+    n = len(before)
+    found = dict.fromkeys(("before", "after", "ratio", "low", "high", "smallest"), np.nan)
+    if n:
+        found |= {"before": float(before.mean()), "after": float(after.mean())}
+    if n and min(before.min(), after.min()) > 0:
+        logs = np.log(after) - np.log(before)
+        found["ratio"] = float(np.exp(logs.mean()))
+        if n > 1:
+            spread = float(logs.std(ddof=1))
+            half = float(stats.t.isf(0.025, n - 1)) * spread / n**0.5
+            found["low"], found["high"] = (float(np.exp(logs.mean() + x)) for x in (-half, half))
+            found["smallest"] = statistics.smallest_detectable_fold(n, spread)
+    return {"n": n, **found}
 
 
 def steps_headings() -> dict[str, str]:
@@ -112,8 +113,9 @@ def generalisation_steps(context: Context) -> pd.DataFrame:
             for run_id in setting.run_ids
         ]
         for level in THRESHOLDS:
-            reached = [own[level] for own in found if own[level] is not None]
-            row[f"step_{level:g}"] = float(np.median(reached)) if reached else np.nan
-            row[f"runs_{level:g}"] = len(reached)
+            steps = np.array([np.inf if own[level] is None else own[level] for own in found])
+            median = float(np.median(steps))
+            row[f"step_{level:g}"] = median if np.isfinite(median) else np.nan
+            row[f"runs_{level:g}"] = int(np.isfinite(steps).sum())
         rows.append(row)
     return pd.DataFrame(rows, columns=list(steps_headings()))

@@ -18,6 +18,9 @@ from grokjax.settings import labels
 # Lags drawn and searched, as a share of the training: up to 5,000 of the study's 60,000 steps, and
 # at least some checkpoints where there are few.
 LAG_SHARE, FEWEST_LAGS = 1 / 12, 6
+# A curve has a peak if fewer of its surrogates than this have one as large.
+LEVEL, N_SURROGATES = 0.05, 199
+CLOUDS = ("embedding", "hidden1", "hidden2", "hidden3")
 LEVELS = (0.01, 0.02, 0.05, 0.1)
 CONVENTION = "mean ± SD over seeds; at a negative lag accuracy moves first, at a positive topology"
 
@@ -43,12 +46,63 @@ def correlate(context: Context, line: Line) -> statistics.PooledCcf:
     """Cross-correlation of test accuracy and a statistic over seeds, lags in checkpoints."""
     accuracy = context.values("metrics", "test_accuracy", line.run_ids)
     own = context.values("persistence", line.column, line.run_ids, line.cloud)
-    n = len(context.sweep.config.train.checkpoint_steps)
     return statistics.pooled_ccf(
         [accuracy[run_id].to_numpy() for run_id in line.run_ids],
         [own[run_id].to_numpy() for run_id in line.run_ids],
-        max_lag=min(max(FEWEST_LAGS, round(LAG_SHARE * (n - 1))), n - 2),
+        max_lag=_max_lag(len(accuracy)),
     )
+
+
+def _max_lag(n: int) -> int:
+    """Most checkpoints by which series of n are shifted."""
+    return min(max(FEWEST_LAGS, round(LAG_SHARE * (n - 1))), n - 2)
+
+
+def peak_lags(context: Context, lines: Sequence[Line]) -> pd.DataFrame:
+    """Lag of each run's own peak in checkpoints: a row a seed, a column a line.
+
+    NaN where a curve has no peak: where its largest correlation is reached anywhere within these
+    lags by more than 5 % of surrogates, whose changes keep their spectrum and not their place
+    (phase, see `grokjax.statistics.surrogates`). Shifted surrogates would not do here: one in six
+    has its step within reach of the lags.
+    """
+    seeds = context.found().set_index("run_id")["seed"]
+    found: dict[int, dict[int, float]] = {}
+    for i, line in enumerate(lines):
+        accuracy = context.values("metrics", "test_accuracy", line.run_ids)
+        own = context.values("persistence", line.column, line.run_ids, line.cloud)
+        both = [run_id for run_id in line.run_ids if run_id in accuracy and run_id in own]
+        found[i] = {int(seeds[run_id]): own_peak(accuracy[run_id], own[run_id]) for run_id in both}
+    return pd.DataFrame(found).sort_index()
+
+
+def own_peak(accuracy: pd.Series, values: pd.Series) -> float:
+    """Lag of the peak of two curves over steps, NaN where it is no more than surrogates have."""
+    pairs = pd.concat([accuracy, values], axis=1).dropna().to_numpy()
+    if len(pairs) < 4 or not np.ptp(pairs, axis=0).all():
+        return np.nan
+    x, y = pairs.T
+    max_lag = _max_lag(len(pairs))
+    peak = statistics.ccf_peak(x, y, max_lag)
+    drawn = statistics.surrogates(y, "phase", N_SURROGATES, np.random.default_rng(0))
+    larger = sum(np.abs(statistics.ccf(x, own, max_lag)[1]).max() >= abs(peak.value)
+                 for own in drawn)  # fmt: skip
+    return peak.lag if (1 + larger) / (1 + N_SURROGATES) <= LEVEL else np.nan
+
+
+def lines_of(context: Context, figure: str, cloud: str) -> list[Line]:
+    """Lines of Figure 12 at a cloud, or of Figure 14, whose runs are there."""
+    if figure == "fig12":
+        levels = [(level, "h0_total", cloud) for level in LEVELS]
+    else:
+        levels = [(0.0, column, own) for column in curves.STATISTICS for own in CLOUDS]
+    lines = []
+    for level, column, own in levels:
+        run_ids = list(context.found(label_permutation=level)["run_id"])
+        if run_ids:
+            label = labels.in_words("label_permutation", level)
+            lines.append(Line(label=label, run_ids=run_ids, column=column, cloud=own))
+    return lines
 
 
 def by_level(context: Context, cloud: str) -> list[Line]:
@@ -69,7 +123,7 @@ def by_cloud(context: Context, column: str) -> list[Line]:
     run_ids = list(context.runs(label_permutation=0.0)["run_id"])
     return [
         Line(label=curves.cloud_in_words(cloud), run_ids=run_ids, column=column, cloud=cloud)
-        for cloud in ("embedding", "hidden1", "hidden2", "hidden3")
+        for cloud in CLOUDS
     ]
 
 
@@ -93,7 +147,7 @@ def figure(context: Context, chosen: Mapping[str, Sequence[Line]], title: str) -
         The figure, and a row a line: lag of the mean's peak, every seed's peak lag in steps, the
         bootstrap interval of their mean, and whether the mean's peak leaves the surrogate band.
     """
-    every = context.sweep.config.train.checkpoint_every
+    every = context.pool.every
     rows = []
     with panels.style():
         drawn, axes_list = curves.sheet(len(chosen), f"{title}\n{CONVENTION}", 2.0, 0.5)

@@ -24,9 +24,9 @@ ACCURACIES = {
 def diagrams(context: Context, one: Artefact) -> Output:
     """Diagrams of the first seed at four steps; their longest and second-longest H1 bars."""
     run_id = _first_seed(one.runs(context))
-    steps = context.sweep.config.train.checkpoint_steps
+    steps = context.pool.steps
     shown = [min(steps, key=lambda step: abs(step - share * steps[-1])) for share in SHARES]
-    found = {step: context.sweep.diagram(run_id, step) for step in shown}
+    found = {step: context.pool.sweep_of(run_id).diagram(run_id, step) for step in shown}
     figure = figures.persistence_diagrams(found)
     with panels.style():
         figure.suptitle(one.heading(context), fontsize=8)

@@ -2,7 +2,7 @@
 
 Claim:    everything in experiments/reference/.
 Command:  python -m experiments.paper --workdir=work/paper [--scale=small] [--mnist_dir=FOLDER]
-Device:   --scale=small: two CPU cores, under 45 minutes. The paper's scale: 165 runs of 60,000 to
+Device:   --scale=small: two CPU cores, under 45 minutes. The paper's scale: 155 runs of 60,000 to
           100,000 steps; an accelerator, or days on a CPU.
 Expected: 16 artefacts and comparison.html with its CSV below the work directory (-small in their
           names at small scale). Stopped, the same command goes on; complete, it does nothing.
@@ -11,24 +11,22 @@ Expected: 16 artefacts and comparison.html with its CSV below the work directory
 import json
 import pathlib
 from collections.abc import Mapping, Sequence
-from typing import Any
 
 import pandas as pd
 
-from experiments import artefact, bold_cells, comparison, contrasts, html_page, sweeps
-from experiments.artefact import Output
+from experiments import artefact, bold_cells, comparison, contrasts, discoveries, html_page, sweeps
+from experiments.artefact import Context, Output
 from experiments.registry import ARTEFACTS
 from experiments.sweeps import TRAININGS
 
 
 def compare(root: pathlib.Path, scale: str) -> Output:
-    """The comparison and its page."""
-    frame = comparison.compare(root, scale)
+    """The comparison and its page, of what is there."""
+    contexts = comparison.contexts_of(root, scale)
+    frame = comparison.compare(contexts, scale)
     small = scale == "small"
-    title = "Topological Signatures of Grokking: the study's numbers beside ours"
     body = []
     if small:
-        title += " – SMALL SCALE"
         body.append(
             html_page.paragraph(
                 "Small scale: primes 29, 31 and 37 instead of 113, 149 and 197, narrower networks, "
@@ -38,34 +36,25 @@ def compare(root: pathlib.Path, scale: str) -> Output:
                 "note",
             )
         )
-    rule = (comparison.__doc__ or "").split("\n\n", 1)[1].replace("*", "").replace("\n", " ")
     body += [
-        html_page.paragraph(rule),
-        "<h2>Verdicts</h2>",
-        html_page.table(comparison.counts(frame)),
-        "<h2>Every number</h2>",
-        html_page.table(frame, comparison.HEADINGS, _kind),
+        *comparison.body(frame, contexts.values(), scale),
         "<h2>Sweeps</h2>",
         html_page.table(provenance(root, scale)),
-        *changes(root, scale),
+        *changes(contexts),
     ]
-    drawn = []
+    drawn, tables = [], {}
     for one in ARTEFACTS.values():
         stem = root / sweeps.at_scale(one.name, scale)
         numbers, figure = stem.with_suffix(".csv"), stem.with_suffix(".svg")
         if one.kind == "table" and numbers.exists():
-            body += bold_cells.sections(pd.read_csv(numbers), one.label, scale)
+            tables[one.name] = pd.read_csv(numbers)
+            body += bold_cells.sections(tables[one.name], one.label, scale)
         elif figure.exists():
             caption = one.headline + (" (small scale)" if small else "")
             drawn.append(html_page.figure(figure, caption))
-    page = html_page.document(title, [*body, "<h2>Figures</h2>", *drawn])
+    body += discoveries.sections(discoveries.family(contexts, tables))
+    page = html_page.document(comparison.title(scale), [*body, "<h2>Figures</h2>", *drawn])
     return Output(numbers=frame, page=page)
-
-
-def _kind(row: Mapping[str, Any], column: str) -> str:
-    same = row["verdict"] in (comparison.AGREE, comparison.SAME)
-    other = row["verdict"] in (comparison.DIFFER, comparison.OTHER)
-    return "" if column != "verdict" else "agree" if same else "differ" if other else "none"
 
 
 def provenance(root: pathlib.Path, scale: str) -> pd.DataFrame:
@@ -92,10 +81,12 @@ def provenance(root: pathlib.Path, scale: str) -> pd.DataFrame:
     return pd.DataFrame(rows, columns=columns).fillna("")
 
 
-def changes(root: pathlib.Path, scale: str) -> list[str]:
-    """Sections on before and after, and on when runs generalise, for every complete sweep."""
+def changes(contexts: Mapping[str, Context | None]) -> list[str]:
+    """Sections on before and after, and on when runs generalise, for what is there of a sweep."""
     before_after, when = [], []
-    for name, context in artefact.contexts(root, scale).items():
+    for name, context in contexts.items():
+        if context is None:
+            continue
         heading = f"<h3>{name}</h3>"
         frame = contrasts.contrasts(context)
         before_after += [heading, html_page.table(frame, contrasts.CONTRAST_HEADINGS)]
@@ -121,7 +112,10 @@ def main(argv: Sequence[str] | None = None) -> None:
         for one in ARTEFACTS.values():
             if one.training == name:
                 busy |= artefact.make(one, root, scale)
-    busy |= artefact.write("comparison", root, scale, TRAININGS, lambda: compare(root, scale))
+    found = [training.workdir(root, scale) for training in TRAININGS.values()]
+    tables = [path for folder in found for path in sorted(folder.glob("results/*.parquet"))]
+    name = sweeps.at_scale("comparison", scale)
+    busy |= artefact.write(name, root, tables, "experiments.paper", lambda: compare(root, scale))
     if not busy:
         print("everything is there and up to date: nothing was done", flush=True)
 

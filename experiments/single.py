@@ -14,9 +14,9 @@ from collections.abc import Sequence
 import numpy as np
 import pandas as pd
 
-import grokjax
 from experiments import contrasts, curves, html_page
 from experiments.artefact import Context
+from experiments.evidence import Folder, Pool
 from experiments.sweeps import TRAININGS
 from grokjax import statistics
 from grokjax.report import figures
@@ -39,8 +39,8 @@ def main(argv: Sequence[str] | None = None) -> None:
     parser.add_argument("--workdir", type=pathlib.Path, required=True)
     parser.add_argument("--out", type=pathlib.Path, required=True)
     arguments = parser.parse_args(argv)
-    sweep = grokjax.load(arguments.workdir)
-    context = Context(sweep=sweep, training=TRAININGS["transformer_grid"], scale="paper")
+    pool = Pool([Folder(arguments.workdir)])
+    context = Context(pool=pool, training=TRAININGS["transformer_grid"], scale="paper")
     runs = context.runs()
     primes = ", ".join(str(p) for p in sorted(set(runs["prime"])))
     title = f"As Figure 3: {runs['model'].iloc[0]}, p = {primes}"

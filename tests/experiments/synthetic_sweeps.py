@@ -7,20 +7,29 @@ from experiments.sweeps import TRAININGS
 from grokjax.store import results
 from tests import synthetic
 
-GRID = {"prime": (29, 31, 37), "seed": (46, 47)}
-ABLATION = {"prime": (31,), "train_fraction": (0.5,), "seed": (46, 47)}
+# As sweeps.TRAININGS has them at small scale: runs are known by their ids.
+SMALL = {"weight_decay": (1.0,), "d_model": (96,), "n_heads": (4,), "d_ff": (128,),
+         "n_layers": (2,), "mlp_width": (256,), "mlp_depth": (3,), "batch_size": (128,),
+         "seed": (46, 47, 48)}  # fmt: skip
+GRID = {"prime": (29, 31, 37), **SMALL}
+ABLATION = {"prime": (31,), "train_fraction": (0.5,), **SMALL}
+DIGITS = {"learning_rate": (0.001,), "weight_decay": (0.01,), "activation": ("relu",),
+          "mlp_width": (200,), "mlp_depth": (2,), "warmup_steps": (0,), "beta2": (0.999,),
+          "epsilon": (1e-8,), "d_model": (128,), 
+          "loss": ("squared_error",), "batch_size": (200,), "seed": (46, 47)}  # fmt: skip
 AXES = {
     "transformer_grid": {"train_fraction": (0.4, 0.45, 0.5), **GRID},
     "mlp_grid": {"model": ("mlp",), "train_fraction": (0.45, 0.5, 0.55), **GRID},
-    "transformer_permutation": {"label_permutation": (0.0, 0.01, 0.02, 0.05, 0.1, 0.2),
+    "transformer_permutation": {"label_permutation": (0.01, 0.02, 0.05, 0.1, 0.2),
                                 **ABLATION},
-    "mlp_permutation": {"model": ("mlp",), "label_permutation": (0.0, 0.1, 0.2, 0.5, 1.0),
+    "mlp_permutation": {"model": ("mlp",), "label_permutation": (0.1, 0.2, 0.5, 1.0),
                         **ABLATION},
-    "mnist": {"model": ("mlp",), "operation": ("digits",), "init_scale": (1.0, 2.0, 4.0, 8.0)},
+    "mnist": {"model": ("mlp",), "operation": ("digits",), "init_scale": (1.0, 2.0, 4.0, 8.0),
+              **DIGITS},
 }  # fmt: skip
 CLOUDS = {
-    "transformer_grid": ("embedding", "layer2"),
-    "mlp_grid": ("embedding", "hidden3"),
+    "transformer_grid": ("embedding", "layer1", "layer2"),
+    "mlp_grid": ("embedding", "hidden1", "hidden2", "hidden3"),
     "transformer_permutation": ("embedding", "layer1", "layer2"),
     "mlp_permutation": ("embedding", "hidden1", "hidden2", "hidden3"),
     "mnist": ("hidden1",),
