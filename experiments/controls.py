@@ -12,7 +12,7 @@ Expected: FOLDER/controls.html and .csv: a row a setting and statistic, with its
 
 import argparse
 import pathlib
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import numpy as np
@@ -22,6 +22,7 @@ from experiments import artefact, contrasts, html_page
 from experiments.artefact import Output
 from experiments.claims import Floats
 from experiments.evidence import Folder, Pool
+from grokjax import statistics
 from grokjax.report import summaries
 from grokjax.settings import labels
 
@@ -39,6 +40,7 @@ HEADINGS = {
     "setting": "setting",
     "generalised": "generalised",
     "step": "median step",
+    "fallen": "below 0.9 after it",
     "before": "before",
     "after": "after",
     "ratio": "after ÷ before",
@@ -51,8 +53,10 @@ TEXT = (
     "Each run's mean from memorisation up to generalisation (before) and over the last fifth of "
     "training (after). Runs that do not memorise first are looked at from the first checkpoint on; "
     "runs that never generalise are split at the median step of those of their model and task that "
-    "do, else where the last fifth begins. In the median step, runs that never came count. The "
-    "ratio is the geometric mean over n seeds, with the interval of Student's t of logarithms."
+    "do, else where the last fifth begins. In the median step, runs that never came count. Below "
+    "0.9: the share of checkpoints after generalisation with a test accuracy that has fallen back "
+    "below it, mean over runs. The ratio is the geometric mean over n seeds, with the interval of "
+    "Student's t of logarithms."
 )
 NULLS_TEXT = (
     "Percentiles say where a cloud after generalisation lies among surrogates that share with it "
@@ -74,6 +78,7 @@ def table(pool: Pool, cloud: str) -> pd.DataFrame:
     """
     runs = pool.table("runs")
     runs = runs[~runs["status"].isin(("diverged", "failed"))].reset_index(drop=True)
+    metrics = dict(tuple(pool.table("metrics").groupby("run_id")))
     rows: list[dict[str, Any]] = []
     for statistic in STATISTICS:
         own = summaries.windows(runs, pool.table("persistence"), statistic, cloud)
@@ -86,7 +91,7 @@ def table(pool: Pool, cloud: str) -> pd.DataFrame:
             found = contrasts.contrast(*(own.loc[ids, name].to_numpy() for name in _SIDES))
             del found["smallest"]
             row = {"statistic": statistic, "cloud": cloud, "setting": setting.name}
-            row |= _outcome(runs[runs["run_id"].isin(setting.run_ids)]) | found
+            row |= _outcome(runs[runs["run_id"].isin(setting.run_ids)], metrics) | found
             for null, (percentiles, over) in nulls.items():
                 row |= _of_null(null, percentiles.reindex(ids), over.reindex(ids))
             rows.append(row)
@@ -96,13 +101,20 @@ def table(pool: Pool, cloud: str) -> pd.DataFrame:
 _SIDES = ("before", "after")
 
 
-def _outcome(runs: pd.DataFrame) -> dict[str, Any]:
+def _outcome(runs: pd.DataFrame, metrics: Mapping[Any, pd.DataFrame]) -> dict[str, Any]:
     steps = runs["generalisation_step"].astype("float64").fillna(np.inf)
+    fallen = [
+        statistics.falling_back(own["step"], own["test_accuracy"], step).share
+        for run_id, step in zip(runs["run_id"], steps, strict=True)
+        for own in [metrics[run_id]]
+        if np.isfinite(step)
+    ]
     median = float(steps.median())
     came = int(np.isfinite(steps).sum())
     return {
         "generalised": f"{came} of {len(runs)}",
         "step": median if np.isfinite(median) else np.nan,
+        "fallen": float(np.nanmean(fallen)) if np.isfinite(fallen).any() else np.nan,
     }
 
 

@@ -41,6 +41,8 @@ def test_what_generalises_rises_and_what_does_not_stays(folders):
     assert permuted["ratio"] == pytest.approx(1)
     assert np.isfinite(true["step"])
     assert np.isnan(permuted["step"])
+    assert true["fallen"] == 0
+    assert np.isnan(permuted["fallen"])
     assert len(table(folders)) == 2 * len(controls.STATISTICS)
 
 
