@@ -28,7 +28,8 @@ class MLP(Embedded):
     mlp_depth: int = field(3, help="number of the MLP's hidden layers", between=(1, 1024))
     mlp_inputs: str = field(
         "concatenate",
-        help="how the MLP is given a pair: embeddings concatenated or summed, or one-hot vectors",
+        help="how the MLP is given a pair: embeddings concatenated or summed, or one-hot vectors, "
+        "whose layer has no bias",
         choices=("concatenate", "sum", "one_hot"),
     )
 

@@ -39,7 +39,7 @@ class Scheduled(Part):
     )
     schedule: str = field(
         "constant",
-        help="of the learning rate after warm-up; the others fall to 0 at the last step",
+        help="of the learning rate after warm-up; the others fall to 0 by the end",
         choices=("constant", "linear", "cosine"),
         flag="schedules",
     )
