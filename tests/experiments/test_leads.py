@@ -1,0 +1,50 @@
+"""Who leads: a statistic that is planted behind accuracy, or ahead of it, is found there."""
+
+import numpy as np
+import pandas as pd
+import pytest
+
+from experiments import leads
+from experiments.evidence import Folder, Pool
+from grokjax.store import results
+from tests import synthetic
+
+
+def plant(folder, lags):
+    """Replaces H1 max and accuracy of a made-up sweep by steps, one lag a seed."""
+    folder = folder / "results"
+    metrics, persistence = (
+        pd.read_parquet(folder / f"{name}.parquet") for name in ("metrics", "persistence")
+    )
+    steps = np.sort(metrics["step"].unique())
+    for place, (run_id, lag) in enumerate(zip(metrics["run_id"].unique(), lags, strict=True)):
+        own = metrics["run_id"] == run_id
+        at = steps[len(steps) // 2 + place - 2]
+        metrics.loc[own, "test_accuracy"] = 1 / (1 + np.exp(-(metrics.loc[own, "step"] - at) / 20))
+        own = persistence["run_id"] == run_id
+        late = (persistence.loc[own, "step"] - at - lag) / 20
+        persistence.loc[own, "h1_max"] = 0.1 + 0.2 / (1 + np.exp(-late))
+    results.write_parquet(folder / "metrics.parquet", metrics)
+    results.write_parquet(folder / "persistence.parquet", persistence)
+
+
+@pytest.mark.parametrize(("sign", "ahead"), [(1, 0), (-1, 6)])
+def test_a_planted_lag_is_found(tmp_path, sign, ahead):
+    synthetic.make(tmp_path, seed=range(6), steps=2000)
+    lags = sign * np.array([110, 120, 130, 140, 150, 160.0])
+    plant(tmp_path, lags)
+    frame = leads.table(Pool([Folder(tmp_path)]), "embedding")
+    row = frame[frame["reference"] == "test accuracy"].set_index("statistic").loc["H1 max"]
+    assert row["n"] == 6
+    assert row["lag"] == pytest.approx(np.median(lags), abs=15)
+    assert (row["after"], row["before"]) == (6 - ahead, ahead)
+    assert row["p_order"] == pytest.approx(2 / 64)
+    assert min(abs(row["low"]), abs(row["high"])) > 90
+
+
+def test_what_was_not_measured_has_no_row(tmp_path):
+    synthetic.make(tmp_path, seed=range(2), steps=1000)
+    frame = leads.table(Pool([Folder(tmp_path)]), "embedding")
+    assert "−log restricted loss" not in set(frame["reference"]) or (frame["n"] > 0).all()
+    made = leads.output(Pool([Folder(tmp_path)]), "embedding")
+    assert "sign test" in made.page
