@@ -26,6 +26,8 @@ function keep(name, words) {
 let shown = null;
 
 function route() {
+  // An address or a theme that changes while plotly.js starts is drawn once it is there.
+  if (!window.Plotly) return;
   const [name, words] = address();
   if (location.hash === "#main") return $("main").focus();
   reveal(name);

@@ -245,6 +245,14 @@ def test_buttons_lead_to_the_checkpoints_that_matter(page, folder):
         assert by_id(page, "step-text").text == f"step {step:,} of 1,000"
 
 
+def test_a_theme_that_changes_while_plotly_starts_is_no_error(page):
+    shown = page.execute_script(
+        "const there = window.Plotly; window.Plotly = undefined;"
+        "try { setTheme(wish); return route() === undefined } finally { window.Plotly = there }"
+    )
+    assert shown
+
+
 def test_residues_can_be_joined_as_they_are(page):
     go(page, "run?step=1000")
     wave = drawn(page)
