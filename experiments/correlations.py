@@ -23,8 +23,8 @@ from grokjax.settings import labels
 STATISTICS = {labels.COLUMNS[column]: column for column in curves.STATISTICS}
 LEVEL = 0.05
 # Draws of each test. Shift and exchange are of the family that `experiments.discoveries` corrects:
-# shift has enough for a lone finding in it by either correction; exchange has no more than 1 / k!
-# to give, of k seeds.
+# shift has enough for a lone finding in it by either correction; exchange cannot go below 2 / k!
+# with k seeds.
 N_SURROGATES = {"shift": 149_999, "block": 999, "phase": 999, "exchange": 9_999}
 # Name of a test → its column of p-values.
 TESTS = {test: f"p_{test}" for test in (*N_SURROGATES, "event")}
