@@ -1,14 +1,22 @@
-"""``python -m grokjax.analyze``: measures the checkpoints of a sweep, without training."""
+"""``python -m grokjax.analyze``: measures the checkpoints of a sweep, without training.
+
+python -m grokjax.analyze --workdir=work/first --clouds=all
+python -m grokjax.analyze --workdir=work/first --diagnostics=persistence,surrogates --surrogates=199
+python -m grokjax.analyze --workdir=work/study --follow --scheduler=local
+"""
 
 import time
 
 from absl import flags
 
 from grokjax import cli
-from grokjax.measuring import clusters, views
-from grokjax.measuring.analyst import Analyst
 from grokjax.settings import flags as ours
-from grokjax.store import errors, locks, record
+from grokjax.settings.fields import lazy
+from grokjax.store import errors, locks
+
+# What takes seconds to import, and --help needs none of.
+clusters, views = lazy("grokjax.measuring.clusters"), lazy("grokjax.measuring.views")
+analyst_of, record = lazy("grokjax.measuring.analyst"), lazy("grokjax.store.record")
 
 
 def define() -> None:
@@ -32,7 +40,7 @@ def main(values: flags.FlagValues) -> int:
     config = record.read_config(folder)
     options = ours.options_from(values, base=config.options)
     views.validate(options, config.runs)
-    analyst = Analyst(folder, config, options)
+    analyst = analyst_of.Analyst(folder, config, options)
     with errors.storage_errors(folder), locks.owning(folder, locks.ANALYSIS_LOCK):
         for message in analyst.prepare():
             print(message)

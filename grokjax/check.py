@@ -1,4 +1,9 @@
-"""``python -m grokjax.check``: audits a work directory; exit code 1 if anything is wrong."""
+"""``python -m grokjax.check``: audits a work directory; exit code 1 if anything is wrong.
+
+python -m grokjax.check --workdir=work/first
+python -m grokjax.check --workdir=work/first --repair
+for folder in work/*/; do python -m grokjax.check --workdir=$folder; done
+"""
 
 import contextlib
 import sys
@@ -6,9 +11,11 @@ import sys
 from absl import flags
 
 from grokjax import cli
-from grokjax.running import audit
 from grokjax.settings import flags as ours
+from grokjax.settings.fields import lazy
 from grokjax.store import locks
+
+audit = lazy("grokjax.running.audit")  # which takes seconds to import, and --help needs it not
 
 
 def define() -> None:

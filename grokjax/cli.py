@@ -10,9 +10,10 @@ from typing import Any, NoReturn
 from absl import app, flags, logging
 
 from grokjax.settings import flags as ours
-from grokjax.settings.fields import InvalidSettingError, check
+from grokjax.settings.fields import InvalidSettingError, check, lazy
 from grokjax.store.errors import CheckpointError, DamagedTableError, StorageError, WorkdirError
-from grokjax.training import compilation
+
+compilation = lazy("grokjax.training.compilation")
 
 EXIT_OK, EXIT_FAILED, EXIT_USAGE, EXIT_STOPPED = 0, 1, 2, 75
 _MOST_FAILURES_TOLD = 10
@@ -29,9 +30,7 @@ def existing_workdir(values: flags.FlagValues) -> pathlib.Path:
 
 def define_compilation_flag() -> None:
     """The flag that says where compiled programs are kept."""
-    text = (
-        f"folder of compiled programs, or {compilation.OFF}; default: ~/.cache/grokjax/compilation"
-    )
+    text = "folder of compiled programs, or off; default: ~/.cache/grokjax/compilation"
     ours.define("compilation_cache", "", text)
 
 

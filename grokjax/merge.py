@@ -1,4 +1,9 @@
-"""``python -m grokjax.merge``: joins the work directories of a grid's shards into one."""
+"""``python -m grokjax.merge``: joins the work directories of a grid's shards into one.
+
+python -m grokjax.merge --workdir=work/study
+python -m grokjax.merge --workdir=work/whole --sources=node1/study,node2/study
+python -m grokjax.merge --workdir=work/whole --sources=old,new --mixed_code
+"""
 
 import pathlib
 import sys
@@ -7,9 +12,10 @@ from collections.abc import Sequence
 from absl import flags
 
 from grokjax import cli
-from grokjax.running import joining
 from grokjax.settings import flags as ours
-from grokjax.settings.fields import check
+from grokjax.settings.fields import check, lazy
+
+joining = lazy("grokjax.running.joining")  # which takes seconds to import, and --help needs it not
 
 _LISTED = 10  # ids that a message names at most
 

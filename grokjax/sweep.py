@@ -1,23 +1,32 @@
-"""``python -m grokjax.sweep``: trains a grid of runs, measures the checkpoints, reports."""
+"""``python -m grokjax.sweep``: trains a grid of runs, measures the checkpoints, reports.
+
+python -m grokjax.sweep --primes=31 --train_fractions=0.5 --steps=5000 --workdir=work/first
+python -m grokjax.sweep --models=transformer,mlp --seeds=0:10 --clouds=all --workdir=work/study
+python -m grokjax.sweep --flagfile=experiments/quick.flags --weight_decays=0.3,1 --workdir=work/two
+"""
 
 import dataclasses
 import os
 import pathlib
 import sys
+from typing import Any
 
 from absl import flags
 
 from grokjax import cli
-from grokjax.diagnostics.persistence import EngineMismatch
-from grokjax.measuring import views
-from grokjax.running import distributed, joining, pipeline, progress, sharding, signals
-from grokjax.running.distributed import Process
+from grokjax.running import sharding, signals
 from grokjax.settings import flags as ours
 from grokjax.settings.config import Shard, SweepConfig
-from grokjax.settings.fields import check
-from grokjax.store import errors, locks, record
-from grokjax.training import mapped, work
+from grokjax.settings.fields import check, lazy
+from grokjax.store import errors, locks
 from grokjax.training.stopping import Stopped, StopRequest
+
+# What takes seconds to import, and --help needs none of.
+persistence, views = lazy("grokjax.diagnostics.persistence"), lazy("grokjax.measuring.views")
+distributed, joining = lazy("grokjax.running.distributed"), lazy("grokjax.running.joining")
+pipeline, progress = lazy("grokjax.running.pipeline"), lazy("grokjax.running.progress")
+mapped, work = lazy("grokjax.training.mapped"), lazy("grokjax.training.work")
+record = lazy("grokjax.store.record")
 
 
 def define() -> None:
@@ -50,7 +59,7 @@ def _sweep(
     values: flags.FlagValues,
     config: SweepConfig,
     folder: pathlib.Path,
-    process: Process,
+    process: Any,
     stop: StopRequest,
 ) -> int:
     """Runs or resumes a sweep in one work directory; returns the exit code."""
@@ -73,7 +82,7 @@ def _sweep(
         except Stopped as stopped:
             print(f"stopped ({stopped}); the same command resumes from the last checkpoint")
             return cli.EXIT_STOPPED
-        except EngineMismatch as mismatch:
+        except persistence.EngineMismatch as mismatch:
             print(f"stopped, because the numbers are in doubt: {mismatch}", file=sys.stderr)
             return cli.EXIT_FAILED
         if config.shard is not None:
@@ -121,7 +130,7 @@ def _sweep_all(
     values: flags.FlagValues,
     config: SweepConfig,
     folder: pathlib.Path,
-    process: Process,
+    process: Any,
     stop: StopRequest,
 ) -> int:
     """Sweeps this process's parts; the first process then joins all parts and reports."""

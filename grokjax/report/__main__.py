@@ -1,19 +1,26 @@
-"""``python -m grokjax.report``: draws figures and the page of a work directory, or serves it."""
+"""``python -m grokjax.report``: draws figures and the page of a work directory, or serves it.
+
+python -m grokjax.report --workdir=work/first
+python -m grokjax.report --workdir=work/study --watch
+python -m grokjax.report --workdir=work/study --tensorboard
+"""
 
 import contextlib
 import importlib.util
 import pathlib
 import signal
+from typing import Any
 
 from absl import flags
 
 from grokjax import cli
-from grokjax.measuring.loading import Sweep
-from grokjax.report import drawing, events, serving
-from grokjax.running import progress
 from grokjax.settings import flags as ours
-from grokjax.settings.fields import InvalidSettingError, check
-from grokjax.store import record
+from grokjax.settings.fields import InvalidSettingError, check, lazy
+
+# What takes seconds to import, and --help needs none of.
+drawing, events = lazy("grokjax.report.drawing"), lazy("grokjax.report.events")
+serving, progress = lazy("grokjax.report.serving"), lazy("grokjax.running.progress")
+loading, record = lazy("grokjax.measuring.loading"), lazy("grokjax.store.record")
 
 
 def define() -> None:
@@ -26,9 +33,7 @@ def define() -> None:
     ours.define("port", 0, "port that --watch listens on, up to 65535; 0: a free one")
 
 
-def _watch(
-    folder: pathlib.Path, host: str, port: int, event_files: events.EventFiles | None
-) -> int:
+def _watch(folder: pathlib.Path, host: str, port: int, event_files: Any) -> int:
     content = serving.Content(folder)
     if event_files is not None:
         content.renewed.append(event_files.update)
@@ -65,7 +70,7 @@ def main(values: flags.FlagValues) -> int:
     progress.print_summary(drawing.summary(folder))
     print(f"report: {drawing.write(folder, wanted)}")
     if event_files is not None:
-        event_files.update(Sweep(folder))
+        event_files.update(loading.Sweep(folder))
         print(f"events: tensorboard --logdir={folder / 'tensorboard'}")
     return cli.EXIT_OK
 
