@@ -1,4 +1,4 @@
-"""``--help``: what a command does, three examples, its flags; and nothing heavy is loaded for it."""
+"""Help: what a command does, three examples, its flags; and nothing heavy is loaded for it."""
 
 import os
 import pathlib
