@@ -198,7 +198,7 @@ def page(rows: pd.DataFrame, options: argparse.Namespace, seconds: float) -> str
     lines = [
         "# What H1 of trained embeddings would be by chance",
         f"```\npython -m experiments.surrogate_table --n {options.n} --embeddings {files}\n```",
-        f"Commit {made['commit'][:7]}, {made['time']}, {made['device']} shared with other work, "
+        f"Commit {(made['commit'] or 'unknown')[:7]}, {made['time']}, {made['device']} shared with other work, "
         f"{options.threads} threads, {seconds:.0f} s; {versions}. {options.n} surrogates of each "
         "null, drawn of the raw embedding; embedding and surrogates are then centred and their "
         "rows normed. Nulls and statistics are those of `grokjax.diagnostics.surrogates`. Beside "
@@ -232,9 +232,10 @@ def main() -> None:
     options = parser.parse_args()
     begun = time.perf_counter()
     rows = pd.concat([measure(file, options.n, options.threads) for file in options.embeddings])
-    readme = page(rows, options, time.perf_counter() - begun)
+    seconds = time.perf_counter() - begun
     options.output.mkdir(parents=True, exist_ok=True)
     rows.to_parquet(options.output / "surrogates.parquet", index=False)
+    readme = page(rows, options, seconds)
     (options.output / "README.md").write_text(readme, encoding="utf-8")
     print(readme)
 
