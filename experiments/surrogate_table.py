@@ -198,10 +198,11 @@ def page(rows: pd.DataFrame, options: argparse.Namespace, seconds: float) -> str
     lines = [
         "# What H1 of trained embeddings would be by chance",
         f"```\npython -m experiments.surrogate_table --n {options.n} --embeddings {files}\n```",
-        f"Commit {(made['commit'] or 'unknown')[:7]}, {made['time']}, {made['device']} shared with other work, "
-        f"{options.threads} threads, {seconds:.0f} s; {versions}. {options.n} surrogates of each "
-        "null, drawn of the raw embedding; embedding and surrogates are then centred and their "
-        "rows normed. Nulls and statistics are those of `grokjax.diagnostics.surrogates`. Beside "
+        f"Commit {(made['commit'] or 'unknown')[:7]}, {made['time']}, {made['device']} shared with "
+        f"other work, {options.threads} threads, {seconds:.0f} s; {versions}. {options.n} "
+        "surrogates of each null, drawn of the raw embedding; embedding and surrogates are then "
+        "centred and their rows normed. Nulls and statistics are those of "
+        "`grokjax.diagnostics.surrogates`. Beside "
         "each null: mean ± SD of its surrogates at the last step, and in brackets the percentile "
         "of the measured value among them. All seven statistics, before and after training: "
         "[surrogates.parquet](surrogates.parquet).",
