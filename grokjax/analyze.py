@@ -39,18 +39,18 @@ def main(values: flags.FlagValues) -> int:
         n_expected = len(config.runs) * len(config.train.checkpoint_steps)
         while True:
             if values.scheduler:
-                clusters.measure_all(analyst, folder, options, values.scheduler, _tell)
+                clusters.measure_all(analyst, values.scheduler, _tell)
             else:
                 analyst.measure_all(_tell)
             analyst.compact()
             n_committed = sum(len(batch.run_ids) for batch, _ in analyst.committed())
-            for error in analyst.unreadable.values():
+            for error in analyst.reader.unreadable.values():
                 raise error
             if not values.follow or n_committed >= n_expected:
                 break
             time.sleep(2)
     print(f"{n_committed} of {n_expected} run checkpoints are there and measured: {folder}")
-    return cli.tell_failures(analyst.failures.told())
+    return cli.tell_failures([*map(str, analyst.failures)])
 
 
 def _tell(done: int, total: int) -> None:

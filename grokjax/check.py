@@ -21,10 +21,7 @@ def define() -> None:
 def main(values: flags.FlagValues) -> int:
     """Reads everything and says what it found; returns the exit code."""
     folder = cli.existing_workdir(values)
-    with contextlib.ExitStack() as stack:
-        if values.repair:
-            for lock in locks.LOCKS:
-                stack.enter_context(locks.owning(folder, lock))
+    with locks.owning(folder, *locks.LOCKS) if values.repair else contextlib.nullcontext():
         found = audit.audit(folder, values.repair)
     print(f"{folder}: {found.n_runs:,} runs, {found.n_checkpoints:,} run checkpoints read whole")
     print("rows: " + ", ".join(f"{name} {n:,}" for name, n in found.n_rows.items()))

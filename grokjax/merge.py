@@ -38,14 +38,6 @@ def _sources(target: pathlib.Path, named: Sequence[str]) -> list[pathlib.Path]:
     return folders
 
 
-def _check_target(target: pathlib.Path) -> None:
-    if target.exists() and not (target / "sweep.json").exists():
-        for name in (path.name for path in target.iterdir()):
-            message = f"holds no sweep but {name}; name a new or empty directory"
-            ours = name.startswith("shard-") or name.endswith(".lock")
-            check(ours, "workdir", target, message)
-
-
 def _tell(what: str, run_ids: Sequence[str]) -> None:
     more = f" and {len(run_ids) - _LISTED} more" if len(run_ids) > _LISTED else ""
     print(f"{what}: {', '.join(run_ids[:_LISTED])}{more}", file=sys.stderr)
@@ -56,7 +48,11 @@ def main(values: flags.FlagValues) -> int:
     check(bool(values.workdir), "workdir", "", "must name the work directory to be made")
     target = pathlib.Path(values.workdir)
     folders = _sources(target, ours.names(values.sources))
-    _check_target(target)
+    if target.exists() and not (target / "sweep.json").exists():
+        for name in (path.name for path in target.iterdir()):
+            message = f"holds no sweep but {name}; name a new or empty directory"
+            known = name.startswith("shard-") or name.endswith(".lock")
+            check(known, "workdir", target, message)
     with joining.holding([target, *folders]):
         merged = joining.merge(target, folders, values.mixed_code)
     n_runs = merged.runs + len(merged.missing)

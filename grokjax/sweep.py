@@ -1,19 +1,17 @@
 """``python -m grokjax.sweep``: trains a grid of runs, measures the checkpoints, reports."""
 
-import contextlib
 import dataclasses
 import os
 import pathlib
 import sys
 
-import jax
 from absl import flags
 
 from grokjax import cli
 from grokjax.diagnostics.persistence import EngineMismatch
 from grokjax.measuring import views
 from grokjax.running import distributed, joining, pipeline, progress, sharding, signals
-from grokjax.running.distributed import SharedStop
+from grokjax.running.distributed import Process
 from grokjax.settings import flags as ours
 from grokjax.settings.config import Shard, SweepConfig
 from grokjax.settings.fields import check
@@ -35,8 +33,10 @@ def define() -> None:
     ours.define("allow", "", text + "code, packages (comma list)")
     text = "join the other processes of this job: auto (where a launcher started several), yes, no"
     ours.define("distributed", "auto", text)
-    ours.define("coordinator", None, "host:port of process 0, where no launcher tells it")
-    ours.define("num_processes", None, "how many processes there are, likewise", int)
+    text = "host:port of process 0, on a TPU slice where JAX does not find it"
+    ours.define("coordinator", None, text)
+    text = "how many processes there are, where no launcher tells it"
+    ours.define("num_processes", None, text, int)
     ours.define("process_id", None, "which of them this is, from 0, likewise", int)
 
 
@@ -47,27 +47,28 @@ def _leave(reason: str) -> None:
 
 
 def _sweep(
-    values: flags.FlagValues, config: SweepConfig, folder: pathlib.Path, stop: StopRequest
+    values: flags.FlagValues,
+    config: SweepConfig,
+    folder: pathlib.Path,
+    process: Process,
+    stop: StopRequest,
 ) -> int:
     """Runs or resumes a sweep in one work directory; returns the exit code."""
-    config = record.adopted(folder, config)
+    allowed = ours.names(values.allow)
+    config = record.adopted(folder, config, allowed)
     runs_per_batch = values.runs_per_batch
     if runs_per_batch is None:
         runs_per_batch = work.runs_that_fit(config.runs, config.train)
     check(runs_per_batch >= 1, "runs_per_batch", runs_per_batch, "must be an integer of at least 1")
-    allowed = ours.names(values.allow)
-    record.check_usable(folder, config, allowed)
     own = values.get_flags_for_module(ours.__name__) + values.get_flags_for_module(__name__)
     told = {flag.name: flag.value for flag in own if flag.value is not None}
     told |= {} if config.shard is None else {"shard": str(config.shard)}
-    with contextlib.ExitStack() as stack:
-        stack.enter_context(errors.storage_errors(folder))
-        for lock in locks.LOCKS if config.options.diagnostics else [locks.LOCK]:
-            stack.enter_context(locks.owning(folder, lock))
-        batches = record.prepare(folder, config, told, runs_per_batch, allowed)
+    held = locks.LOCKS if config.options.diagnostics else [locks.LOCK]
+    with errors.storage_errors(folder), locks.owning(folder, *held):
+        batches = record.prepare(folder, config, told, runs_per_batch, allowed, str(process))
         print(f"{len(config.runs)} runs in {len(batches)} batch(es), work directory {folder}")
         try:
-            with progress.display() as display:
+            with progress.Display() as display:
                 failed = pipeline.sweep(config, batches, folder, display, stop)
         except Stopped as stopped:
             print(f"stopped ({stopped}); the same command resumes from the last checkpoint")
@@ -75,67 +76,74 @@ def _sweep(
         except EngineMismatch as mismatch:
             print(f"stopped, because the numbers are in doubt: {mismatch}", file=sys.stderr)
             return cli.EXIT_FAILED
+        if config.shard is not None:
+            record.finish(folder, config)
     return cli.tell_failures(failed)
 
 
-def _parts(config: SweepConfig, folder: pathlib.Path) -> list[SweepConfig]:
-    """The sweep as it is, or as the shards that are there, or one for each process of the job.
+def _parts(
+    config: SweepConfig, folder: pathlib.Path, n_processes: int
+) -> dict[pathlib.Path, SweepConfig]:
+    """Work directory → the sweep as it is, or each shard that is there, or one for each process.
 
     How a sweep is cut is decided by its first start. Any number of processes can go on with it.
     """
     if config.shard is not None:
         message = (
-            f"is not cut again among the {jax.process_count()} processes of one job; start each "
+            f"is not cut again among the {n_processes} processes of one job; start each "
             "shard as one process, or the whole grid (--shard=none) as one job"
         )
-        check(jax.process_count() == 1, "shard", config.shard, message)
-        return [_shard(config, config.shard)]
-    if (folder / "sweep.json").exists():
-        return [config]
-    there = joining.find_sources(folder)
-    shards = [record.read_config(found).shard for found in there]
-    counts = {shard.count for shard in shards if shard is not None}
-    message = f"holds shards of different splits, {sorted(counts)}; merge one"
-    check(len(counts) <= 1, "workdir", folder, message)
-    count = counts.pop() if counts else min(jax.process_count(), len(config.grid))
-    if count == 1 and not there:
-        return [config]
-    return [_shard(config, Shard(index=index, count=count)) for index in range(count)]
-
-
-def _shard(config: SweepConfig, shard: Shard) -> SweepConfig:
-    """The configuration of a part of a grid."""
-    costs = work.costs(config.grid, config.train)
-    runs = sharding.split(config.grid, costs, shard.count)[shard.index]
-    members = frozenset(run.run_id for run in runs)
-    return dataclasses.replace(config, shard=shard, members=members)
+        check(n_processes == 1, "shard", config.shard, message)
+        cut = [config.shard]
+    elif (folder / "sweep.json").exists():
+        return {folder: config}
+    else:
+        there = joining.find_sources(folder)
+        shards = [record.read_config(found).shard for found in there]
+        counts = {shard.count for shard in shards if shard is not None}
+        message = f"holds shards of different splits, {sorted(counts)}; merge one"
+        check(len(counts) <= 1, "workdir", folder, message)
+        count = counts.pop() if counts else min(n_processes, len(config.grid))
+        if count == 1 and not there:
+            return {folder: config}
+        cut = [Shard(index=index, count=count) for index in range(count)]
+    parts = sharding.split(config.grid, work.costs(config.grid, config.train), cut[0].count)
+    members = [frozenset(run.run_id for run in runs) for runs in parts]
+    return {
+        folder / shard.folder: dataclasses.replace(
+            config, shard=shard, members=members[shard.index]
+        )
+        for shard in cut
+    }
 
 
 def _sweep_all(
-    values: flags.FlagValues, config: SweepConfig, folder: pathlib.Path, stop: StopRequest
+    values: flags.FlagValues,
+    config: SweepConfig,
+    folder: pathlib.Path,
+    process: Process,
+    stop: StopRequest,
 ) -> int:
     """Sweeps this process's parts; the first process then joins all parts and reports."""
-    parts = _parts(config, folder)
+    parts = _parts(config, folder, process.count)
     codes = [cli.EXIT_OK]
-    for part in parts[jax.process_index() :: jax.process_count()]:
-        own = folder if part.shard is None else folder / part.shard.folder
-        codes.append(_sweep(values, part, own, stop))
+    for own, part in list(parts.items())[process.index :: process.count]:
+        codes.append(_sweep(values, part, own, process, stop))
         if codes[-1] == cli.EXIT_STOPPED:
             return cli.EXIT_STOPPED
-    if isinstance(stop, SharedStop):
-        try:
-            stop.finish()
-        except Stopped as stopped:
-            print(f"stopped ({stopped}); the same command resumes the other parts")
-            return cli.EXIT_STOPPED
-    if jax.process_index() > 0:  # the first process speaks for all
+    if process.index > 0:  # the first process speaks for all
         return max(codes)
+    try:
+        distributed.wait(parts, process, stop)
+    except Stopped as stopped:
+        print(f"stopped ({stopped}); the same command resumes the other parts")
+        return cli.EXIT_STOPPED
     # Here, because nothing of it (plotly, matplotlib) is needed before the first step.
     from grokjax.report import drawing
 
     reported = folder if config.shard is None else folder / config.shard.folder
     with errors.storage_errors(reported):
-        if config.shard is None and parts[0].shard is not None:
+        if reported not in parts:
             sources = joining.find_sources(folder)
             with joining.holding([folder, *sources]):
                 merged = joining.merge(folder, sources, mixed_code=True)
@@ -151,7 +159,7 @@ def main(values: flags.FlagValues) -> int:
     for name in ("max_seconds", "grace_seconds"):
         check((values[name].value or 0) >= 0, name, values[name].value, "must be at least 0")
     address = values.coordinator, values.num_processes, values.process_id
-    told = distributed.start(values.distributed, *address)
+    process = distributed.find(values.distributed, *address)
     config = ours.sweep_config_from(values)
     asked = [name for name in values if values[name].present]
     options = views.fitting(config.options, config.grid, asked, print)
@@ -162,16 +170,15 @@ def main(values: flags.FlagValues) -> int:
     known = record.allowed_changes()
     for name in ours.names(values.allow):
         check(name in known, "allow", name, f"of {', '.join(known)}")
-    if told:
-        print(told)
+    if process.source:
+        print(f"process {process}, {process.source}")
     shard, source = sharding.chosen(values.shard, os.environ)
     if shard is not None:
         config = dataclasses.replace(config, shard=shard)
         print(f"shard {shard} (from {source})")
-    kind = SharedStop if jax.process_count() > 1 else StopRequest
-    stop = kind(values.max_seconds, values.grace_seconds)
+    stop = StopRequest(values.max_seconds, values.grace_seconds)
     with signals.listening(stop, _leave):
-        return _sweep_all(values, config, folder, stop)
+        return _sweep_all(values, config, folder, process, stop)
 
 
 if __name__ == "__main__":

@@ -11,7 +11,7 @@ from grokjax.settings import grid
 from grokjax.store import record
 from grokjax.store import runs as runs_table
 from grokjax.store.checkpoints import RunBatch, Writer
-from grokjax.store.results import METRICS, Results
+from grokjax.store.results import METRICS, Results, write_parquet
 from grokjax.training import data
 from tests.helpers import make_config
 
@@ -70,7 +70,7 @@ def make(folder, *, steps=400, every=100, diagnostics=("persistence",), diverged
         results.compact(name, table, views.settings_of("persistence", config.options))
     metrics = results.read("metrics", METRICS)
     frame = runs_table.table(config.runs, metrics, config.train.steps)
-    runs_table.write(results.path("runs"), frame)
+    write_parquet(results.path("runs"), frame)
     return config
 
 

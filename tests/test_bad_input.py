@@ -140,7 +140,7 @@ def test_bad_input_exits_with_2_says_why_and_writes_nothing(arguments, words, tm
 def test_defaults_adapt_and_say_so(arguments, words, tmp_path, capsys, monkeypatch):
     """And what needs no adapting says nothing."""
 
-    def told(values, config, folder, stop):
+    def told(values, config, folder, process, stop):
         return cli.EXIT_OK
 
     monkeypatch.setattr(sweep, "_sweep_all", told)

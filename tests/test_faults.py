@@ -14,8 +14,8 @@ import grokjax
 from grokjax import analyze, check, cli, sweep
 from grokjax.diagnostics import persistence
 from grokjax.report import drawing
-from grokjax.running import audit
-from grokjax.store import record, results, runs
+from grokjax.running import audit, pipeline
+from grokjax.store import record, results
 from grokjax.training import mapped
 from tests.programs import assert_same_tables, call, tables
 
@@ -67,7 +67,7 @@ def test_a_disk_full_at_a_table(table, finished, tmp_path, monkeypatch, capsys):
 
     workdir = tmp_path / "w"
     with monkeypatch.context() as patch:
-        for module in (results, runs):
+        for module in (results, pipeline):
             patch.setattr(module, "write_parquet", write)
         # Tables are written at the start, now and then, and at the end.
         patch.setattr("grokjax.running.pipeline._SHARE", 0)

@@ -1,6 +1,7 @@
 """Shards swept apart and joined: the tables of an unsharded sweep, whatever the order."""
 
 import json
+import re
 import shutil
 
 import numpy as np
@@ -177,6 +178,27 @@ def test_duplicates_that_differ_are_refused_and_nothing_changes(merged, tmp_path
     assert [f for f in after if ".lock" not in f[0].name] == [
         f for f in before if ".lock" not in f[0].name
     ]
+
+
+def other_checksums(folder):
+    """As if the batch's last parameters had come out otherwise."""
+    (meta,) = folder.glob("checkpoints/*/params/20/meta/metadata")
+    content = json.loads(meta.read_text())
+    content["checksums"] = dict.fromkeys(content["checksums"], "0")
+    meta.unlink()  # it may be linked to the source's
+    meta.write_text(json.dumps(content))
+
+
+def test_sources_that_hold_the_same_batch_are_joined_or_refused(shared, merged, tmp_path, capsys):
+    other = shutil.copytree(shards_of(shared)[0], tmp_path / "again")
+    named = f"--sources={','.join(map(str, [*shards_of(shared), other]))}"
+    assert call(merge.main, f"--workdir={tmp_path / 'w'}", named) == 0
+    assert_same_tables(tables(tmp_path / "w"), tables(merged))
+    other_checksums(other)
+    assert call(merge.main, f"--workdir={tmp_path / 'v'}", named) == cli.EXIT_USAGE
+    words = f"again holds another checkpoint of run .* at step 20 than {shards_of(shared)[0]}; keep"
+    assert re.search(words, capsys.readouterr().err)
+    assert not (tmp_path / "v" / "sweep.json").exists()
 
 
 @pytest.mark.parametrize(

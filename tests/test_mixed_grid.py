@@ -135,11 +135,15 @@ def test_it_is_measured_checked_and_reported(merged, undisturbed, monkeypatch, c
 
 
 def test_what_has_nothing_to_be_measured_is_not_waited_for(tmp_path, capsys):
-    """A task without structure has no spectra, and one of features no embedding."""
+    """A task without structure has no spectra, one of features no embedding, a square no product.
+
+    A network gone to infinity has no bars and no frequencies.
+    """
     grid = """
-    --models=mlp --d_model=8 --mlp_width=8 --mlp_depth=1 --operations=add,max,digits --primes=7
-    --train_fractions=0.5 --batch_size=8 --seeds=1 --steps=10 --checkpoint_every=10
-    --diagnostics=persistence,fourier --clouds=embedding
+    --models=mlp --d_model=8 --mlp_width=8 --mlp_depth=1 --operations=add,quadratic,max,digits
+    --primes=7 --train_fractions=0.5 --batch_size=8 --seeds=1 --steps=10 --checkpoint_every=10
+    --learning_rates=0.001,1e38 --diagnostics=persistence,fourier --clouds=embedding
+    --save_diagrams --save_key_frequencies
     """.split()
     for i in range(2):
         where = [f"--workdir={tmp_path / 'w'}", f"--shard={i}/2"]
@@ -150,6 +154,21 @@ def test_what_has_nothing_to_be_measured_is_not_waited_for(tmp_path, capsys):
     assert "lacks some runs" not in capsys.readouterr().out
     found = audit.audit(tmp_path / "w")
     assert found.findings == found.unfinished == ()
-    assert found.n_rows == {"metrics": 6, "persistence": 4, "fourier": 2, "spectra": 8}
+    rows = {"metrics": 16, "persistence": 12, "fourier": 8, "spectra": 32}
+    assert found.n_rows | rows == found.n_rows
+    loaded = grokjax.load(tmp_path / "w")
+    diverged = set(loaded.runs.query("status == 'diverged'")["run_id"])
+    assert len(diverged) == 4
+    with_bars, with_keys = (
+        set(frame.query("step == 10")["run_id"])
+        for frame in (loaded.diagrams, loaded.key_frequencies)
+    )
+    assert len(with_bars) == 3 and len(with_keys) == 1
+    assert not diverged & (with_bars | with_keys)
     assert call(analyze.main, where) == cli.EXIT_OK
     assert "measured 1 of" not in capsys.readouterr().out  # nothing was waiting
+    # What is lost of them all the same is found.
+    (tmp_path / "w/results/key_frequencies.parquet").unlink()
+    assert audit.audit(tmp_path / "w").unfinished == (
+        "key_frequencies: 3 run checkpoints not measured yet",
+    )

@@ -273,6 +273,23 @@ def test_a_directory_imports_nothing_by_itself(command, made, capsys):
     assert "powers" not in sys.modules
 
 
+def test_merged_shards_name_the_plug_ins_of_all_of_them(modules, tmp_path, capsys):
+    workdir, named = tmp_path / "w", "--plugins=radius"
+    for i, own in enumerate([[], [named]]):
+        flags = [*SMALL, f"--workdir={workdir}", f"--shard={i}/2", *own]
+        assert call(sweep.main, *flags) == cli.EXIT_OK
+        forget()
+    assert call(merge.main, f"--workdir={workdir}", named) == cli.EXIT_OK
+    record = json.loads((workdir / "sweep.json").read_text())
+    assert record["plugins"] == plugins.loaded() != {}
+    first = workdir / "shard-000-of-002/sweep.json"
+    other = json.loads(first.read_text()) | {"plugins": {"radius": "of another source"}}
+    first.write_text(json.dumps(other))
+    assert call(merge.main, f"--workdir={workdir}", named) == cli.EXIT_USAGE
+    told = "shard-000-of-002 was made with another version of the plug-in radius"
+    assert told in capsys.readouterr().err
+
+
 def test_a_changed_plug_in_is_refused_and_an_unchanged_one_is_not(made, modules, capsys):
     assert call(check.main, f"--workdir={made}", "--plugins=powers") == cli.EXIT_OK
     forget()

@@ -8,8 +8,8 @@ Expected: overheads within a few per cent of nothing, on either side of it. On a
 others share, single turns of two devices differ by ten per cent and more: a turn of theirs ends
 with the slower core. The quartiles of turns are shown for that.
 
-Every core has --runs runs of the study's size and, but for one row, is a device. The coupled
-processes ask each other after every chunk whether to stop, as a sweep does. Two jobs at once are
+Every core has --runs runs of the study's size and, but for one row, is a device. The processes of
+one job are joined by JAX, as a sweep's are on a TPU slice and nowhere else. Two jobs at once are
 the measure, for two busy cores share caches, memory and clock rate, which no sharding can change;
 what they reach of twice one core is shown too. All take turns, so that a busy machine slows them
 alike.
@@ -30,7 +30,6 @@ MOST_OVERHEAD = 0.05
 ONE, DEVICES = "1 process, 1 device", "1 process, 2 devices"
 BOTH = "1 process, 1 device of 2 cores"
 COUPLED, APART = "2 processes of one job", "2 jobs"
-_LONG = 1e9  # seconds to the next checkpoint: no reason to stop now
 
 
 def make(
@@ -47,23 +46,12 @@ def make(
     """
     os.sched_setaffinity(0, cores)
     os.environ["XLA_FLAGS"] = f"--xla_force_host_platform_device_count={n_devices}"
-    ask = None
     if job is not None:
         import jax
 
-        from grokjax.running import distributed
-
         jax.distributed.initialize(job[0], num_processes=2, process_id=job[1])
-        ask = distributed.SharedStop().due
     batch = batches.Batch(kind, prime, n_runs * len(cores), batches.steps_a_turn())
-
-    def turn() -> float:
-        seconds = batch.seconds()
-        if ask is not None:
-            ask(_LONG)
-        return seconds
-
-    return {"turn": turn}, batch.n_steps
+    return {"turn": batch.seconds}, batch.n_steps
 
 
 def _free_address() -> str:

@@ -42,7 +42,7 @@ class Clock:
         pass
 
     def started(self, runs: Sequence[Any], run_steps: int, checkpoints: int) -> None:
-        """See ``pipeline.Display``; so with the others."""
+        """See ``progress.Display``; so with the others."""
 
     def spent(self, what: str, seconds: float) -> None:
         """Keeps it."""
@@ -63,7 +63,7 @@ class Clock:
         """A checkpoint ends with this."""
         self.last_checkpoint_at = time.perf_counter()
 
-    def measured(self, done: int) -> None:
+    def measured(self, done: int, seconds: float) -> None:
         """Nothing to keep."""
 
     def note(self, text: str) -> None:
@@ -77,7 +77,7 @@ def start(folder: str, cache: str, flags: list[str], pipe: Any) -> None:
     from grokjax.running import progress
 
     clock = Clock()
-    progress.display = lambda: clock
+    progress.Display = lambda: clock
     arguments = [f"--flagfile={FLAGFILE}", *flags, f"--workdir={folder}"]
     try:
         cli.run(sweep.main, sweep.define, ["sweep", *arguments, f"--compilation_cache={cache}"])

@@ -32,6 +32,8 @@ class Table:
     unit: tuple[str, ...] = ("run_id", "step")
     within: tuple[str, ...] | None = ()  # tell a unit's rows apart; None if nothing need do so
     optional: bool = False  # written only when asked for
+    # Rows of the diagnostic's first table → which of them have rows here; None: all.
+    only_where: Callable[[Any], Any] | None = None
     empty: tuple[str, ...] = ()  # may be NaN although a network is finite, with nothing to measure
     # Columns that tables of earlier versions lack → their value there, or a function of the frame.
     later: Mapping[str, Any] = dataclasses.field(default_factory=dict)

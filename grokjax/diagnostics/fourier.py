@@ -259,6 +259,9 @@ TABLES = {
         columns={"frequency": "int64", "n_neurons": "int64", **_MEASURES},
         within=("frequency",),
         optional=True,
+        only_where=lambda fourier: (
+            (fourier["key_frequencies"] != "") & fourier["restricted_loss"].notna()
+        ),
     ),
 }
 SETTINGS = ()

@@ -206,6 +206,7 @@ TABLES = {
         unit=("run_id", "step", "cloud"),
         within=None,  # bars may be equal
         optional=True,
+        only_where=lambda persistence: persistence["connectivity"].notna(),  # finite clouds
     ),
 }
 SETTINGS = ("clouds", "cloud_points", "cloud_selection", "cloud_normalisation", "ph_engine")

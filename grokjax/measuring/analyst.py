@@ -5,11 +5,12 @@ is to do is read off the checkpoints that are there and the rows that are not. B
 thread reads checkpoints back from disk, so nothing queues in memory.
 """
 
-import dataclasses
 import pathlib
 import threading
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
+from concurrent import futures
+from typing import Self
 
 from grokjax.diagnostics import Options, RunView
 from grokjax.measuring import isolation
@@ -20,18 +21,11 @@ from grokjax.settings.config import SweepConfig
 from grokjax.settings.grid import Run
 from grokjax.store.checkpoints import Reader, RunBatch
 from grokjax.store.errors import CheckpointError
-from grokjax.store.results import Results
+from grokjax.store.results import Results, places
 from grokjax.training import data
 
-
-@dataclasses.dataclass(frozen=True, kw_only=True)
-class Measured:
-    """What diagnostics found at a checkpoint: plain values, fit to travel."""
-
-    step: int
-    run_ids: dict[str, tuple[str, ...]]  # diagnostic → runs measured
-    rows: dict[str, isolation.Rows] = dataclasses.field(default_factory=dict)
-    failures: list[isolation.Failure] = dataclasses.field(default_factory=list)
+Waiting = dict[str, list[str]]  # diagnostic → ids of the runs that it has to measure
+Found = dict[str, tuple[isolation.Rows, list[isolation.Failure]]]  # by diagnostic
 
 
 def read_params(reader: Reader, batch: RunBatch, step: int, runs: Sequence[Run]) -> network.Params:
@@ -52,11 +46,12 @@ class Analyst:
     def __init__(self, workdir: pathlib.Path, config: SweepConfig, options: Options | None = None):
         self._runs = {run.run_id: run for run in config.runs}
         self._train = config.train
-        self._options = options = options or config.options
-        self._reader = Reader(workdir / "checkpoints")
+        self.workdir = workdir
+        self.options = options = options or config.options
+        self.reader = Reader(workdir / "checkpoints")
         self._tables = tables_of(options)
         self.results = Results(workdir, list(self._runs))
-        self.failures = isolation.Failures(workdir / "results" / "failures.json")
+        self.failures: list[isolation.Failure] = []
         self._done: dict[str, set[tuple[str, int]]] = {}
 
     def prepare(self) -> list[str]:
@@ -66,9 +61,9 @@ class Analyst:
         and what it held is measured again, as is what a diagnostic failed on before.
         """
         messages = []
-        failed_before = self.failures.read()
+        failed_before = isolation.read(self.workdir)
         for name, tables in self._tables.items():
-            settings = settings_of(name, self._options)
+            settings = settings_of(name, self.options)
             done: set[tuple[str, int]] | None = None
             for key, table in tables.items():
                 damage = self.results.recover(key, table)
@@ -78,8 +73,7 @@ class Analyst:
                     kept = self.results.set_aside(key, table)
                     messages.append(f"{key}.parquet had other settings; it is kept as {kept}")
                 self.results.compact(key, table, settings)
-                frame = self.results.read(key, table)[["run_id", "step"]]
-                units = set(frame.itertuples(index=False, name=None))
+                units = set(places(self.results.read(key, table)))
                 # What a diagnostic commits last is its first table: a unit there is in all of
                 # them, but for those that have lost rows or never had any.
                 if done is None:
@@ -88,28 +82,24 @@ class Analyst:
                     done &= units
             again = {(f.run_id, f.step) for f in failed_before if f.diagnostic == name}
             self._done[name] = (done or set()) - again
-        self.failures.clear(self._tables)
+        self.failures = [f for f in failed_before if f.diagnostic not in self._tables]
+        isolation.write(self.workdir, self.failures)
         return messages
 
     def committed(self) -> Iterator[tuple[RunBatch, int]]:
         """Every committed checkpoint of the grid's runs."""
-        for name, batch in self._reader.batches().items():
+        for name, batch in self.reader.batches().items():
             if set(batch.run_ids) <= self._runs.keys():
-                for step in self._reader.steps(name):
+                for step in self.reader.steps(name):
                     yield batch, step
 
-    @property
-    def unreadable(self) -> dict[str, CheckpointError]:
-        """Batches whose checkpoints ``committed`` last found not to say whose they are."""
-        return self._reader.unreadable
-
-    def pending(self, batch: RunBatch, step: int) -> dict[str, list[str]]:
-        """Diagnostic → ids of the batch's runs that it has not measured at this step."""
-        waiting: dict[str, list[str]] = {}
+    def pending(self, batch: RunBatch, step: int) -> Waiting:
+        """What diagnostics have not measured of a batch at this step."""
+        waiting: Waiting = {}
         for name, done in self._done.items():
             for run_id in batch.run_ids:
                 run = self._runs[run_id]
-                if (run_id, step) not in done and measures(name, run, self._options):
+                if (run_id, step) not in done and measures(name, run, self.options):
                     waiting.setdefault(name, []).append(run_id)
         return waiting
 
@@ -117,52 +107,45 @@ class Analyst:
         """Measures what is pending at a checkpoint and commits it; returns how many run views."""
         waiting = self.pending(batch, step)
         views = self.views(batch, step, waiting)
-        self.commit(self.compute(step, waiting, views))
+        self.commit(step, waiting, self.compute(waiting, views))
         return len(views)
 
-    def batch(self, name: str) -> RunBatch:
-        """The batch whose checkpoints lie in that folder; raises KeyError."""
-        return self._reader.batches()[name]
-
-    def views(
-        self, batch: RunBatch, step: int, waiting: Mapping[str, Sequence[str]]
-    ) -> dict[str, RunView]:
+    def views(self, batch: RunBatch, step: int, waiting: Waiting) -> dict[str, RunView]:
         """Run id → what diagnostics see of it, of all runs that any diagnostic waits for."""
         wanted = {run_id for run_ids in waiting.values() for run_id in run_ids}
         if not wanted:
             return {}
         runs = [self._runs[run_id] for run_id in batch.run_ids]
-        stacked = read_params(self._reader, batch, step, runs)
+        stacked = read_params(self.reader, batch, step, runs)
         return {
-            run.run_id: view(run, own_params(stacked, i, run), step, self._train, self._options)
+            run.run_id: view(run, own_params(stacked, i, run), step, self._train, self.options)
             for i, run in enumerate(runs)
             if run.run_id in wanted
         }
 
-    def compute(
-        self, step: int, waiting: Mapping[str, Sequence[str]], views: Mapping[str, RunView]
-    ) -> Measured:
+    def compute(self, waiting: Waiting, views: Mapping[str, RunView]) -> Found:
         """Runs each diagnostic on the runs that wait for it; writes nothing."""
-        measured = Measured(step=step, run_ids={k: tuple(v) for k, v in waiting.items()})
-        for name, run_ids in waiting.items():
-            rows, failures = isolation.measure(name, [views[i] for i in run_ids], self._options)
-            measured.rows[name] = rows
-            measured.failures.extend(failures)
-        return measured
+        return {
+            name: isolation.measure(name, [views[run_id] for run_id in run_ids], self.options)
+            for name, run_ids in waiting.items()
+        }
 
-    def commit(self, measured: Measured) -> None:
+    def commit(self, step: int, waiting: Waiting, found: Found) -> None:
         """Adds rows to the tables."""
-        self.failures.add(measured.failures)
-        for name, run_ids in measured.run_ids.items():
+        failures = [failure for _, own in found.values() for failure in own]
+        if failures:
+            self.failures += failures
+            isolation.write(self.workdir, self.failures)
+        for name, (rows, _) in found.items():
             for key, table in reversed(self._tables[name].items()):
-                self.results.append(key, table, measured.rows[name][key])
-            self._done[name] |= {(run_id, measured.step) for run_id in run_ids}
+                self.results.append(key, table, rows[key])
+            self._done[name] |= {(run_id, step) for run_id in waiting[name]}
 
     def compact(self) -> None:
         """Writes the tables with everything committed."""
         for name, tables in self._tables.items():
             for key, table in tables.items():
-                self.results.compact(key, table, settings_of(name, self._options))
+                self.results.compact(key, table, settings_of(name, self.options))
 
     def measure_all(self, progress: Callable[[int, int], None]) -> None:
         """Measures everything committed; ``progress(done, total)`` after each checkpoint."""
@@ -173,8 +156,9 @@ class Analyst:
 
 
 class Follower:
-    """A thread that measures what is committed and not measured, until it is told to finish.
+    """A thread that measures what is committed and not measured, for as long as the block runs.
 
+    Leaving the block waits until all is measured; after an error, for the checkpoint in hand alone.
     ``tell`` hears how many run checkpoints are measured and the seconds the last ones took;
     ``damaged`` are checkpoints that could not be read, to be made anew by whoever trains.
     """
@@ -183,55 +167,46 @@ class Follower:
         self._analyst, self._tell = analyst, tell
         self._finish, self._abandon = threading.Event(), threading.Event()
         self._measured = 0
-        self._error: BaseException | None = None
         self.damaged: dict[tuple[str, int], CheckpointError] = {}
-        self._thread = threading.Thread(target=self._run, name="diagnostics", daemon=True)
-        self._thread.start()
+        executor = futures.ThreadPoolExecutor(1, thread_name_prefix="diagnostics")
+        self._ended = executor.submit(self._run)
+        executor.shutdown(wait=False)
 
-    def finish(self) -> None:
-        """Waits until everything committed is measured; raises what the stage died of."""
-        self._finish.set()
-        self._thread.join()
-        self.check()
+    def __enter__(self) -> Self:
+        return self
 
-    def abandon(self) -> None:
-        """Stops after the checkpoint in hand; what is left is measured another time."""
-        self._abandon.set()
-        self._thread.join()
+    def __exit__(self, kind: type[BaseException] | None, *_: object) -> None:
+        (self._abandon if kind else self._finish).set()
+        futures.wait([self._ended])
+        if not kind:
+            self.check()
 
     def check(self) -> None:
         """Raises the error that ended the stage, if one did."""
-        if self._error is not None:
-            raise self._error
+        if self._ended.done():
+            self._ended.result()
 
     def _run(self) -> None:
-        try:
-            while not self._abandon.is_set():
-                last_look = self._finish.is_set()
-                if not self._look():
-                    if last_look:
-                        return
-                    self._finish.wait(0.5)
-        except BaseException as error:
-            self._error = error
+        while not self._abandon.is_set():
+            last_look = self._finish.is_set()
+            before = self._measured
+            for batch, step in list(self._analyst.committed()):
+                if not self._abandon.is_set() and (batch.name, step) not in self.damaged:
+                    self._measure(batch, step)
+            for unreadable in self._analyst.reader.unreadable.values():
+                self.damaged[unreadable.batch, unreadable.step] = unreadable
+            if self._measured == before:
+                if last_look:
+                    return
+                self._finish.wait(0.5)
 
-    def _look(self) -> int:
-        """Measures what is committed now; returns how many run checkpoints that was."""
-        before = self._measured
-        for batch, step in list(self._analyst.committed()):
-            if self._abandon.is_set():
-                break
-            if (batch.name, step) in self.damaged:
-                continue
-            begun = time.perf_counter()
-            try:
-                n_measured = self._analyst.measure(batch, step)
-            except CheckpointError as error:
-                self.damaged[error.batch, error.step] = error
-                continue
-            if n_measured:
-                self._measured += n_measured
-                self._tell(self._measured, time.perf_counter() - begun)
-        for unreadable in self._analyst.unreadable.values():
-            self.damaged[unreadable.batch, unreadable.step] = unreadable
-        return self._measured - before
+    def _measure(self, batch: RunBatch, step: int) -> None:
+        begun = time.perf_counter()
+        try:
+            n_measured = self._analyst.measure(batch, step)
+        except CheckpointError as error:
+            self.damaged[error.batch, error.step] = error
+            return
+        if n_measured:
+            self._measured += n_measured
+            self._tell(self._measured, time.perf_counter() - begun)

@@ -4,7 +4,7 @@ import dataclasses
 import json
 import operator
 import pathlib
-from collections.abc import Collection, Sequence
+from collections.abc import Sequence
 from typing import Any
 
 from grokjax import diagnostics
@@ -24,7 +24,12 @@ class Failure:
     cloud: str  # "all" where the diagnostic failed whatever the cloud
     error: str
 
+    def __str__(self) -> str:
+        place = f"cloud {self.cloud} of {self.run_id} at step {self.step:,}"
+        return f"{self.diagnostic} failed on {place}: {self.error}"
 
+
+_FILE = "results/failures.json"
 Rows = dict[str, list[dict[str, Any]]]
 
 
@@ -59,46 +64,24 @@ def measure(name: str, views: Sequence[RunView], options: Options) -> tuple[Rows
     return joined, failures
 
 
-class Failures:
-    """The failures of a work directory, in ``results/failures.json`` while there are any."""
+def read(workdir: pathlib.Path) -> list[Failure]:
+    """The failures on record; raises ``DamagedTableError`` if that is not what ``write`` wrote."""
+    path = workdir / _FILE
+    if not path.exists():
+        return []
+    try:
+        return [Failure(**fields) for fields in json.loads(path.read_text("utf-8"))]
+    except (OSError, ValueError, TypeError) as error:
+        raise DamagedTableError(
+            f"{path} cannot be read ({error!r}); delete it and run "
+            "python -m grokjax.check, which names what is missing in the tables"
+        ) from error
 
-    def __init__(self, path: pathlib.Path):
-        self._path = path
-        self._found: list[Failure] = []
 
-    def read(self) -> list[Failure]:
-        """What is recorded; raises ``DamagedTableError`` if the file is not what ``add`` wrote."""
-        if not self._path.exists():
-            return []
-        try:
-            return [Failure(**fields) for fields in json.loads(self._path.read_text("utf-8"))]
-        except (OSError, ValueError, TypeError) as error:
-            raise DamagedTableError(
-                f"{self._path} cannot be read ({error!r}); delete it and run "
-                "python -m grokjax.check, which names what is missing in the tables"
-            ) from error
-
-    def add(self, failures: Sequence[Failure]) -> None:
-        """Records more."""
-        if failures:
-            self._found += failures
-            self._write()
-
-    def clear(self, names: Collection[str]) -> None:
-        """Forgets those of some diagnostics, which are about to be tried again."""
-        self._found = [failure for failure in self.read() if failure.diagnostic not in names]
-        self._write()
-
-    def _write(self) -> None:
-        if self._found:
-            fields = [dataclasses.asdict(failure) for failure in self._found]
-            results.write_text(self._path, json.dumps(fields, indent=1) + "\n")
-        else:
-            self._path.unlink(missing_ok=True)
-
-    def told(self) -> list[str]:
-        """A sentence for each of those found since ``clear``."""
-        return [
-            f"{f.diagnostic} failed on cloud {f.cloud} of {f.run_id} at step {f.step:,}: {f.error}"
-            for f in self._found
-        ]
+def write(workdir: pathlib.Path, failures: Sequence[Failure]) -> None:
+    """Puts failures on record, instead of those that were; no file while there are none."""
+    fields = [dataclasses.asdict(failure) for failure in failures]
+    if fields:
+        results.write_text(workdir / _FILE, json.dumps(fields, indent=1) + "\n")
+    else:
+        (workdir / _FILE).unlink(missing_ok=True)

@@ -19,7 +19,7 @@ from grokjax.store import record, runs
 from grokjax.store.results import METRICS, Results, known_tables
 
 if TYPE_CHECKING:
-    from grokjax.store.checkpoints import Reader
+    from grokjax.store.checkpoints import Reader, RunBatch
 
 # What reads checkpoints needs JAX; the tables do not.
 analyst, views = lazy("grokjax.measuring.analyst"), lazy("grokjax.measuring.views")
@@ -71,16 +71,15 @@ class Sweep:
 
     def steps(self, run_id: str) -> list[int]:
         """Steps at which a checkpoint of the run is committed."""
-        return self._reader.steps(self._batch(run_id))
+        return self._reader.steps(self._batch(run_id).name)
 
     def checkpoint(self, run_id: str, step: int) -> dict[str, Any]:
         """The run's parameters at a step: nested dictionaries of NumPy arrays, without padding.
 
         Raises KeyError if there is no such checkpoint, ``CheckpointError`` if it cannot be read.
         """
-        name = self._batch(run_id)
-        batch = self._reader.batches()[name]
-        if step not in self._reader.steps(name):
+        batch = self._batch(run_id)
+        if step not in self._reader.steps(batch.name):
             raise KeyError(f"run {run_id} has no checkpoint at step {step}")
         members = [self._runs[member] for member in batch.run_ids]
         stacked = analyst.read_params(self._reader, batch, step, members)
@@ -125,10 +124,10 @@ class Sweep:
         params = self.checkpoint(run_id, step)
         return views.view(self._runs[run_id], params, step, self.config.train, self.config.options)
 
-    def _batch(self, run_id: str) -> str:
-        for name, batch in self._reader.batches().items():
+    def _batch(self, run_id: str) -> "RunBatch":
+        for batch in self._reader.batches().values():
             if run_id in batch.run_ids:
-                return name
+                return batch
         reasons = [str(error) for error in self._reader.unreadable.values()]
         if run_id not in self._runs:
             reasons = ["runs are named in .runs.run_id"]

@@ -1,4 +1,10 @@
-"""A run at a checkpoint as diagnostics see it, and whether they can measure it."""
+"""A run at a checkpoint as diagnostics see it, and whether they can measure it.
+
+Clouds: ``embedding``, the rows of the embedding before positions are added; ``layer1`` …
+(transformer), the state of the token that is read out after each block; ``hidden1`` … (MLP), the
+state after each hidden layer. With ``_both`` behind it, the states of all tokens, a share of the
+points each. Hidden states are taken on test examples, the same at every checkpoint of a run.
+"""
 
 import dataclasses
 import functools
@@ -10,16 +16,22 @@ import numpy as np
 from numpy.typing import NDArray
 
 from grokjax import diagnostics
-from grokjax.clouds import NORMALISATIONS, normalize
+from grokjax.clouds import NORMALISATIONS, farthest_points, normalize
 from grokjax.diagnostics import Options, RunView, Table
-from grokjax.measuring import layers
 from grokjax.models import network
+from grokjax.models.network import Params
 from grokjax.settings import flags
-from grokjax.settings.config import TrainConfig
+from grokjax.settings.config import PRECISIONS, TrainConfig
 from grokjax.settings.fields import InvalidSettingError, check
 from grokjax.settings.grid import Run
+from grokjax.tasks import task
 from grokjax.tasks.task import Data, make_data
-from grokjax.training.step import Program
+from grokjax.training.evaluation import blocks, examples_at
+from grokjax.training.step import Program, inputs_of
+
+EMBEDDING = "embedding"
+BOTH = "_both"
+SELECTIONS = ("random", "farthest")
 
 
 def tables_of(options: Options) -> dict[str, dict[str, Table]]:
@@ -42,7 +54,7 @@ def settings_of(name: str, options: Options) -> dict[str, Any]:
 
 def measures(name: str, run: Run, options: Options) -> bool:
     """Whether a diagnostic has rows of a run."""
-    if diagnostics.needs_clouds(name) and not layers.choose(options.clouds, run):
+    if diagnostics.needs_clouds(name) and not choose(options.clouds, run):
         return False
     return run.task.structure is not None or not diagnostics.needs_structure(name)
 
@@ -54,7 +66,7 @@ def fitting(
 
     What was ``asked`` for by a flag stays as it is; ``say`` is told what was left out.
     """
-    if "clouds" not in asked and not any(layers.choose(options.clouds, run) for run in runs):
+    if "clouds" not in asked and not any(choose(options.clouds, run) for run in runs):
         say(f"--clouds=hidden: no network here has {', '.join(options.clouds)}")
         options = dataclasses.replace(options, clouds=("hidden",))
     kept = tuple(name for name in options.diagnostics if name != "dimension")
@@ -79,10 +91,10 @@ def validate(options: Options, runs: Sequence[Run]) -> None:
         message = f"{name} measures tasks whose elements have a structure, and no task here has one"
         check(flags.fits_some(name, runs), "diagnostics", text, message)
     one_of_each = {(run.model, run.task.examples): run for run in runs}
-    layers.validate(options.clouds, list(one_of_each.values()))
+    validate_clouds(options.clouds, list(one_of_each.values()))
     allowed = {
         "cloud_normalisation": NORMALISATIONS,
-        "cloud_selection": layers.SELECTIONS,
+        "cloud_selection": SELECTIONS,
         "ph_engine": ("redzed", "giotto"),
         "lid_empirical": ("from_one", "from_zero"),
     }
@@ -111,18 +123,106 @@ def validate(options: Options, runs: Sequence[Run]) -> None:
 def _cloud_sizes(options: Options, run: Run) -> dict[str, int]:
     """Cloud → points, of the clouds whose dimension is measured."""
     sizes = {}
-    for name in layers.choose(options.clouds, run):
-        there = layers.available_points(name, run)
-        sizes[name] = there if name == layers.EMBEDDING else min(there, options.cloud_points)
-    last = layers.last_cloud(run)
-    sizes[last] = min(layers.available_points(last, run), options.lid_points)
+    for name in choose(options.clouds, run):
+        there = available_points(name, run)
+        sizes[name] = there if name == EMBEDDING else min(there, options.cloud_points)
+    last = last_cloud(run)
+    sizes[last] = min(available_points(last, run), options.lid_points)
     return sizes
+
+
+def names_for(run: Run) -> list[str]:
+    """The clouds that a run's network has, in order of depth."""
+    embedding = [EMBEDDING] if run.task.n_elements else []
+    return embedding + [name + both for name in run.model.state_names for both in ("", BOTH)]
+
+
+def available_points(name: str, run: Run) -> int:
+    """How many points a cloud can have."""
+    if name == EMBEDDING:
+        return int(run.task.n_elements)
+    n_test = run.task.n_examples - run.task.n_train
+    return int(n_test * (getattr(run.model, "n_tokens", 1) if name.endswith(BOTH) else 1))
+
+
+def choose(requested: Sequence[str], run: Run) -> tuple[str, ...]:
+    """The requested clouds that the run has; ``all`` and ``hidden`` stand for several."""
+    own = names_for(run)
+    layers = [name for name in own if not name.endswith(BOTH)]
+    groups = {"all": layers, "hidden": [name for name in layers if name != EMBEDDING]}
+    wanted = dict.fromkeys(member for name in requested for member in groups.get(name, [name]))
+    return tuple(name for name in wanted if name in own)
+
+
+def last_cloud(run: Run) -> str:
+    """What the cloud of all tokens after the last layer is called."""
+    return str(run.model.state_names[-1]) + BOTH
+
+
+def validate_clouds(requested: Sequence[str], runs: Sequence[Run]) -> None:
+    """Raises ``InvalidSettingError`` unless every requested cloud belongs to some run."""
+    known = {"all", "hidden"}.union(*map(names_for, runs))
+    text = ",".join(requested)
+    for name in requested:
+        message = f"there is no cloud '{name}'; there are {', '.join(sorted(known))}"
+        check(name in known, "clouds", text, message)
+
+
+def test_places(run: Run, test_mask: NDArray[np.bool_]) -> NDArray[np.int64]:
+    """Places of all test examples of a run, in an order drawn from the run's own key."""
+    return task.cloud_generator(run).permutation(np.flatnonzero(test_mask))
+
+
+def _states(program: Program, params: Params, place: jax.Array) -> Any:
+    with jax.default_matmul_precision(PRECISIONS[program.precision]):
+        return program.model.states(params, inputs_of(program, examples_at(program, place)))
+
+
+@functools.partial(jax.jit, static_argnums=0)
+def _hidden(program: Program, params: Params, place: jax.Array) -> dict[str, jax.Array]:
+    """Layer → (T, n, width) states of the examples at these places, at the run's own sizes."""
+    states = _states(program, params, place)
+    return {name: states[name] for name in program.model.config.state_names}
+
+
+@functools.partial(jax.jit, static_argnums=(0, 1))
+def _everything(program: Program, n_places: int, params: Params) -> tuple[jax.Array, jax.Array]:
+    """Neurons (places, width) and logits (places, outputs) of all places, examples or not."""
+    # A few thousand examples at a time bound the memory of the hidden states.
+    size, n_blocks = blocks(program, n_places)
+
+    def block(first: jax.Array) -> tuple[jax.Array, jax.Array]:
+        place = jax.numpy.minimum(first + jax.numpy.arange(size), n_places - 1)
+        states = _states(program, params, place)
+        return states["neurons"], states["logits"]
+
+    found = jax.lax.map(block, jax.numpy.arange(n_blocks) * size)
+    neurons, logits = (part.reshape(-1, part.shape[-1])[:n_places] for part in found)
+    return neurons, logits
+
+
+def take(
+    name: str, states: dict[str, NDArray[np.float32]], n_points: int, selection: str, how: str
+) -> NDArray[np.float32]:
+    """A hidden-state cloud of at most ``n_points``, normalised as ``how`` says.
+
+    ``states`` are layer → (T, n, width), examples in the run's drawn order. Selection ``random``
+    takes the first of them, for ``_both`` all tokens of a share of them; ``farthest`` is greedy.
+    """
+    state = states[name.removesuffix(BOTH)]
+    if not name.endswith(BOTH):
+        state = state[-1:]
+    n_each = state.shape[1] if selection == "farthest" else -(-n_points // len(state))
+    points = state[:, :n_each].reshape(-1, state.shape[-1])
+    if selection == "farthest" and np.all(np.isfinite(points)):
+        points = points[farthest_points(points, min(n_points, len(points)))]
+    return normalize(points[:n_points], how)
 
 
 @functools.lru_cache(maxsize=64)
 def _data(run: Run) -> tuple[Data, NDArray[np.int64]]:
     data = make_data(run)
-    return data, layers.test_places(run, data.test_mask)
+    return data, test_places(run, data.test_mask)
 
 
 def view(run: Run, params: Any, step: int, config: TrainConfig, options: Options) -> RunView:
@@ -130,7 +230,7 @@ def view(run: Run, params: Any, step: int, config: TrainConfig, options: Options
     program = Program.of([run], config)
     data, test_places = _data(run)
     rows = network.embedding(params)
-    last = layers.last_cloud(run)
+    last = last_cloud(run)
     n_points, selection = options.cloud_points, options.cloud_selection
     # Farthest-point selection chooses among eight times the points it keeps.
     n_candidates = n_points * (8 if selection == "farthest" else 1)
@@ -139,26 +239,26 @@ def view(run: Run, params: Any, step: int, config: TrainConfig, options: Options
     def states() -> dict[str, NDArray[np.float32]]:
         """On as many test examples as the largest cloud asked for needs."""
         places = test_places[: max(n_candidates, options.lid_points)].astype(np.int32)
-        return dict(jax.device_get(layers.hidden(program, params, places)))
+        return dict(jax.device_get(_hidden(program, params, places)))
 
     @functools.cache
     def everything() -> tuple[NDArray[np.float32], NDArray[np.float32]]:
-        neurons, logits = jax.device_get(layers.everything(program, run.task.n_places, params))
+        neurons, logits = jax.device_get(_everything(program, run.task.n_places, params))
         return neurons, logits
 
     def cloud(name: str) -> NDArray[np.float32]:
-        if name == layers.EMBEDDING:
+        if name == EMBEDDING:
             return normalize(rows, options.cloud_normalisation)
         candidates = {layer: state[:, :n_candidates] for layer, state in states().items()}
-        return layers.take(name, candidates, n_points, selection, options.cloud_normalisation)
+        return take(name, candidates, n_points, selection, options.cloud_normalisation)
 
     return RunView(
         run_id=run.run_id,
         step=step,
         structure=run.task.structure,
-        cloud_names=layers.choose(options.clouds, run),
+        cloud_names=choose(options.clouds, run),
         cloud=cloud,
-        last_states=lambda n: layers.take(last, states(), n, "random", "none"),
+        last_states=lambda n: take(last, states(), n, "random", "none"),
         last_states_name=last,
         embedding=np.zeros((0, 0), np.float32) if rows is None else np.asarray(rows),
         head_rows=lambda: {k: np.asarray(v) for k, v in program.model.head_rows(params).items()},

@@ -17,9 +17,10 @@ from grokjax.settings.grid import Run
 from grokjax.store import checkpoints, record
 from grokjax.store.checkpoints import Reader, RunBatch
 from grokjax.store.errors import CheckpointError, DamagedTableError
-from grokjax.store.results import METRICS, Results, empty, keys, read_parquet
+from grokjax.store.results import METRICS, Results, empty, keys, places, read_parquet
 
 _MOST_NAMED = 3  # examples in one finding
+Key = tuple[str, int]  # id of a run, step
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -41,10 +42,7 @@ def audit(folder: pathlib.Path, repair: bool = False) -> Audit:
     """
     told = record.read_record(folder)
     config = record.config_of(told)
-    by_id = {run.run_id: run for run in config.runs}
-    findings: list[str] = []
-    steps: dict[str, list[int]] = {}  # of each run, committed and whole
-    finite: dict[tuple[str, int], bool] = {}
+    runs = {run.run_id: run for run in config.runs}
     root = folder / "checkpoints"
     reader = Reader(root)
 
@@ -54,43 +52,46 @@ def audit(folder: pathlib.Path, repair: bool = False) -> Audit:
         kept = checkpoints.set_aside(root, error.batch, error.item, error.step)
         return f"{error}; it is kept as {kept}"
 
-    expected = set()
-    for names in told["batches"]:
-        runs = [by_id[name] for name in names]
-        expected.add(RunBatch.of(runs).name)
-        findings += _checkpoints(reader, runs, config, steps, finite, damage)
+    batches = [[runs[name] for name in names] for names in told["batches"]]
+    finite: dict[Key, bool] = {}
+    findings = [
+        text for batch in batches for text in _checkpoints(reader, batch, config, finite, damage)
+    ]
+    expected = {RunBatch.of(batch).name for batch in batches}
     strays = sorted({*reader.batches(), *reader.unreadable} - expected)
     findings += [f"checkpoints/{name} belongs to no batch of sweep.json" for name in strays]
-    last = config.train.steps
-    behind = [name for name in by_id if max(steps.get(name, []), default=-1) < last]
     unfinished = []
+    behind = [name for name in runs if (name, config.train.steps) not in finite]
     if behind:
         unfinished.append(f"{len(behind)} runs not trained to the end, first {behind[0]}")
-    results = Results(folder, list(by_id))
-    tables = {"metrics": (METRICS, steps)}
-    options = config.options
-    for diagnostic, own in tables_of(options).items():
-        wanted = {i: found for i, found in steps.items() if measures(diagnostic, by_id[i], options)}
-        tables |= {key: (table, wanted) for key, table in own.items()}
+    results = Results(folder, list(runs))
     n_rows = {}
-    for name, (table, wanted) in tables.items():
-        frame = _frame(results, name, table, findings)
-        n_rows[name] = len(frame)
-        findings += _rows(name, table, frame, wanted, finite)
-        missing = _missing(frame, wanted)
-        if missing:
-            unfinished.append(f"{name}: {len(missing):,} run checkpoints not measured yet")
-    findings += _runs(results.path("runs"), list(by_id))
-    try:
-        failed = isolation.Failures(folder / "results" / "failures.json").read()
-        findings += [f"{f.diagnostic} failed on {f.cloud} of {f.run_id}, {f.step}" for f in failed]
-    except DamagedTableError as error:
-        findings.append(str(error))
+    for diagnostic, tables in {"": {"metrics": METRICS}, **tables_of(config.options)}.items():
+        measured = [
+            key
+            for key in finite
+            if not diagnostic or measures(diagnostic, runs[key[0]], config.options)
+        ]
+        frames = {name: _frame(results, name, table, findings) for name, table in tables.items()}
+        for name, table in tables.items():
+            wanted = measured
+            if table.only_where is not None:
+                first = next(iter(frames.values()))
+                there = set(places(first[table.only_where(first)]))
+                wanted = [key for key in measured if key in there]
+            n_rows[name] = len(frames[name])
+            there = set(places(frames[name]))
+            missing = [key for key in wanted if key not in there]
+            findings += _rows(name, table, frames[name], missing, finite)
+            if missing:
+                unfinished.append(f"{name}: {len(missing):,} run checkpoints not measured yet")
+    findings += _runs(results.path("runs"), list(runs))
+    findings += _failures(folder)
     return Audit(
         findings=tuple(findings),
         unfinished=tuple(unfinished),
-        n_runs=len(by_id),
-        n_checkpoints=sum(map(len, steps.values())),
+        n_runs=len(runs),
+        n_checkpoints=len(finite),
         n_rows=n_rows,
     )
 
@@ -99,11 +100,10 @@ def _checkpoints(
     reader: Reader,
     runs: list[Run],
     config: SweepConfig,
-    steps: dict[str, list[int]],
-    finite: dict[tuple[str, int], bool],
+    finite: dict[Key, bool],
     damage: Callable[[CheckpointError], str],
 ) -> Iterator[str]:
-    """Findings in a batch's checkpoints; fills ``steps`` and ``finite``."""
+    """Findings in a batch's checkpoints; fills ``finite`` with those that are whole."""
     batch = RunBatch.of(runs)
     there, allowed = reader.steps(batch.name), set(config.train.checkpoint_steps)
     own = f"checkpoint params of batch {batch.name} at step"
@@ -119,7 +119,6 @@ def _checkpoints(
             yield damage(error)
             continue
         for i, run in enumerate(runs):
-            steps.setdefault(run.run_id, []).append(step)
             leaves = jax.tree.leaves(own_params(stacked, i, run))
             finite[run.run_id, step] = all(np.isfinite(leaf).all() for leaf in leaves)
     for step in reader.steps(batch.name, "opt_state"):
@@ -143,46 +142,47 @@ def _frame(results: Results, name: str, table: Table, findings: list[str]) -> pd
         return empty(table)
 
 
-def _missing(frame: pd.DataFrame, steps: dict[str, list[int]]) -> list[tuple[str, int]]:
-    """Run checkpoints that are there but not in the table."""
-    there = set(frame[["run_id", "step"]].itertuples(index=False, name=None))
-    return [(run, step) for run, own in steps.items() for step in own if (run, step) not in there]
-
-
 def _rows(
     name: str,
     table: Table,
     frame: pd.DataFrame,
-    steps: dict[str, list[int]],
-    finite: dict[tuple[str, int], bool],
+    missing: list[Key],
+    finite: dict[Key, bool],
 ) -> Iterator[str]:
     """Findings in a table's rows, held against the checkpoints."""
-    places = list(frame[["run_id", "step"]].itertuples(index=False, name=None))
-    stray = sorted({key for key in places if key not in finite})
+    rows = places(frame)
+    stray = sorted(set(rows) - finite.keys())
     if stray:
         yield f"{name}: rows of {len(stray):,} checkpoints that are not there, {_named(stray)}"
     latest = frame.groupby("run_id")["step"].max()
-    gaps = [key for key in _missing(frame, steps) if key[1] < latest.get(key[0], -1)]
+    gaps = [key for key in missing if key[1] < latest.get(key[0], -1)]
     if gaps:
         yield f"{name}: {len(gaps):,} checkpoints are missing between others, {_named(gaps)}"
     units = frame[keys(table)].drop_duplicates().groupby(["run_id", "step"]).size()
-    usual = units.groupby("run_id").transform("max")
-    few = list(units.index[units < usual])
+    few = list(units.index[units < units.groupby("run_id").transform("max")])
     if few:
         yield f"{name}: {len(few):,} checkpoints lack some of their clouds, {_named(few)}"
     numbers = frame.select_dtypes("number").to_numpy(np.float64)
     # Bars may be infinite. NaN stands for what an unmeasurable network, gone to infinity, has.
-    odd = np.isnan(numbers).any(axis=1)
-    sane = np.array([finite.get(key, False) for key in places], bool)
-    wrong = [key for key, bad in zip(places, odd & sane, strict=True) if bad]
+    sane = np.array([finite.get(key, False) for key in rows], bool)
+    odd = sane & np.isnan(numbers).any(axis=1)
     # In the columns named ``empty`` it is what an empty set gives: no novel pair, no neuron.
-    if set(frame.columns[frame[odd & sane].isna().any()]) - set(table.empty):
+    if set(frame.columns[frame[odd].isna().any()]) - set(table.empty):
+        wrong = [key for key, bad in zip(rows, odd, strict=True) if bad]
         yield f"{name}: {len(wrong):,} rows are not finite though the network is, {_named(wrong)}"
 
 
-def _named(keys: list[tuple[str, int]]) -> str:
+def _named(keys: list[Key]) -> str:
     named = [f"{run_id} at step {step:,}" for run_id, step in keys[:_MOST_NAMED]]
     return f"such as {', '.join(named)}"
+
+
+def _failures(folder: pathlib.Path) -> Iterator[str]:
+    try:
+        for f in isolation.read(folder):
+            yield f"{f.diagnostic} failed on {f.cloud} of {f.run_id}, {f.step}"
+    except DamagedTableError as error:
+        yield str(error)
 
 
 def _runs(path: pathlib.Path, wanted: list[str]) -> Iterator[str]:

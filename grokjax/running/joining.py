@@ -7,31 +7,29 @@ source like any other, so shards can be joined as they come, in any order.
 
 import contextlib
 import dataclasses
-import filecmp
+import itertools
 import json
 import os
 import pathlib
 import shutil
-from collections.abc import Iterator, Sequence
+from collections.abc import Collection, Iterator, Sequence
 from typing import Any
 
-import jax
-import numpy as np
 import pandas as pd
 
 from grokjax import diagnostics
 from grokjax.diagnostics import Table
-from grokjax.measuring.analyst import read_params
 from grokjax.measuring.views import measures
 from grokjax.settings import grid
 from grokjax.settings.config import SweepConfig
-from grokjax.store import locks, record, results
+from grokjax.store import checkpoints, locks, record, results
 from grokjax.store import runs as runs_table
-from grokjax.store.checkpoints import Reader, RunBatch
+from grokjax.store.checkpoints import Reader
 from grokjax.store.errors import WorkdirError
 from grokjax.store.results import METRICS, Results
 
-_Moves = list[tuple[pathlib.Path, pathlib.Path]]  # from, to
+_Moves = list[tuple[pathlib.Path, ...]]  # from, to
+_Batch = tuple[str, ...]  # ids of its runs
 
 
 class Source:
@@ -42,17 +40,17 @@ class Source:
         self.record = record.read_record(folder)
         self.config = record.config_of(self.record)
         self.results = Results(folder, [run.run_id for run in self.config.runs])
+        self.reader = Reader(folder / "checkpoints")
 
-    def trained(self) -> list[tuple[str, ...]]:
-        """Run ids of each batch that has checkpoints, or rows where no checkpoints were kept.
+    def trained(self) -> list[_Batch]:
+        """Batches that have checkpoints, or rows where no checkpoints were kept.
 
         Batches that are only planned are left out: a merged directory plans those of runs that
         no source held, and gives them up for what another source trained.
         """
         planned = [tuple(batch) for batch in self.record["batches"]]
         if (self.folder / "checkpoints").is_dir():
-            batches = Reader(self.folder / "checkpoints").batches().values()
-            there = {batch.run_ids for batch in batches}
+            there = {batch.run_ids for batch in self.reader.batches().values()}
             return [batch for batch in planned if batch in there]
         measured = set(self.results.read("metrics", METRICS)["run_id"])
         return [batch for batch in planned if measured.issuperset(batch)]
@@ -81,8 +79,7 @@ def holding(folders: Sequence[pathlib.Path]) -> Iterator[None]:
         for folder in folders:
             # Nobody else writes to a source where we may not, as far as we can tell.
             if not folder.exists() or os.access(folder, os.W_OK):
-                for lock in locks.LOCKS:
-                    stack.enter_context(locks.owning(folder, lock))
+                stack.enter_context(locks.owning(folder, *locks.LOCKS))
         yield
 
 
@@ -105,42 +102,54 @@ def merge(target: pathlib.Path, folders: Sequence[pathlib.Path], mixed_code: boo
     joined = Results(target, [run.run_id for run in config.runs])
     tables = _join_tables(joined, every)
     batches, planned = _join_batches(every, config)
-    placed = [move for source in sources for move in _place_checkpoints(target, source)]
+    moves = _place_checkpoints(target, every)
     record.write_record(target, _record(config, own, sources, [*batches, *planned]))
-    _link(placed)
+    _link(moves)
     for name, (frame, settings) in tables.items():
         results.write_parquet(joined.path(name), frame, settings)
     paths = (source.results.path("runs") for source in every)
     there = [results.read_parquet(path) for path in paths if path.exists()]
-    failed = [run_id for runs in there for run_id in runs["run_id"][runs["status"] == "failed"]]
+    failed = {run_id for runs in there for run_id in runs["run_id"][runs["status"] == "failed"]}
     frame = runs_table.table(config.runs, tables["metrics"][0], config.train.steps, failed)
-    runs_table.write(joined.path("runs"), frame)
+    results.write_parquet(joined.path("runs"), frame)
     held = {run_id for batch in batches for run_id in batch}
     short = frame["status"].isin(["running", "failed"]) & frame["run_id"].isin(held)
-    runs = [run for run in config.runs if run.run_id in held]
-    measured = {
-        key: {run.run_id for run in runs if measures(name, run, config.options)}
-        for name in diagnostics.names()
-        for key in diagnostics.get(name).TABLES
-    } | {"metrics": held}
-    partial = [k for k, (rows, _) in tables.items() if not measured[k] <= set(rows["run_id"])]
     return Merged(
         runs=len(held),
         missing=tuple(run.run_id for run in config.runs if run.run_id not in held),
         unfinished=tuple(frame["run_id"][short]),
         missing_shards=_missing_shards(every),
-        partial=tuple(partial),
+        partial=_partial({name: frame for name, (frame, _) in tables.items()}, config, held),
     )
+
+
+def _partial(
+    frames: dict[str, pd.DataFrame], config: SweepConfig, held: Collection[str]
+) -> tuple[str, ...]:
+    """Tables that lack some of the runs held that have rows in them."""
+    wanted = {"metrics": set(held)}
+    for diagnostic in diagnostics.names():
+        measured = {
+            run.run_id
+            for run in config.runs
+            if run.run_id in held and measures(diagnostic, run, config.options)
+        }
+        tables = diagnostics.get(diagnostic).TABLES
+        first = frames.get(next(iter(tables)))
+        for name, table in tables.items():
+            wanted[name] = measured
+            if table.only_where is not None and first is not None:
+                wanted[name] = measured & set(first["run_id"][table.only_where(first)])
+    return tuple(k for k, rows in frames.items() if not wanted[k] <= set(rows["run_id"]))
 
 
 def _check_configs(sources: Sequence[Source]) -> None:
     first, *others = sources
     wanted = dataclasses.replace(first.config, shard=None).trained()
     for other in others:
+        both = f"{first.folder} and {other.folder}"
         if other.config.unnamed != first.config.unnamed:
-            both = f"{first.folder} and {other.folder}"
             raise WorkdirError(f"{both} were made by versions that name runs otherwise")
-    for other in others:
         found = dataclasses.replace(other.config, shard=None).trained()
         for flag in wanted.keys() | found.keys():
             ours, theirs = wanted.get(flag), found.get(flag)
@@ -169,13 +178,13 @@ def _check_code(sources: Sequence[Source]) -> None:
 
 
 def _missing_shards(sources: Sequence[Source]) -> tuple[str, ...]:
-    there = {str(s.config.shard) for s in sources}
-    there |= {name for s in sources for name in s.record.get("merged", [])}
-    counts = {name.partition("/")[2] for name in there if "/" in name}
-    if not counts or any(s.config.shard is None and "merged" not in s.record for s in sources):
+    if any(s.config.shard is None and "merged" not in s.record for s in sources):
         return ()
-    (count,) = counts
-    return tuple(f"{i}/{count}" for i in range(int(count)) if f"{i}/{count}" not in there)
+    there = {str(s.config.shard) for s in sources if s.config.shard is not None}
+    there = there.union(*(s.record.get("merged", ()) for s in sources))
+    counts = {int(name.partition("/")[2]) for name in there}
+    wanted = (f"{i}/{count}" for count in counts for i in range(count))
+    return tuple(name for name in wanted if name not in there)
 
 
 def _join_tables(joined: Results, sources: Sequence[Source]) -> dict[str, tuple[pd.DataFrame, Any]]:
@@ -206,33 +215,27 @@ def _join(
     for folder, frame in frames[1:]:
         here, there = (pd.MultiIndex.from_frame(f[units]) for f in (whole, frame))
         both_here, both_there = here.isin(there), there.isin(here)
-        if both_there.any():
-            ours, theirs = (
-                part.sort_values(units, kind="stable", ignore_index=True)
-                for part in (whole[both_here], frame[both_there])
+        ours, theirs = (
+            part.sort_values(units, kind="stable", ignore_index=True)
+            for part in (whole[both_here], frame[both_there])
+        )
+        if not ours.equals(theirs):
+            odd = pd.concat([ours, theirs]).drop_duplicates(keep=False)
+            row = (odd if len(odd) else ours).iloc[0]
+            raise WorkdirError(
+                f"{folder} and {first_folder} or one after it both hold table {name} of "
+                f"run {row['run_id']} at step {row['step']}, and differ; keep one of them"
             )
-            if not ours.equals(theirs):
-                raise WorkdirError(
-                    f"{folder} and {first_folder} or one after it both hold table {name} of "
-                    f"{_first_difference(ours, theirs)}, and differ; keep one of them"
-                )
         whole = pd.concat([whole, frame[~both_there]], ignore_index=True)
     return whole
 
 
-def _first_difference(ours: pd.DataFrame, theirs: pd.DataFrame) -> str:
-    for a, b in zip(ours.to_dict("records"), theirs.to_dict("records"), strict=False):
-        if not pd.Series(a).equals(pd.Series(b)):
-            return f"run {a['run_id']} at step {a['step']}"
-    return f"run {ours['run_id'].iloc[-1]}"
-
-
 def _join_batches(
     sources: Sequence[Source], config: SweepConfig
-) -> tuple[list[tuple[str, ...]], list[tuple[str, ...]]]:
+) -> tuple[list[_Batch], list[_Batch]]:
     """Batches that the sources hold, and batches of the runs that none holds."""
     batches = list(dict.fromkeys(batch for source in sources for batch in source.trained()))
-    seen: dict[str, tuple[str, ...]] = {}
+    seen: dict[str, _Batch] = {}
     for batch in batches:
         for run_id in batch:
             if seen.setdefault(run_id, batch) != batch:
@@ -249,7 +252,7 @@ def _record(
     config: SweepConfig,
     own: Sequence[Source],
     sources: Sequence[Source],
-    batches: Sequence[tuple[str, ...]],
+    batches: Sequence[_Batch],
 ) -> dict[str, Any]:
     told = (own or sources)[0].record
     merged = {str(s.config.shard) for s in sources if s.config.shard is not None}
@@ -261,49 +264,41 @@ def _record(
             if one not in starts:
                 starts.append(one)
     flags = {k: v for k, v in told["flags"].items() if k not in ("shard", "shard_from")}
+    # Sources of other versions of a plug-in have been refused in reading their records.
+    plug_ins = {k: v for s in (*own, *sources) for k, v in s.record.get("plugins", {}).items()}
     return told | {
         "config": config.to_json(),
         "flags": flags | {"shard": None},
+        "plugins": plug_ins,
         "batches": [list(batch) for batch in batches],
         "starts": starts,
         "merged": sorted(merged),
     }
 
 
-def _place_checkpoints(target: pathlib.Path, source: Source) -> _Moves:
-    """Steps to be linked; raises if one that is there already holds other numbers."""
-    there, here = Reader(source.folder / "checkpoints"), Reader(target / "checkpoints")
-    moves: _Moves = []
-    for name, batch in there.batches().items():
-        for item, kind in (("params", "params"), ("opt_state", "optimizer")):
-            known = set(here.steps(name, item))
-            for step in there.steps(name, item):
-                part = pathlib.Path("checkpoints", name, kind, str(step))
-                if step not in known:
-                    moves.append((source.folder / part, target / part))
-                elif item == "params" and not _same_files(source.folder / part, target / part):
-                    _require_equal(there, here, batch, step, source)
-    return moves
-
-
-def _same_files(one: pathlib.Path, other: pathlib.Path) -> bool:
-    """Whether two folders hold the same files: by their stamps, which links and copies keep."""
-    names, others = (
-        sorted(str(path.relative_to(folder)) for path in folder.rglob("*") if path.is_file())
-        for folder in (one, other)
-    )
-    return names == others and not any(filecmp.cmpfiles(one, other, names)[1:])
-
-
-def _require_equal(there: Reader, here: Reader, batch: RunBatch, step: int, source: Source) -> None:
-    runs = {run.run_id: run for run in source.config.runs}
-    own = [runs[run_id] for run_id in batch.run_ids]
-    ours, theirs = (jax.tree.leaves(read_params(r, batch, step, own)) for r in (here, there))
-    if not all(np.array_equal(a, b, equal_nan=True) for a, b in zip(ours, theirs, strict=True)):
-        raise WorkdirError(
-            f"{source.folder} holds another checkpoint of run {batch.run_ids[0]} (and its batch) "
-            f"at step {step} than what is merged already; keep one of them"
+def _place_checkpoints(target: pathlib.Path, sources: Sequence[Source]) -> _Moves:
+    """Steps to be linked; raises if two sources hold one with other numbers."""
+    holders: dict[tuple[str, str, int], Source] = {}  # of a step, the first that has it
+    for source in sources:
+        for name, item in itertools.product(source.reader.batches(), ("params", "opt_state")):
+            for step in source.reader.steps(name, item):
+                first = holders.setdefault((name, item, step), source)
+                if item == "params" and first is not source:
+                    ours, theirs = (s.reader.meta(name, item, step) for s in (first, source))
+                    if ours["checksums"] != theirs["checksums"]:
+                        raise WorkdirError(
+                            f"{source.folder} holds another checkpoint of run "
+                            f"{ours['run_ids'][0]} (and its batch) at step {step} than "
+                            f"{first.folder}; keep one of them"
+                        )
+    return [
+        tuple(
+            checkpoints.folder(workdir / "checkpoints", name, item) / str(step)
+            for workdir in (source.folder, target)
         )
+        for (name, item, step), source in holders.items()
+        if source.folder != target
+    ]
 
 
 def _link(moves: _Moves) -> None:

@@ -4,16 +4,16 @@ import contextlib
 import pathlib
 import threading
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 
 from grokjax.measuring.analyst import Analyst, Follower
-from grokjax.running.progress import PlainDisplay
+from grokjax.running.progress import Display
 from grokjax.settings.config import SweepConfig
 from grokjax.settings.grid import Run
 from grokjax.store import checkpoints
 from grokjax.store import runs as runs_table
 from grokjax.store.errors import OtherConfigurationError, storage_errors, storage_problem
-from grokjax.store.results import METRICS, Results
+from grokjax.store.results import METRICS, places, write_parquet
 from grokjax.training.stopping import StopRequest
 from grokjax.training.trainer import BatchTrainer
 
@@ -21,49 +21,39 @@ from grokjax.training.trainer import BatchTrainer
 _SHARE = 50
 
 
-class _Tables:
-    """Rewrites the tables now and then, at a small share of the time."""
+@contextlib.contextmanager
+def _kept_written(write: Callable[[], None]) -> Iterator[None]:
+    """Writes the tables at once, in the background at a small share of the time, and at the end."""
+    ended = threading.Event()
 
-    def __init__(self, results: Results, analyst: Analyst, config: SweepConfig):
-        self._results, self._analyst, self._config = results, analyst, config
-        self._next = 0.0
-
-    def write(self, failed: Sequence[str] = ()) -> None:
-        """Writes all tables now."""
+    def timed() -> float:
         begun = time.monotonic()
-        self._results.compact("metrics", METRICS)
-        self._analyst.compact()
-        metrics = self._results.read("metrics", METRICS)
-        frame = runs_table.table(self._config.runs, metrics, self._config.train.steps, failed)
-        runs_table.write(self._results.path("runs"), frame)
-        now = time.monotonic()
-        self._next = now + _SHARE * (now - begun)
+        write()
+        return time.monotonic() - begun
 
-    @contextlib.contextmanager
-    def followed(self) -> Iterator[None]:
-        """Writes in the background, so that the tables are never far behind."""
-        ended = threading.Event()
+    def loop(seconds: float) -> None:
+        while not ended.wait(max(1.0, _SHARE * seconds)):
+            with contextlib.suppress(OSError):  # a full disk stops the sweep elsewhere
+                seconds = timed()
 
-        def loop() -> None:
-            while not ended.wait(1.0):
-                if time.monotonic() >= self._next:
-                    with contextlib.suppress(OSError):  # a full disk stops the sweep elsewhere
-                        self.write()
-
-        thread = threading.Thread(target=loop, name="tables", daemon=True)
-        thread.start()
-        try:
-            yield
-        finally:
-            ended.set()
-            thread.join()
+    thread = threading.Thread(target=loop, args=[timed()], name="tables", daemon=True)
+    thread.start()
+    tolerated: list[type[OSError]] = [OSError]  # of a full disk the error under way says it
+    try:
+        yield
+        tolerated.clear()
+    finally:
+        ended.set()
+        thread.join()
+        with contextlib.suppress(*tolerated):
+            write()
 
 
 def sweep(
     config: SweepConfig,
     batches: Sequence[Sequence[Run]],
     workdir: pathlib.Path,
-    display: PlainDisplay,
+    display: Display,
     stop: StopRequest,
 ) -> list[str]:
     """Trains and measures everything that is not there yet; returns what failed, as sentences.
@@ -72,48 +62,40 @@ def sweep(
     ``OtherConfigurationError`` if a batch's checkpoints are of another, and ``StorageError`` if
     the disk takes no more. The same call resumes where this one ended.
     """
-    results = Results(workdir, [run.run_id for run in config.runs])
     analyst = Analyst(workdir, config)
+    results = analyst.results
     results.clean()
     for message in [*results.recover("metrics", METRICS), *analyst.prepare()]:
         display.note(message)
-    tables = _Tables(results, analyst, config)
     failed: dict[str, str] = {}  # id of a run whose training failed → why
-    with storage_errors(workdir):
-        tables.write()
+
+    def write() -> None:
+        results.compact("metrics", METRICS)
+        analyst.compact()
+        metrics = results.read("metrics", METRICS)
+        frame = runs_table.table(config.runs, metrics, config.train.steps, failed)
+        write_parquet(results.path("runs"), frame)
+
+    with storage_errors(workdir), _kept_written(write):
         n_checkpoints = len(config.train.checkpoint_steps) * len(config.runs)
         display.started(config.runs, config.train.steps * len(config.runs), n_checkpoints)
         trainers = [
             BatchTrainer(number, batch, config.train, workdir, results, display, stop)
             for number, batch in enumerate(batches)
         ]
-        try:
-            with tables.followed():
-                _train_and_measure(trainers, analyst, results, workdir, display, failed)
-        except BaseException:
-            with contextlib.suppress(OSError):  # of a full disk: the error under way says it
-                tables.write(tuple(failed))
-            raise
-        tables.write(tuple(failed))
-    return [*dict.fromkeys(failed.values()), *analyst.failures.told()]
+        _train_and_measure(trainers, analyst, display, failed)
+    return [*dict.fromkeys(failed.values()), *map(str, analyst.failures)]
 
 
 def _train_and_measure(
-    trainers: Sequence[BatchTrainer],
-    analyst: Analyst,
-    results: Results,
-    workdir: pathlib.Path,
-    display: PlainDisplay,
-    failed: dict[str, str],
+    trainers: Sequence[BatchTrainer], analyst: Analyst, display: Display, failed: dict[str, str]
 ) -> None:
     """Trains batch after batch with a follower beside; again, where checkpoints were damaged."""
     seen: set[tuple[str, int]] = set()
     while trainers:
-        follower = Follower(analyst, display.measured)
-        try:
+        with Follower(analyst, display.measured) as follower:
             for trainer in trainers:
-                metrics = results.read("metrics", METRICS)
-                measured = set(metrics[["run_id", "step"]].itertuples(index=False, name=None))
+                measured = set(places(analyst.results.read("metrics", METRICS)))
                 try:
                     trainer.run(measured)
                 except Exception as error:
@@ -125,16 +107,12 @@ def _train_and_measure(
                     failed |= dict.fromkeys(trainer.batch.run_ids, text)
                     display.note(text)
                 follower.check()
-            follower.finish()
-        except BaseException:
-            follower.abandon()
-            raise
         names = {trainer.batch.name for trainer in trainers}
         for key, damage in follower.damaged.items():
             if key in seen or damage.batch not in names:
                 raise damage
             seen.add(key)
-            root = workdir / "checkpoints"
+            root = analyst.workdir / "checkpoints"
             kept = checkpoints.set_aside(root, damage.batch, "params", damage.step)
             display.note(f"{damage}; it is kept as {kept} and made anew")
         damaged = {batch for batch, _ in follower.damaged}

@@ -39,12 +39,26 @@ def _duration(seconds: float) -> str:
     return f"{hours}:{minutes:02d}:{rest:02d}" if hours else f"{minutes}:{rest:02d}"
 
 
-class PlainDisplay:
-    """One line a checkpoint of a batch, for pipes and logs."""
-
-    _lock = threading.Lock()
+class Display:
+    """How far a sweep has come: bars on a terminal, else one line a checkpoint of a batch."""
 
     def __init__(self) -> None:
+        console = Console(file=sys.stdout)
+        self._bars = Progress(
+            TextColumn("{task.description:>12}"),
+            BarColumn(bar_width=None),
+            MofNCompleteColumn(),
+            TextColumn("{task.fields[rate]}"),
+            TimeRemainingColumn(compact=True, elapsed_when_finished=True),
+            console=console,
+            expand=True,
+        )
+        self._training = self._bars.add_task("run-steps", total=None, rate="compiling")
+        self._measuring = self._bars.add_task("measured", total=None, rate="")
+        self._text = Text("")
+        shown = Live(Group(self._bars, self._text), console=console, refresh_per_second=4)
+        self._live = shown if console.is_terminal else None
+        self._lock = threading.Lock()
         self._n_runs = 0
         self._steps_left = 0
         self._steps, self._seconds = 0, 0.0  # of training since the last checkpoint
@@ -56,10 +70,14 @@ class PlainDisplay:
         self._spent: dict[str, float] = collections.defaultdict(float)  # by what, since then
 
     def __enter__(self) -> Self:
+        if self._live:
+            self._live.start()
         return self
 
     def __exit__(self, *_: object) -> None:
         """Tells where the time since the first step went, compilation left out."""
+        if self._live:
+            self._live.stop()
         if self._first_step is None:
             return
         spent = self._spent
@@ -72,12 +90,17 @@ class PlainDisplay:
 
     def note(self, text: str) -> None:
         """Something worth a line."""
+        if self._live:
+            self._live.console.print(text, highlight=False, markup=False)
+            return
         with self._lock:
             print(text, flush=True)
 
     def started(self, runs: Sequence[Run], run_steps: int, checkpoints: int) -> None:
         """The grid, the run-steps in all and the run checkpoints to be measured."""
         self._n_runs, self._steps_left = len(runs), run_steps
+        self._bars.update(self._training, total=run_steps)
+        self._bars.update(self._measuring, total=checkpoints)
 
     def spent(self, what: str, seconds: float) -> None:
         """So many seconds went into a part of the sweep."""
@@ -93,6 +116,8 @@ class PlainDisplay:
         self._steps_left -= run_steps
         self._steps += run_steps
         self._seconds += seconds
+        rate = f"{run_steps / seconds:,.0f} run-steps/s"
+        self._bars.update(self._training, advance=run_steps, rate=rate)
 
     def evaluated(self, batch: int, step: int, rows: Sequence[dict[str, Any]]) -> None:
         """Metrics of a checkpoint."""
@@ -104,92 +129,33 @@ class PlainDisplay:
                 self._came["generalised"].add(row["run_id"])
             if row["train_loss"] != row["train_loss"]:
                 self._came["diverged"].add(row["run_id"])
-        self._tell(batch, step, rows)
-
-    def measured(self, done: int, seconds: float) -> None:
-        """How many run checkpoints have been through all diagnostics; the last took so long."""
-        self.spent("diagnostics", seconds)
-        self._n_measured = done
-
-    def _waiting(self) -> str:
-        return f"{max(0, self._n_trained - self._n_measured):,} waiting"
-
-    def _outcome(self) -> str:
         told = ["memorised", "generalised", *(["diverged"] if self._came["diverged"] else [])]
         parts = ", ".join(f"{len(self._came[what])} {what}" for what in told)
-        return f"of {self._n_runs} runs: {parts}"
-
-    def _tell(self, batch: int, step: int, rows: Sequence[dict[str, Any]]) -> None:
+        outcome = f"of {self._n_runs} runs: {parts}"
         rate = "compiling"
         if self._seconds:
             self._rate = self._steps / self._seconds
             rate = f"{self._rate:,.0f} run-steps/s"
         self._steps, self._seconds = 0, 0.0
+        if self._live:
+            self._text.plain = f"batch {batch + 1}, step {step:,}; {outcome}"
+            return
         accuracy = sorted(row["test_accuracy"] for row in rows)[len(rows) // 2]
         left = self._steps_left / self._rate if self._rate else float("nan")
         self.note(
             f"batch {batch + 1} step {step:,} | {rate} | median test accuracy {accuracy:.3f} | "
-            f"{self._outcome()} | {self._n_measured:,} checkpoints measured, "
+            f"{outcome} | {self._n_measured:,} checkpoints measured, "
             f"{self._waiting()} | {_duration(left)} left"
         )
 
-
-class LiveDisplay(PlainDisplay):
-    """Bars for training and diagnostics and a line of what has come out, redrawn in place."""
-
-    def __init__(self, console: Console):
-        super().__init__()
-        self._bars = Progress(
-            TextColumn("{task.description:>12}"),
-            BarColumn(bar_width=None),
-            MofNCompleteColumn(),
-            TextColumn("{task.fields[rate]}"),
-            TimeRemainingColumn(compact=True, elapsed_when_finished=True),
-            console=console,
-            expand=True,
-        )
-        self._training = self._bars.add_task("run-steps", total=None, rate="compiling")
-        self._measuring = self._bars.add_task("measured", total=None, rate="")
-        self._text = Text("")
-        self._live = Live(Group(self._bars, self._text), console=console, refresh_per_second=4)
-
-    def __enter__(self) -> Self:
-        self._live.start()
-        return self
-
-    def __exit__(self, *error: object) -> None:
-        self._live.stop()
-        super().__exit__(*error)
-
-    def note(self, text: str) -> None:
-        """Prints it above the bars."""
-        self._live.console.print(text, highlight=False, markup=False)
-
-    def started(self, runs: Sequence[Run], run_steps: int, checkpoints: int) -> None:
-        """The lengths of the bars."""
-        super().started(runs, run_steps, checkpoints)
-        self._bars.update(self._training, total=run_steps)
-        self._bars.update(self._measuring, total=checkpoints)
-
-    def trained(self, batch: int, step: int, run_steps: int, seconds: float) -> None:
-        """Moves the bar of training."""
-        super().trained(batch, step, run_steps, seconds)
-        rate = f"{run_steps / seconds:,.0f} run-steps/s"
-        self._bars.update(self._training, advance=run_steps, rate=rate)
-
-    def _tell(self, batch: int, step: int, rows: Sequence[dict[str, Any]]) -> None:
-        self._text.plain = f"batch {batch + 1}, step {step:,}; {self._outcome()}"
-
     def measured(self, done: int, seconds: float) -> None:
-        """Moves the bar of diagnostics."""
-        super().measured(done, seconds)
+        """How many run checkpoints have been through all diagnostics; the last took so long."""
+        self.spent("diagnostics", seconds)
+        self._n_measured = done
         self._bars.update(self._measuring, completed=done, rate=self._waiting())
 
-
-def display() -> PlainDisplay:
-    """The live display if standard output is a terminal, else the plain one."""
-    console = Console(file=sys.stdout)
-    return LiveDisplay(console) if console.is_terminal else PlainDisplay()
+    def _waiting(self) -> str:
+        return f"{max(0, self._n_trained - self._n_measured):,} waiting"
 
 
 def print_summary(frame: pd.DataFrame) -> None:

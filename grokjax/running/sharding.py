@@ -18,30 +18,23 @@ N_SHARDS_VARIABLE = "GROKJAX_SHARDS"
 def detect(environment: Mapping[str, str]) -> tuple[Shard, str] | None:
     """The shard that a scheduler's variables name, and where it was read; None outside of one.
 
-    ======================== ======================================= =========================
-    variable                 set by                                  index; number of shards
-    ======================== ======================================= =========================
-    ``SLURM_ARRAY_TASK_ID``  a Slurm job array                       (ID - MIN) / STEP; COUNT
-    ``JOB_COMPLETION_INDEX`` a Kubernetes Indexed Job                the index; not told
-    ``SKYPILOT_JOB_RANK``    ``sky jobs launch --num-jobs``          the rank; NUM_JOBS
-    ======================== ======================================= =========================
-
     ``GROKJAX_SHARDS=N`` says the number whatever the scheduler says, and then the index is the
     variable as it stands, so that one task submitted again by itself (``sbatch --array=2``) is
     still 2 of N. Without it Kubernetes and a Slurm array of one task are errors rather than guesses
     (``InvalidSettingError``), as are two schedulers. Numbers of processes within one job
     (``SLURM_PROCID``, ``SKYPILOT_NODE_RANK``) name no shard.
     """
-    found = [f"{name}={environment[name]}" for name in _READERS if environment.get(name)]
+    found = [name for name in _READERS if environment.get(name)]
     if not found:
         return None
     told = environment.get(N_SHARDS_VARIABLE)
-    source = " and ".join(found) + (f" with {N_SHARDS_VARIABLE}={told}" if told else "")
-    name = found[0].partition("=")[0]
+    source = " and ".join(f"{name}={environment[name]}" for name in found)
+    source += f" with {N_SHARDS_VARIABLE}={told}" if told else ""
     try:
         if len(found) > 1:
             raise ValueError("two schedulers name one")
-        index, count = (int(environment[name]), int(told)) if told else _READERS[name](environment)
+        read = _READERS[found[0]]
+        index, count = (int(environment[found[0]]), int(told)) if told else read(environment)
         return Shard(index=index, count=count), source
     except KeyError as error:
         problem = f"{error.args[0]} is not set"
@@ -75,9 +68,9 @@ def _skypilot(environment: Mapping[str, str]) -> tuple[int, int]:
 
 
 _READERS = {
-    "SLURM_ARRAY_TASK_ID": _slurm,
-    "JOB_COMPLETION_INDEX": _kubernetes,
-    "SKYPILOT_JOB_RANK": _skypilot,
+    "SLURM_ARRAY_TASK_ID": _slurm,  # of a job array
+    "JOB_COMPLETION_INDEX": _kubernetes,  # of an Indexed Job
+    "SKYPILOT_JOB_RANK": _skypilot,  # of ``sky jobs launch --num-jobs``
 }
 
 
@@ -98,15 +91,14 @@ def split(runs: Sequence[Run], costs: Sequence[int], count: int) -> tuple[tuple[
     """
     message = f"the grid has {len(runs)} runs; take at most as many shards"
     check(count <= len(runs), "shard", f"…/{count}", message)
-    cost = {run.run_id: own for run, own in zip(runs, costs, strict=True)}
-
-    def place(run_id: str) -> tuple[int, str]:
-        return -cost[run_id], hashlib.sha256(run_id.encode()).hexdigest()
-
+    dearest_first = sorted(
+        (-cost, hashlib.sha256(run.run_id.encode()).hexdigest(), run.run_id)
+        for run, cost in zip(runs, costs, strict=True)
+    )
     heap = [(0, 0, index) for index in range(count)]
     home = {}
-    for run_id in sorted(cost, key=place):
-        load, held, index = heapq.heappop(heap)
+    for less, _, run_id in dearest_first:
+        load, held, index = heap[0]
         home[run_id] = index
-        heapq.heappush(heap, (load + cost[run_id], held + 1, index))
+        heapq.heapreplace(heap, (load - less, held + 1, index))
     return tuple(tuple(run for run in runs if home[run.run_id] == i) for i in range(count))

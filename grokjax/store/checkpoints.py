@@ -11,12 +11,13 @@ without complaint, and a checksum of every array. A step is either whole or invi
 damaged later is moved to ``W/checkpoints/<batch>/damaged/`` by whoever makes it anew.
 """
 
+import contextlib
 import dataclasses
 import logging
 import os
 import pathlib
 import zlib
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import Any
 
 import jax
@@ -59,23 +60,33 @@ class RunBatch:
         return digest(*self.run_ids)[:16]
 
 
-def _folder(root: pathlib.Path, batch: str, item: str) -> pathlib.Path:
+def folder(root: pathlib.Path, batch: str, item: str) -> pathlib.Path:
+    """Where a batch's parameters (``params``) or optimiser states (``opt_state``) lie."""
     return root.absolute() / batch / ("params" if item == "params" else "optimizer")
 
 
+def belong_to_one_process() -> None:
+    """Makes every checkpoint this process's alone, in a job whose processes JAX has joined.
+
+    Orbax takes each for one of arrays that all share: it waits for all processes at each, and
+    process 0 alone writes NumPy arrays. It has no setting for it (``active_processes`` is not
+    enough).
+    """
+    answers: dict[str, Callable[..., object]] = {
+        "process_index": lambda: 0,
+        "process_count": lambda: 1,
+        "should_skip_process_sync": lambda *_, **__: True,
+        "is_jax_distributed_client_initialized": lambda: False,
+    }
+    for name, answer in answers.items():
+        getattr(multihost, name)  # a name that is gone is an error
+        setattr(multihost, name, answer)
+
+
 def _manager(root: pathlib.Path, batch: str, item: str, **options: Any) -> ocp.CheckpointManager:
-    if jax.process_count() > 1:
-        # Orbax takes every checkpoint for one of arrays that all processes share: it waits for all
-        # of them at each, and process 0 alone writes NumPy arrays. Here a batch belongs to one
-        # process, for which Orbax has no setting (``active_processes`` is not enough).
-        multihost.process_index = lambda: 0
-        multihost.process_count = lambda: 1
-        multihost.should_skip_process_sync = lambda *_, **__: True
-        multihost.is_jax_distributed_client_initialized = lambda: False
     settings = ocp.CheckpointManagerOptions(**options)
-    return ocp.CheckpointManager(
-        _folder(root, batch, item), item_names=(item, "meta"), options=settings
-    )
+    where = folder(root, batch, item)
+    return ocp.CheckpointManager(where, item_names=(item, "meta"), options=settings)
 
 
 def checksums(tree: Any) -> dict[str, str]:
@@ -89,7 +100,7 @@ def checksums(tree: Any) -> dict[str, str]:
 def set_aside(root: pathlib.Path, batch: str, item: str, step: int) -> pathlib.Path:
     """Moves a damaged step to the batch's folder ``damaged``; returns where it went."""
     target = root.absolute() / batch / "damaged" / f"{item}-{step}"
-    return move(_folder(root, batch, item) / str(step), target)
+    return move(folder(root, batch, item) / str(step), target)
 
 
 def _leaves(tree: Any) -> dict[str, Any]:
@@ -106,18 +117,17 @@ class Writer:
     def __init__(self, root: pathlib.Path, batch: RunBatch):
         self._batch = batch
         self._reader = Reader(root)
-        self._params = _manager(root, batch.name, "params", cleanup_tmp_directories=True)
-        options = {"cleanup_tmp_directories": True, "max_to_keep": _KEPT_OPTIMISER_STATES}
-        self._optimizer = _manager(root, batch.name, "opt_state", **options)
+        clean = {"cleanup_tmp_directories": True}
+        kept = _KEPT_OPTIMISER_STATES
+        self._params = _manager(root, batch.name, "params", **clean)
+        self._optimizer = _manager(root, batch.name, "opt_state", max_to_keep=kept, **clean)
 
     def __enter__(self) -> "Writer":
         return self
 
     def __exit__(self, *_: object) -> None:
-        try:
+        with contextlib.closing(self._optimizer):
             self._params.close()
-        finally:
-            self._optimizer.close()
 
     def save(self, step: int, params: Any, opt_state: Any | None) -> None:
         """Starts writing the state at ``step``, NumPy arrays; returns once they are copied.
@@ -171,7 +181,7 @@ class Reader:
 
     def _open(self, batch: str, item: str) -> ocp.CheckpointManager | None:
         if (batch, item) not in self._managers:
-            if not _folder(self._root, batch, item).is_dir():
+            if not folder(self._root, batch, item).is_dir():
                 return None
             self._managers[batch, item] = _manager(self._root, batch, item, read_only=True)
         return self._managers[batch, item]
@@ -228,8 +238,7 @@ class Reader:
     def meta(self, batch: str, item: str, step: int) -> dict[str, Any]:
         """What is said of a checkpoint: run_ids, config_hash, checksums; raises as ``params``."""
         meta = self._restore(batch, item, step, "meta", ocp.args.JsonRestore())
-        there = set(meta) if isinstance(meta, dict) else set()
-        lacking = {"run_ids", "config_hash", "checksums"} - there
+        lacking = {"run_ids", "config_hash", "checksums"} - set(meta or ())
         if lacking:
             reason = f"its meta lacks {', '.join(sorted(lacking))}"
             raise CheckpointError(batch, item, step, reason)

@@ -19,10 +19,11 @@ from grokjax.settings.grid import Run
 from grokjax.settings.registry import KINDS
 from grokjax.store import results
 from grokjax.store.errors import WorkdirError
-from grokjax.store.locks import LOCKS
+from grokjax.store.locks import LOCKS, is_held
 
 _FORMATS = (1, 2)  # that can be read; the last is written
 _COPY = ".sweep.json.copy"  # for when it is damaged
+_FINISHED = ".finished"  # says what a part of a job was asked for, once it is trained and measured
 # What anything but a record of ours may raise on its way through the JSON reader and our types.
 _UNREADABLE = (OSError, ValueError, LookupError, TypeError, AttributeError, ArithmeticError,
                RecursionError)  # fmt: skip
@@ -36,7 +37,15 @@ def read_record(workdir: pathlib.Path) -> dict[str, Any]:
     path, copy = workdir / "sweep.json", workdir / _COPY
     try:
         record = json.loads(path.read_text(encoding="utf-8"))
-        _check_record(workdir, record)
+        if record["format"] not in _FORMATS:
+            raise ValueError(f"format {record['format']}, expected {_FORMATS[-1]}")
+        if not isinstance(record["starts"], list) or not isinstance(record["flags"], dict):
+            raise TypeError("starts must be a list and flags an object")
+        if plug_ins := plugins.problem(record.get("plugins", {})):
+            raise WorkdirError(f"{workdir} {plug_ins}")
+        batched = [run_id for batch in record["batches"] for run_id in batch]
+        if sorted(batched) != sorted(run.run_id for run in config_of(record).runs):
+            raise ValueError("its batches are not the runs of its grid")
     except FileNotFoundError as error:
         way = f"; its last copy is there: cp {copy} {path}" if copy.exists() else ""
         raise WorkdirError(f"{workdir} holds no sweep: there is no sweep.json{way}") from error
@@ -47,20 +56,6 @@ def read_record(workdir: pathlib.Path) -> dict[str, Any]:
         way = f"its last copy may be whole: cp {copy} {path}"
         raise WorkdirError(f"{path} {problem}; {way}") from error
     return record
-
-
-def _check_record(workdir: pathlib.Path, record: dict[str, Any]) -> None:
-    """Raises WorkdirError or one of ``_UNREADABLE`` unless a sweep wrote this."""
-    if record["format"] not in _FORMATS:
-        raise ValueError(f"format {record['format']}, expected {_FORMATS[-1]}")
-    if not isinstance(record["starts"], list) or not isinstance(record["flags"], dict):
-        raise TypeError("starts must be a list and flags an object")
-    plug_ins = plugins.problem(record.get("plugins", {}))
-    if plug_ins:
-        raise WorkdirError(f"{workdir} {plug_ins}")
-    batched = [run_id for batch in record["batches"] for run_id in batch]
-    if sorted(batched) != sorted(run.run_id for run in config_of(record).runs):
-        raise ValueError("its batches are not the runs of its grid")
 
 
 def config_of(record: Mapping[str, Any]) -> SweepConfig:
@@ -82,18 +77,34 @@ def read_config(workdir: pathlib.Path) -> SweepConfig:
     return config_of(record)
 
 
-def adopted(workdir: pathlib.Path, asked: SweepConfig) -> SweepConfig:
-    """The configuration asked for, with run ids as the directory has them if it holds a sweep."""
-    if not (workdir / "sweep.json").exists():
-        return asked
-    there = config_of(read_record(workdir))
-    config = dataclasses.replace(asked, unnamed=there.unnamed)
-    ids = [run.run_id for run in config.grid]
-    if len(set(ids)) < len(ids):
-        message = f"was made by a version whose run ids say nothing of {', '.join(there.unnamed)}"
-        raise InvalidSettingError("workdir", workdir, message)
-    if asked.shard == there.shard and set(ids) == {run.run_id for run in there.grid}:
-        config = dataclasses.replace(config, members=there.members)
+def adopted(
+    workdir: pathlib.Path, asked: SweepConfig, allowed: Collection[str] = ()
+) -> SweepConfig:
+    """The configuration asked for, with run ids as the directory has them if it holds a sweep.
+
+    Raises ``InvalidSettingError``, having written nothing, if the sweep cannot go there.
+    """
+    config = asked
+    if (workdir / "sweep.json").exists() or (workdir / _COPY).exists():
+        record = read_record(workdir)
+        there = config_of(record)
+        config = dataclasses.replace(asked, unnamed=there.unnamed)
+        ids = {run.run_id for run in config.grid}
+        unnamed = ", ".join(there.unnamed)
+        message = f"was made by a version whose run ids say nothing of {unnamed}"
+        check(len(ids) == len(config.grid), "workdir", workdir, message)
+        if asked.shard == there.shard and ids == {run.run_id for run in there.grid}:
+            config = dataclasses.replace(config, members=there.members)
+        _changes(workdir, record, config, provenance(), allowed)
+    elif workdir.exists():
+        empty = workdir.is_dir() and set(os.listdir(workdir)) <= {*LOCKS}
+        message = "exists and holds no sweep; name a new or empty directory"
+        check(empty, "workdir", workdir, message)
+    nearest = next(path for path in (workdir, *workdir.absolute().parents) if path.exists())
+    writable = nearest.is_dir() and os.access(nearest, os.W_OK | os.X_OK)
+    writable = writable and not os.statvfs(nearest).f_flag & os.ST_RDONLY
+    message = f"cannot be written: {nearest} is not a directory open to writing"
+    check(writable, "workdir", workdir, message)
     return config
 
 
@@ -103,12 +114,14 @@ def prepare(
     flags: dict[str, Any],
     runs_per_batch: int,
     allowed: Collection[str] = (),
+    process: str = "0 of 1",
 ) -> tuple[tuple[Run, ...], ...]:
     """Makes or reopens the work directory of a sweep; returns its batches.
 
     How runs are batched is decided once, so that a resumed sweep goes on bit for bit; new runs get
     batches of their own. Raises ``InvalidSettingError`` unless changes are ``allowed``.
     """
+    (workdir / _FINISHED).unlink(missing_ok=True)
     now = provenance()
     if (workdir / "sweep.json").exists():
         record = read_record(workdir)
@@ -131,7 +144,7 @@ def prepare(
         "plugins": plugins.loaded(),
         "batches": [[run.run_id for run in batch] for batch in batches],
     }
-    record["starts"].append(now)
+    record["starts"].append(now | {"process": process})
     write_record(workdir, record)
     return batches
 
@@ -143,18 +156,20 @@ def write_record(workdir: pathlib.Path, record: dict[str, Any]) -> None:
     results.write_text(workdir / _COPY, text)
 
 
-def check_usable(workdir: pathlib.Path, config: SweepConfig, allowed: Collection[str] = ()) -> None:
-    """Raises ``InvalidSettingError``, having written nothing, if the sweep cannot go there."""
-    if (workdir / "sweep.json").exists() or (workdir / _COPY).exists():
-        _changes(workdir, read_record(workdir), config, provenance(), allowed)
-    elif workdir.exists() and (not workdir.is_dir() or set(os.listdir(workdir)) - {*LOCKS}):
-        message = "exists and holds no sweep; name a new or empty directory"
-        raise InvalidSettingError("workdir", workdir, message)
-    nearest = next(path for path in (workdir, *workdir.absolute().parents) if path.exists())
-    writable = nearest.is_dir() and os.access(nearest, os.W_OK | os.X_OK)
-    writable = writable and not os.statvfs(nearest).f_flag & os.ST_RDONLY
-    message = f"cannot be written: {nearest} is not a directory open to writing"
-    check(writable, "workdir", workdir, message)
+def finish(workdir: pathlib.Path, config: SweepConfig) -> None:
+    """Leaves the word that all of a sweep is trained and measured, but for what failed."""
+    results.write_text(workdir / _FINISHED, _asked(config))
+
+
+def is_finished(workdir: pathlib.Path, config: SweepConfig) -> bool:
+    """Whether the sweep that is asked for was finished there, and nobody works on it."""
+    marker = workdir / _FINISHED
+    return marker.exists() and marker.read_text() == _asked(config) and not is_held(workdir)
+
+
+def _asked(config: SweepConfig) -> str:
+    # The default of the threads depends on the machine.
+    return grid.digest(config.trained(), dataclasses.replace(config.options, ph_threads=1))
 
 
 def allowed_changes() -> tuple[str, ...]:
@@ -179,18 +194,15 @@ def _changes(
     changes = {name: values for name, values in both.items() if values[0] != values[1]}
     for name, (before, after) in changes.items():
         flag = name.partition(" of ")[0]
-        if flag in allowed:
-            continue
+        differs = f"--{name}={text_of(before)} where this one has {text_of(after)}"
+        hint = "name another directory, or the same settings to resume"
         if name in ("code", "packages"):
             differs = f"{name} {text_of(before)} where this is {text_of(after)}"
             hint = "use what it was made with"
-        else:
-            differs = f"--{name}={text_of(before)} where this one has {text_of(after)}"
-            hint = "name another directory, or the same settings to resume"
         if flag in allowed_changes():
             hint += f", or allow the change, which is recorded: --allow={flag}"
         message = f"holds another sweep, with {differs}; {hint}"
-        raise InvalidSettingError("workdir", workdir, message)
+        check(flag in allowed, "workdir", workdir, message)
     lost = {run.run_id for run in there.runs} - {run.run_id for run in asked.runs}
     message = f"a sweep can gain runs but not lose any, such as {min(lost, default='none')}"
     check(not lost, "workdir", workdir, message)
@@ -227,7 +239,6 @@ def provenance() -> dict[str, Any]:
         "platform": platform.platform(),
         "cpu_count": os.cpu_count(),
         "devices": [f"{device.platform}:{device.device_kind}" for device in devices],
-        "process": f"{jax.process_index()} of {jax.process_count()}",
     }
 
 

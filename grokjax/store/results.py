@@ -84,6 +84,11 @@ def move(source: pathlib.Path, target: pathlib.Path) -> pathlib.Path:
     return free
 
 
+def places(frame: pd.DataFrame) -> list[tuple[str, int]]:
+    """Run and step of each row."""
+    return list(frame[["run_id", "step"]].itertuples(index=False, name=None))
+
+
 def write_text(path: pathlib.Path, text: str) -> None:
     """Writes a small text file whole or not at all."""
     with replacing(path) as temporary:
@@ -109,9 +114,9 @@ def read_parquet(path: pathlib.Path) -> pd.DataFrame:
         ) from error
 
 
-def _require_columns(path: pathlib.Path, frame: pd.DataFrame, table: Table) -> pd.DataFrame:
-    """The frame, with columns that came after it was written at their default."""
-    expected = list(dtypes(table))
+def _read(path: pathlib.Path, table: Table) -> pd.DataFrame:
+    """A file of a table, with columns that came after it was written at their default."""
+    frame, expected = read_parquet(path), list(dtypes(table))
     for column, default in table.later.items():
         if column not in frame:
             values = default(frame) if callable(default) else default
@@ -143,11 +148,9 @@ class Results:
     def recover(self, name: str, table: Table) -> list[str]:
         """Moves damaged files of a table to ``results/damaged``; returns what is worth telling."""
         messages = []
-        for path in [self.path(name), *self._parts(name)]:
-            if not path.exists():
-                continue
+        for path in filter(pathlib.Path.exists, [self.path(name), *self._parts(name)]):
             try:
-                _require_columns(path, read_parquet(path), table)
+                _read(path, table)
             except DamagedTableError as error:
                 kept = move(path, self._folder / "damaged" / f"{name}-{path.stem}.parquet")
                 messages.append(f"{error}; it is kept as {kept}")
@@ -172,7 +175,7 @@ class Results:
         frames, seen = [], pd.MultiIndex.from_arrays([[] for _ in table.unit])
         for path in [self.path(name), *self._parts(name)]:
             try:
-                frame = _require_columns(path, read_parquet(path), table)
+                frame = _read(path, table)
             except DamagedTableError:
                 if path.exists():
                     raise
@@ -204,10 +207,10 @@ class Results:
     def settings(self, name: str) -> Any:
         """What the table was measured with; None if it is not there."""
         path = self.path(name)
-        if not path.exists():
-            return None
         try:
             return json.loads((pq.read_schema(path).metadata or {}).get(_SETTINGS, b"null"))
+        except FileNotFoundError:
+            return None
         except (pa.ArrowException, OSError, ValueError) as error:
             raise DamagedTableError(f"{path} cannot be read ({error})") from error
 

@@ -1,7 +1,7 @@
 """The table of runs: what each is, how far it came, when it memorised and generalised."""
 
 import pathlib
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from typing import Any
 
 import pandas as pd
@@ -10,7 +10,7 @@ from grokjax import statistics
 from grokjax.settings import grid
 from grokjax.settings.fields import RunSettings, fields_of
 from grokjax.settings.grid import Run
-from grokjax.store.results import read_parquet, write_parquet
+from grokjax.store.results import read_parquet
 
 _NULLABLE = {str: "str", int: "Int64", float: "float64", bool: "boolean"}
 
@@ -35,7 +35,7 @@ def _described(run: Run) -> dict[str, Any]:
 
 
 def table(
-    runs: Sequence[Run], metrics: pd.DataFrame, steps: int, failed: Sequence[str] = ()
+    runs: Sequence[Run], metrics: pd.DataFrame, steps: int, failed: Collection[str] = ()
 ) -> pd.DataFrame:
     """A row a run of the grid, which is done at step ``steps``; ``failed``: ids of runs."""
     grouped = dict(list(metrics.groupby("run_id", sort=False)))
@@ -57,11 +57,6 @@ def table(
             row["status"] = "failed"
         rows.append(row)
     return pd.DataFrame(rows, columns=list(columns())).astype(columns())
-
-
-def write(path: pathlib.Path, frame: pd.DataFrame) -> None:
-    """Writes ``runs.parquet``."""
-    write_parquet(path, frame)
 
 
 def read(path: pathlib.Path, runs: Sequence[Run] | None = None) -> pd.DataFrame:

@@ -17,7 +17,7 @@ def clock(monkeypatch):
 
 
 def test_the_first_step_is_told_once_and_the_shares_at_the_end(clock, capsys):
-    with progress.PlainDisplay() as display:
+    with progress.Display() as display:
         display.spent("compiling evaluation", 1.0)
         clock[0] = 4.0
         display.spent("compiling training", 2.0)
@@ -35,7 +35,7 @@ def test_the_first_step_is_told_once_and_the_shares_at_the_end(clock, capsys):
 
 
 def test_nothing_is_said_of_a_sweep_without_a_step(clock, capsys):
-    with progress.PlainDisplay() as display:
+    with progress.Display() as display:
         display.spent("evaluation", 1.0)
     assert capsys.readouterr().out == ""
 

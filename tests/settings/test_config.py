@@ -8,7 +8,7 @@ import pytest
 from grokjax.settings import registry
 from grokjax.settings.config import Shard, SweepConfig, TrainConfig
 from grokjax.settings.fields import FULL, RUN, InvalidSettingError
-from grokjax.store import record
+from grokjax.store import record, results
 from grokjax.store import runs as runs_table
 from tests.helpers import make_config
 
@@ -199,7 +199,7 @@ def test_a_table_of_runs_of_version_1_gains_the_settings_it_lacks(tmp_path):
     old = ["run_id", *AXES_1, "n_train", "status", "memorisation_step", "generalisation_step"]
     none = pd.DataFrame({"run_id": [], "step": []})
     whole = runs_table.table(config.runs, none, 1200)
-    runs_table.write(tmp_path / "runs.parquet", whole[old])
+    results.write_parquet(tmp_path / "runs.parquet", whole[old])
     found = runs_table.read(tmp_path / "runs.parquet", config.runs)
     assert found.equals(whole)
     assert list(runs_table.read(tmp_path / "runs.parquet").columns) == old

@@ -1,6 +1,6 @@
 #!/usr/bin/env bash
 # The job scripts of launch/slurm on a real SLURM: an array of four shards, one of them requeued in
-# the middle, against an unsharded sweep; one coupled job of two processes; an analysis on dask.
+# the middle, against an unsharded sweep; one job of two processes; an analysis on dask.
 #   sudo bash tests/slurm/cluster.sh bash tests/slurm/jobs.sh
 # PYTHON names the interpreter, .venv's by default.
 set -euo pipefail
@@ -46,7 +46,7 @@ done
 grep -q 'stopped (SIGTERM)' "$folder/grokjax-${array}_1.log"
 "$PYTHON" -m grokjax.merge "--workdir=$folder/array"
 
-step 'the same grid as one coupled job of 2 tasks'
+step 'the same grid as one job of 2 tasks'
 coupled=$(submit "$folder/coupled" --nodes=1 --ntasks-per-node=2 launch/slurm/multi_node.sbatch)
 settled "$coupled"
 grep -h "^process\|joined" "$folder"/grokjax-"$coupled"_*.log

@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 
 from grokjax.diagnostics import Options
-from grokjax.measuring import layers, views
+from grokjax.measuring import views
 from grokjax.settings.fields import InvalidSettingError
 from grokjax.tasks.task import make_data
 from tests.helpers import make_runs
@@ -14,45 +14,45 @@ from tests.helpers import make_runs
 
 
 def test_names_by_model():
-    assert layers.names_for(TRANSFORMER) == ("embedding", "layer1", "layer2")
-    assert layers.names_for(MLP) == ("embedding", "hidden1", "hidden2", "hidden3")
-    assert layers.choose(["hidden", "embedding"], TRANSFORMER) == ("layer1", "layer2", "embedding")
-    assert layers.choose(["all"], MLP) == layers.names_for(MLP)
-    assert layers.choose(["layer1", "hidden3"], MLP) == ("hidden3",)
-    assert layers.last_cloud(TRANSFORMER) == "layer2_both"
-    layers.validate(["layer1", "hidden3", "layer2_both"], [TRANSFORMER, MLP])
+    assert views.choose(["all"], TRANSFORMER) == ("embedding", "layer1", "layer2")
+    assert views.choose(["all"], MLP) == ("embedding", "hidden1", "hidden2", "hidden3")
+    assert views.choose(["hidden", "embedding"], TRANSFORMER) == ("layer1", "layer2", "embedding")
+    assert views.choose(["embedding_both", "layer2_both"], TRANSFORMER) == ("layer2_both",)
+    assert views.choose(["layer1", "hidden3"], MLP) == ("hidden3",)
+    assert views.last_cloud(TRANSFORMER) == "layer2_both"
+    views.validate_clouds(["layer1", "hidden3", "layer2_both"], [TRANSFORMER, MLP])
     with pytest.raises(InvalidSettingError, match="--clouds=layer9: there is no cloud 'layer9'"):
-        layers.validate(["layer9"], [TRANSFORMER])
+        views.validate_clouds(["layer9"], [TRANSFORMER])
     with pytest.raises(InvalidSettingError, match="hidden1"):
-        layers.validate(["hidden1"], [TRANSFORMER])
+        views.validate_clouds(["hidden1"], [TRANSFORMER])
 
 
 def test_features_have_hidden_layers_alone():
     (run,) = make_runs(model=["mlp"], operation=["digits"])
-    assert layers.names_for(run) == ("hidden1", "hidden2", "hidden3")
+    assert views.choose(["all"], run) == ("hidden1", "hidden2", "hidden3")
     with pytest.raises(InvalidSettingError, match="there is no cloud 'embedding'"):
-        layers.validate(["embedding"], [run])
+        views.validate_clouds(["embedding"], [run])
 
 
 def test_every_token_gives_a_point():
     n_test = 23**2 - TRANSFORMER.task.n_train
-    assert layers.available_points("embedding", TRANSFORMER) == 23
-    assert layers.available_points("layer1", TRANSFORMER) == n_test
-    assert layers.available_points("layer1_both", TRANSFORMER) == 2 * n_test
-    assert layers.available_points("hidden1_both", MLP) == n_test
+    assert views.available_points("embedding", TRANSFORMER) == 23
+    assert views.available_points("layer1", TRANSFORMER) == n_test
+    assert views.available_points("layer1_both", TRANSFORMER) == 2 * n_test
+    assert views.available_points("hidden1_both", MLP) == n_test
     (three,) = make_runs(equals_token=[True])
-    assert layers.available_points("layer1_both", three) == 3 * n_test
+    assert views.available_points("layer1_both", three) == 3 * n_test
     # Of a task that leaves out pairs, those with a label: b = 0 has no inverse.
     (divide,) = make_runs(operation=["divide"])
-    assert layers.available_points("layer1", divide) == 23 * 22 - divide.task.n_train
+    assert views.available_points("layer1", divide) == 23 * 22 - divide.task.n_train
 
 
 @pytest.mark.parametrize("operation", ["add", "divide", "s3"])
 def test_points_of_a_cloud_are_test_examples_always_the_same(operation):
     (run,) = make_runs(operation=[operation])
     data = make_data(run)
-    places = layers.test_places(run, data.test_mask)
-    assert np.array_equal(places, layers.test_places(run, data.test_mask))
+    places = views.test_places(run, data.test_mask)
+    assert np.array_equal(places, views.test_places(run, data.test_mask))
     assert not data.train_mask[places].any()
     assert (data.truth[places] >= 0).all()
     assert len(set(places.tolist())) == len(places) == run.task.n_examples - run.task.n_train
@@ -60,14 +60,14 @@ def test_points_of_a_cloud_are_test_examples_always_the_same(operation):
 
 def test_hidden_clouds_have_the_last_tokens_or_all_tokens_states():
     states = {"layer1": np.random.default_rng(1).normal(size=(2, 50, 4)).astype(np.float32)}
-    second = layers.take("layer1", states, 20, "random", "none")
+    second = views.take("layer1", states, 20, "random", "none")
     np.testing.assert_allclose(
         second, states["layer1"][1, :20] - states["layer1"][1, :20].mean(0), atol=1e-6
     )
-    both = layers.take("layer1_both", states, 20, "random", "none")
+    both = views.take("layer1_both", states, 20, "random", "none")
     expected = states["layer1"][:, :10].reshape(20, 4)
     np.testing.assert_allclose(both, expected - expected.mean(0), atol=1e-6)
-    assert layers.take("layer1", states, 20, "farthest", "unit").shape == (20, 4)
+    assert views.take("layer1", states, 20, "farthest", "unit").shape == (20, 4)
 
 
 def test_who_is_measured():
