@@ -10,18 +10,16 @@ Expected: FOLDER/controls.html and .csv: a row a setting and statistic, with its
           after generalisation, their ratio, and where the cloud after it lies among surrogates.
 """
 
-import argparse
-import pathlib
 from collections.abc import Mapping, Sequence
 from typing import Any
 
 import numpy as np
 import pandas as pd
 
-from experiments import artefact, contrasts, html_page
+from experiments import artefact, contrasts, evidence, html_page
 from experiments.artefact import Output
 from experiments.claims import Floats
-from experiments.evidence import Folder, Pool
+from experiments.evidence import Pool
 from grokjax import statistics
 from grokjax.report import summaries
 from grokjax.settings import labels
@@ -175,15 +173,8 @@ def _words(frame: pd.DataFrame, null: str) -> list[str]:
 
 def main(argv: Sequence[str] | None = None) -> None:
     """Makes the table and its page."""
-    parser = argparse.ArgumentParser(
-        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
-    )
-    parser.add_argument("--workdirs", required=True, help="folders with runs (comma list)")
-    parser.add_argument("--out", type=pathlib.Path, required=True, help="folder for what is made")
-    parser.add_argument("--cloud", default="embedding", help="default: %(default)s")
-    arguments = parser.parse_args(argv)
-    pool = Pool([Folder(pathlib.Path(name)) for name in arguments.workdirs.split(",")])
-    artefact.save("controls", arguments.out, output(pool, arguments.cloud))
+    pool, out, cloud = evidence.asked(__doc__, argv)
+    artefact.save("controls", out, output(pool, cloud))
 
 
 if __name__ == "__main__":

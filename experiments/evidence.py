@@ -5,6 +5,7 @@ A folder is a work directory, also one that is still at work, or tables alone
 which it came furthest, the first of equals.
 """
 
+import argparse
 import functools
 import json
 import pathlib
@@ -155,3 +156,16 @@ class Pool:
     @property
     def _homes(self) -> list[Folder]:
         return [folder for folder in self.folders if folder in self._home.values()]
+
+
+def asked(doc: str | None, argv: Sequence[str] | None) -> tuple[Pool, pathlib.Path, str]:
+    """The runs, the folder for what is made and the cloud that a command line names."""
+    parser = argparse.ArgumentParser(
+        description=doc, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
+    parser.add_argument("--workdirs", required=True, help="folders with runs (comma list)")
+    parser.add_argument("--out", type=pathlib.Path, required=True, help="folder for what is made")
+    parser.add_argument("--cloud", default="embedding", help="default: %(default)s")
+    found = parser.parse_args(argv)
+    folders = [Folder(pathlib.Path(name)) for name in found.workdirs.split(",")]
+    return Pool(folders), found.out, found.cloud

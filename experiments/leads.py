@@ -9,17 +9,15 @@ Expected: FOLDER/leads.csv and .html; a row a setting, statistic and reference: 
           whether the two keep together within a run (`grokjax.statistics.event_time_test`).
 """
 
-import argparse
-import pathlib
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 import numpy as np
 import pandas as pd
 
-from experiments import artefact, html_page
+from experiments import artefact, evidence, html_page
 from experiments.artefact import Output
-from experiments.evidence import Folder, Pool
+from experiments.evidence import Pool
 from grokjax import statistics
 from grokjax.report import figures
 from grokjax.settings import labels
@@ -122,15 +120,8 @@ def output(pool: Pool, cloud: str) -> Output:
 
 def main(argv: Sequence[str] | None = None) -> None:
     """Makes the table and its page."""
-    parser = argparse.ArgumentParser(
-        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
-    )
-    parser.add_argument("--workdirs", required=True, help="folders with runs (comma list)")
-    parser.add_argument("--out", type=pathlib.Path, required=True, help="folder for what is made")
-    parser.add_argument("--cloud", default="embedding", help="default: %(default)s")
-    arguments = parser.parse_args(argv)
-    pool = Pool([Folder(pathlib.Path(name)) for name in arguments.workdirs.split(",")])
-    artefact.save("leads", arguments.out, output(pool, arguments.cloud))
+    pool, out, cloud = evidence.asked(__doc__, argv)
+    artefact.save("leads", out, output(pool, cloud))
 
 
 if __name__ == "__main__":

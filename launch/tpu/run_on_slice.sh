@@ -1,7 +1,7 @@
 #!/usr/bin/env bash
 # Runs one sweep on every worker of a Cloud TPU slice, which find each other by themselves:
-#   TPU=my-slice ZONE=us-central2-b WORKDIR=/mnt/work/sweep bash launch/tpu/run_on_slice.sh [flags…]
-# The workers share /mnt/work (NFS or Filestore) and hold this repository in ~/grokjax, set up with
+#   TPU=my-slice ZONE=us-central2-b WORKDIR=/mnt/data/sweep bash launch/tpu/run_on_slice.sh [flags…]
+# The workers share /mnt/data (NFS or Filestore) and hold this repository in ~/grokjax, set up with
 #   python3 -m venv .venv && .venv/bin/pip install -c launch/constraints.txt -e '.[tpu]'
 set -euo pipefail
 

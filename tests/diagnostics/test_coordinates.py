@@ -1,6 +1,7 @@
 """Circular coordinates of spaces that are known, and the waves that they follow."""
 
 import itertools
+import types
 
 import numpy as np
 import pytest
@@ -8,6 +9,7 @@ from scipy.stats import kstest
 
 from grokjax.diagnostics import Options, persistence
 from grokjax.diagnostics import coordinates as co
+from tests.helpers import make_runs
 from tests.shapes import flat_torus, polygon, sphere
 
 
@@ -213,6 +215,18 @@ def test_bad_angles_and_bars_are_refused():
     assert co.bar_p_values([[1.0, 2.0], [1.0, np.inf]])[1] == 0
 
 
-def test_it_is_a_diagnostic_of_the_embedding():
-    assert Options().coordinate_classes == 2
-    assert co.NEEDS_STRUCTURE
+@pytest.mark.parametrize("operation", ["add", "multiply"])
+def test_as_a_diagnostic_it_reads_rows_in_the_groups_order(operation):
+    (run,) = make_runs(operation=[operation], prime=[31])
+    structure = run.task.structure
+    n = len(structure.elements)
+    embedding = np.zeros((31, 32))
+    embedding[structure.elements] = waves(n, [7], 0.05)
+    view = types.SimpleNamespace(
+        run_id="r", step=5, structure=structure, embedding=embedding, cloud=lambda name: embedding
+    )
+    (row,) = co.measure([view], Options(coordinate_classes=1))["coordinates"]
+    assert row.keys() == {"run_id", "step", *co.TABLES["coordinates"].columns}
+    assert (row["frequency"], row["reduced_frequency"], row["place"]) == (7, 7, 0)
+    assert row["correlation"] > 0.99
+    assert row["death"] - row["birth"] > 0.5
