@@ -105,7 +105,6 @@ def _outcome(runs: pd.DataFrame, metrics: Mapping[Any, pd.DataFrame]) -> dict[st
         statistics.falling_back(own["step"], own["test_accuracy"], step).share
         for run_id, step in zip(runs["run_id"], steps, strict=True)
         for own in [metrics[run_id]]
-        if np.isfinite(step)
     ]
     median = float(steps.median())
     came = int(np.isfinite(steps).sum())

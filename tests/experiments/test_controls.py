@@ -46,6 +46,19 @@ def test_what_generalises_rises_and_what_does_not_stays(folders):
     assert len(table(folders)) == 2 * len(controls.STATISTICS)
 
 
+def test_runs_that_fall_back_are_told(folders):
+    path = folders[0] / "results" / "metrics.parquet"
+    metrics = pd.read_parquet(path)
+    came = pd.read_parquet(folders[0] / "results" / "runs.parquet").set_index("run_id")
+    after = metrics["step"] > metrics["run_id"].map(came["generalisation_step"])
+    last = metrics["step"] == metrics["step"].max()
+    metrics.loc[last, "test_accuracy"] = 0.5
+    results.write_parquet(path, metrics)
+    share = (1 / after.groupby(metrics["run_id"]).sum()).mean()
+    true, _ = table(folders).query("statistic == 'h1_max'").to_dict("records")
+    assert true["fallen"] == pytest.approx(share)
+
+
 def test_what_was_not_measured_stays_blank(folders):
     made = controls.output(Pool([Folder(path) for path in folders]), "embedding")
     assert made.numbers["percentile_covariance"].isna().all()
