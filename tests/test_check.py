@@ -202,6 +202,18 @@ def test_lost_states_of_the_optimiser_cost_nothing(copy, finished):
     assert change["steps"] == [40, 50]
 
 
+def test_a_superseded_state_that_is_half_gone_is_no_damage(copy):
+    folder = steps_folder(copy, "optimizer")
+    oldest, *others = sorted(folder.iterdir(), key=lambda path: int(path.name))
+    assert others
+    half = folder / str(int(oldest.name) - 10)
+    (half / "opt_state").mkdir(parents=True)
+    shutil.copy(oldest / "_CHECKPOINT_METADATA", half)
+    assert findings(copy) == ""
+    shutil.rmtree(oldest / "opt_state")
+    assert f"opt_state of batch {folder.parent.name} at step {oldest.name}" in findings(copy)
+
+
 def test_training_again_must_come_out_the_same(copy, capsys):
     """Where it does not, on another device say, nothing is mixed."""
     (folder,) = (copy / "checkpoints").iterdir()

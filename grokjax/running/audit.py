@@ -118,7 +118,8 @@ def _checkpoints(
         for i, run in enumerate(runs):
             leaves = jax.tree.leaves(own_params(stacked, i, run))
             finite[run.run_id, step] = all(np.isfinite(leaf).all() for leaf in leaves)
-    for step in reader.steps(batch.name, "opt_state"):
+    # One older than those that are kept is half gone where the process was killed as it went.
+    for step in reader.steps(batch.name, "opt_state")[-checkpoints.KEPT_OPTIMISER_STATES :]:
         try:
             reader.verify(batch, "opt_state", step)
         except CheckpointError as error:

@@ -29,7 +29,7 @@ from grokjax.settings.grid import Run, digest
 from grokjax.store.errors import CheckpointError, OtherConfigurationError
 from grokjax.store.results import move
 
-_KEPT_OPTIMISER_STATES = 2
+KEPT_OPTIMISER_STATES = 2
 
 # Orbax warns at every opening that a reader does not write, which is the point of it.
 logging.getLogger("absl").addFilter(
@@ -118,7 +118,7 @@ class Writer:
         self._batch = batch
         self._reader = Reader(root)
         clean = {"cleanup_tmp_directories": True}
-        kept = _KEPT_OPTIMISER_STATES
+        kept = KEPT_OPTIMISER_STATES
         self._params = _manager(root, batch.name, "params", **clean)
         self._optimizer = _manager(root, batch.name, "opt_state", max_to_keep=kept, **clean)
 
