@@ -45,6 +45,7 @@ def main(values: flags.FlagValues) -> int:
         for message in analyst.prepare():
             print(message)
         n_expected = len(config.runs) * len(config.train.checkpoint_steps)
+        ended = False
         while True:
             if values.scheduler:
                 clusters.measure_all(analyst, values.scheduler, _tell)
@@ -56,7 +57,11 @@ def main(values: flags.FlagValues) -> int:
                 raise error
             if not values.follow or n_committed >= n_expected:
                 break
+            if ended:
+                print("nobody trains in this work directory any more")
+                break
             time.sleep(2)
+            ended = not locks.is_held(folder)  # what was committed till then is measured once more
     print(f"{n_committed} of {n_expected} run checkpoints are there and measured: {folder}")
     return cli.tell_failures([*map(str, analyst.failures)])
 

@@ -2,11 +2,15 @@
 
 import errno
 import os
+import pathlib
+import shutil
 import subprocess
 import sys
+from unittest import mock
 
 import jax
 import numpy as np
+import orbax.checkpoint as ocp
 import pandas as pd
 import pytest
 
@@ -214,7 +218,7 @@ def test_a_sweep_can_grow_by_what_is_allowed(finished, tmp_path, capsys):
 @pytest.mark.parametrize(
     ("change", "name"),
     [
-        ({"commit": "0123abc"}, "code"),
+        ({"sources": "0123abc"}, "code"),
         ({"packages": {"jax": "0.1", "jaxlib": "", "flax": "", "optax": "", "numpy": ""}}, "pack"),
     ],
 )
@@ -234,6 +238,68 @@ def test_other_code_is_refused_unless_allowed(change, name, tmp_path, monkeypatc
     told = record.read_record(workdir)
     assert told["changes"][0][full_name][0] != told["changes"][0][full_name][1]
     assert call(sweep.main, *arguments) == 0
+
+
+def test_code_is_its_sources_and_not_the_commit(tmp_path, monkeypatch):
+    """The same files are the same code; further changes to a changed checkout are others."""
+    workdir = tmp_path / "w"
+    arguments = [*GRID, "--steps=10", "--diagnostics=none", f"--workdir={workdir}"]
+    assert call(sweep.main, *arguments) == 0
+    monkeypatch.setattr(record, "commit", lambda: "0123abc+changes")
+    assert call(sweep.main, *arguments) == 0
+    package = shutil.copytree(pathlib.Path(record.__file__).parents[1], tmp_path / "grokjax")
+    monkeypatch.setattr(record, "__file__", str(package / "store" / "record.py"))
+    assert call(sweep.main, *arguments) == 0
+    with open(package / "models" / "products.py", "a", encoding="utf-8") as file:
+        file.write("# another line\n")
+    assert call(sweep.main, *arguments) == cli.EXIT_USAGE
+
+
+def test_too_many_open_files_are_no_damage(finished, tmp_path, monkeypatch, capsys):
+    """What the process cannot open stops it with the reason; nothing is moved or made anew."""
+    workdir = shutil.copytree(finished, tmp_path / "w")
+    longer = [*GRID, "--steps=50", "--allow=steps", f"--workdir={workdir}"]
+    before = {path: path.read_bytes() for path in (workdir / "checkpoints").rglob("*/*/_METADATA")}
+    for number in (errno.EMFILE, errno.EIO, errno.ESTALE):
+        problem = OSError(number, os.strerror(number))
+        with monkeypatch.context() as patch:
+            patch.setattr(ocp.CheckpointManager, "restore", mock.Mock(side_effect=problem))
+            assert call(sweep.main, *longer) == cli.EXIT_FAILED
+        assert os.strerror(number) in capsys.readouterr().err
+    assert before.items() <= {path: path.read_bytes() for path in before}.items()
+    assert before
+    assert not list(workdir.rglob("damaged"))
+    assert call(sweep.main, *longer) == 0
+
+
+def test_a_table_that_cannot_be_opened_is_no_damage(finished, tmp_path, monkeypatch, capsys):
+    workdir = shutil.copytree(finished, tmp_path / "w")
+    problem = OSError(errno.EMFILE, os.strerror(errno.EMFILE))
+    with monkeypatch.context() as patch:
+        patch.setattr(results.pq, "read_table", mock.Mock(side_effect=problem))
+        assert call(sweep.main, *GRID, f"--workdir={workdir}") == cli.EXIT_FAILED
+    assert "cannot be read: [Errno 24] Too many open files" in capsys.readouterr().err
+    assert not list(workdir.rglob("damaged"))
+
+
+def test_analysis_that_follows_ends_when_nobody_trains(finished, tmp_path, monkeypatch, capsys):
+    """Half of a sweep whose trainer is gone is measured; nothing is waited for."""
+    workdir = tmp_path / "w"
+    short = [*GRID, "--steps=20", "--diagnostics=none"]
+    assert call(sweep.main, *short, f"--workdir={workdir}") == 0
+    told = record.read_record(workdir)
+    told["config"]["train"]["steps"] = 40
+    record.write_record(workdir, told)
+    naps = mock.Mock(side_effect=[None, TimeoutError])
+    monkeypatch.setattr(analyze.time, "sleep", naps)
+    follow = ("--follow", "--diagnostics=persistence", "--clouds=embedding")
+    assert call(analyze.main, f"--workdir={workdir}", *follow) == 0
+    out = capsys.readouterr().out
+    assert "nobody trains in this work directory any more" in out
+    assert "12 of 20 run checkpoints" in out
+    assert naps.call_count == 1
+    rows = grokjax.load(workdir).persistence
+    assert set(rows["step"]) == {0, 10, 20}
 
 
 def test_another_precision_is_refused_unless_allowed(tmp_path, capsys):

@@ -207,7 +207,7 @@ def test_sources_that_hold_the_same_batch_are_joined_or_refused(shared, merged, 
         (lambda r: r["config"]["train"].update(steps=40), "--steps=40: they are not parts of one"),
         (ask_for_other_seeds, "--seeds=0,1,2: they are not"),
         (split_otherwise, "shards of different splits"),
-        (lambda r: r["starts"][0].update(commit="abc"), "by abc); --mixed_code joins them"),
+        (lambda r: r["starts"][0].update(sources="abc"), "by abc); --mixed_code joins them"),
     ],
 )
 def test_sources_that_do_not_fit_are_refused(change, words, shared, tmp_path, capsys):

@@ -102,8 +102,8 @@ def validate(options: Options, runs: Sequence[Run]) -> None:
         value = getattr(options, field)
         check(value in values, field, value, f"must be one of {', '.join(values)}")
     # TwoNN needs three neighbours.
-    least = {"lid_neighbors": 3} | dict.fromkeys(
-        ("cloud_points", "ph_threads", "lid_points", "surrogates", "surrogate_every"), 1
+    least = {"lid_neighbors": 3, "cloud_points": 2} | dict.fromkeys(
+        ("ph_threads", "lid_points", "surrogates", "surrogate_every"), 1
     )
     for field, lowest in least.items():
         value = getattr(options, field)

@@ -169,8 +169,9 @@ def _check_code(sources: Sequence[Source]) -> None:
     commits: dict[str, pathlib.Path] = {}
     for source in sources:
         for start in source.record["starts"]:
-            # Where there is no git, the version of the package.
-            commits.setdefault(start["commit"] or start["grokjax"], source.folder)
+            # Version 0.1 told the commit alone, and without git that of the package.
+            told = start.get("sources") or start["commit"] or start["grokjax"]
+            commits.setdefault(told[:12], source.folder)
     if len(commits) > 1:
         listed = ", ".join(f"{folder} by {commit}" for commit, folder in commits.items())
         message = f"the sources were trained by different code ({listed})"

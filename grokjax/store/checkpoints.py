@@ -26,7 +26,12 @@ import orbax.checkpoint as ocp
 from orbax.checkpoint._src.multihost import multihost
 
 from grokjax.settings.grid import Run, digest
-from grokjax.store.errors import CheckpointError, OtherConfigurationError
+from grokjax.store.errors import (
+    CheckpointError,
+    OtherConfigurationError,
+    StorageError,
+    reading_problem,
+)
 from grokjax.store.results import move
 
 KEPT_OPTIMISER_STATES = 2
@@ -187,13 +192,19 @@ class Reader:
         return self._managers[batch, item]
 
     def _restore(self, batch: str, item: str, step: int, name: str, arguments: Any) -> Any:
-        """The arrays or the meta of a step; raises ``CheckpointError``, whatever happens."""
+        """The arrays or the meta of a step.
+
+        Raises ``CheckpointError`` where it is not what was written, ``StorageError`` where the disk
+        or the process is at fault.
+        """
         manager = self._open(batch, item)
         try:
             if manager is None:
                 raise FileNotFoundError(self._root / batch)
             return manager.restore(step, args=ocp.args.Composite(**{name: arguments}))[name]
         except Exception as error:
+            if problem := reading_problem(error):
+                raise StorageError(self._root.parent, problem, "read") from error
             raise CheckpointError(batch, item, step, error) from error
 
     def batches(self) -> dict[str, RunBatch]:

@@ -4,6 +4,7 @@ import contextlib
 import errno
 import os
 import pathlib
+import re
 from collections.abc import Iterator
 
 
@@ -31,30 +32,53 @@ class OtherConfigurationError(WorkdirError):
 
 
 class StorageError(RuntimeError):
-    """The disk takes no more; the message says why, what is safe, and what to do."""
+    """The disk does not do its work; the message says why, what is safe, and what to do."""
 
-    def __init__(self, workdir: pathlib.Path, problem: str):
+    def __init__(self, workdir: pathlib.Path, problem: str, verb: str = "written"):
         super().__init__(
-            f"{workdir} cannot be written: {problem}. Everything committed before is safe; mend "
+            f"{workdir} cannot be {verb}: {problem}. Everything committed before is safe; mend "
             "that and run the same command again, which resumes from there"
         )
 
 
 _STORAGE_ERRNOS = (
-    errno.ENOSPC, errno.EDQUOT, errno.EROFS, errno.EFBIG, errno.EACCES, errno.EPERM, errno.EIO
+    errno.ENOSPC, errno.EDQUOT, errno.EROFS, errno.EFBIG, errno.EACCES, errno.EPERM, errno.EIO,
+    errno.EMFILE, errno.ENFILE, errno.ESTALE, errno.ENOLCK, errno.ETIMEDOUT
 )  # fmt: skip
+# What an error of the C++ library below Orbax begins with: a code, of which these say that a file
+# is not what was written. Of the system's error it leaves the text, at the end of the sentence.
+_STATUS = re.compile(r"([A-Z]+(?:_[A-Z]+)+|[A-Z]{5,}): ")
+_DAMAGE = {"DATA_LOSS", "OUT_OF_RANGE", "NOT_FOUND", "INVALID_ARGUMENT", "FAILED_PRECONDITION"}
+
+
+def _chain(error: BaseException) -> Iterator[BaseException]:
+    seen: BaseException | None = error
+    while seen is not None:
+        yield seen
+        seen = seen.__cause__ or seen.__context__
 
 
 def storage_problem(error: BaseException) -> str | None:
     """What the disk did, if that is what an error of any library comes from, else None."""
-    seen: BaseException | None = error
-    while seen is not None:
+    for seen in _chain(error):
         if isinstance(seen, OSError) and seen.errno in _STORAGE_ERRNOS:
             return os.strerror(seen.errno)
-        for number in _STORAGE_ERRNOS:  # libraries in C++ leave no more than the text
-            if os.strerror(number) in str(seen):
+        told = str(seen).partition(" [tensorstore_spec=")[0]
+        for number in _STORAGE_ERRNOS if _STATUS.match(told) else ():
+            if f": {os.strerror(number)}" in told:
                 return os.strerror(number)
-        seen = seen.__cause__ or seen.__context__
+    return None
+
+
+def reading_problem(error: BaseException) -> str | None:
+    """What kept a file from being read, if that is not the file itself, else None."""
+    absent = errno.ENOENT, errno.ENOTDIR, errno.EISDIR, None
+    for seen in _chain(error):
+        status = _STATUS.match(str(seen))
+        if isinstance(seen, OSError) and seen.errno not in absent:
+            return str(seen)
+        if isinstance(seen, MemoryError) or (status and status[1] not in _DAMAGE):
+            return repr(seen)
     return None
 
 

@@ -188,8 +188,10 @@ def _changes(
 ) -> dict[str, list[Any]]:
     """What differs from the sweep that is there, as name → [old, new]; raises if it may not."""
     there = config_of(record)
-    old = there.trained() | _versions(record["starts"][-1])
-    new = asked.trained() | _versions(now)
+    last = record["starts"][-1]
+    compared = "sources" if "sources" in last else "commit"  # version 0.1 told the commit alone
+    old = there.trained() | _versions(last, compared)
+    new = asked.trained() | _versions(now, compared)
     both = {name: [old.get(name), new.get(name)] for name in {**old, **new}}
     changes = {name: values for name, values in both.items() if values[0] != values[1]}
     for name, (before, after) in changes.items():
@@ -214,9 +216,10 @@ def _changes(
     return changes
 
 
-def _versions(start: dict[str, Any]) -> dict[str, str]:
+def _versions(start: dict[str, Any], compared: str) -> dict[str, str]:
     packages = " ".join(f"{name} {start['packages'][name]}" for name in _COMPUTING)
-    return {"code": f"{start['grokjax']} at {start['commit']}", "packages": packages}
+    code = f"{start['grokjax']} at {compared} {str(start[compared])[:12]}"
+    return {"code": code, "packages": packages}
 
 
 def text_of(value: Any) -> str:
@@ -235,12 +238,20 @@ def provenance() -> dict[str, Any]:
         "command": [pathlib.Path(sys.argv[0]).name, *sys.argv[1:]],
         "grokjax": importlib.metadata.version("grokjax"),
         "commit": commit(),
+        "sources": sources(),
         "python": platform.python_version(),
         "packages": {name: installed[name] for name in _PACKAGES if name in installed},
         "platform": platform.platform(),
         "cpu_count": os.cpu_count(),
         "devices": [f"{device.platform}:{device.device_kind}" for device in devices],
     }
+
+
+def sources() -> str:
+    """A hash of every Python file of this package, whether or not it is a checkout."""
+    package = pathlib.Path(__file__).parent.parent
+    files = sorted(package.rglob("*.py"))
+    return grid.digest(*((str(f.relative_to(package)), f.read_text("utf-8")) for f in files))
 
 
 def commit() -> str | None:

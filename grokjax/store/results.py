@@ -9,6 +9,8 @@ import contextlib
 import json
 import os
 import pathlib
+import re
+import socket
 import threading
 import time
 from collections.abc import Iterator, Mapping, Sequence
@@ -21,12 +23,13 @@ import pyarrow.parquet as pq
 from grokjax import diagnostics
 from grokjax.diagnostics import Table
 from grokjax.settings.grid import digest
-from grokjax.store.errors import DamagedTableError
+from grokjax.store.errors import DamagedTableError, StorageError, reading_problem
 
 _METRICS = ("train_loss", "train_accuracy", "test_loss", "test_accuracy", "novel_accuracy",
             "weight_norm")  # fmt: skip
 METRICS = Table(columns=dict.fromkeys(_METRICS, "float64"), empty=("novel_accuracy",))
 _SETTINGS = b"grokjax.settings"
+_SILENT_SECONDS = 3600  # a table takes seconds to write
 
 
 def known_tables() -> dict[str, Table]:
@@ -63,7 +66,8 @@ def _sync(path: pathlib.Path) -> None:
 def replacing(path: pathlib.Path) -> Iterator[pathlib.Path]:
     """A temporary path beside ``path`` that takes its place, durably, if the block succeeds."""
     path.parent.mkdir(parents=True, exist_ok=True)
-    temporary = path.with_name(f".{path.name}.{os.getpid()}-{threading.get_ident()}.tmp")
+    writer = f"{os.getpid()}-{threading.get_ident()}@{socket.gethostname()}"
+    temporary = path.with_name(f".{path.name}.{writer}.tmp")
     try:
         yield temporary
         _sync(temporary)
@@ -71,6 +75,16 @@ def replacing(path: pathlib.Path) -> Iterator[pathlib.Path]:
         _sync(path.parent)
     finally:
         temporary.unlink(missing_ok=True)
+
+
+def _is_left(temporary: pathlib.Path) -> bool:
+    """Whether nobody writes to the file any more: a process that is gone, or a machine silent."""
+    writer = re.search(r"\.(\d+)-\d+@([^/]+)\.tmp$", temporary.name)
+    if writer and writer[2] == socket.gethostname():
+        return not pathlib.Path("/proc", writer[1]).exists()
+    with contextlib.suppress(FileNotFoundError):
+        return time.time() - temporary.stat().st_mtime > _SILENT_SECONDS
+    return False
 
 
 def move(source: pathlib.Path, target: pathlib.Path) -> pathlib.Path:
@@ -104,10 +118,16 @@ def write_parquet(path: pathlib.Path, frame: pd.DataFrame, settings: Any = None)
 
 
 def read_parquet(path: pathlib.Path) -> pd.DataFrame:
-    """Reads a table; raises ``DamagedTableError`` if it is not whole, or not as it was written."""
+    """Reads a table.
+
+    Raises ``DamagedTableError`` if it is not whole, or not as it was written, ``StorageError`` if
+    the disk or the process is at fault.
+    """
     try:
         return pq.read_table(path, page_checksum_verification=True).to_pandas()
     except (pa.ArrowException, OSError, ValueError) as error:
+        if problem := reading_problem(error):
+            raise StorageError(path, problem, "read") from error
         raise DamagedTableError(
             f"{path} cannot be read ({error}); run the sweep's command again: it keeps the file "
             "aside and measures anew, from the checkpoints, what it held"
@@ -141,9 +161,10 @@ class Results:
         return sorted((self._folder / ".parts" / table).glob("*.parquet"))
 
     def clean(self) -> None:
-        """Removes what a killed writer left half-written; for the one who owns the directory."""
+        """Removes what a killed writer left half-written."""
         for litter in self._folder.rglob(".*.tmp"):
-            litter.unlink(missing_ok=True)
+            if _is_left(litter):
+                litter.unlink(missing_ok=True)
 
     def recover(self, name: str, table: Table) -> list[str]:
         """Moves damaged files of a table to ``results/damaged``; returns what is worth telling."""
@@ -179,7 +200,9 @@ class Results:
             except DamagedTableError:
                 if path.exists():
                     raise
-                continue  # compacted and removed, or not there yet
+                if path == self.path(name):
+                    continue  # not there yet
+                return self.read(name, table)  # compacted beside, into a table read before that
             units = pd.MultiIndex.from_frame(frame[list(table.unit)])
             frames.append(frame[~units.isin(seen)])
             seen = seen.append(units.unique())

@@ -1,6 +1,9 @@
 """Tables: parts, compacting, atomic writes, settings."""
 
 import itertools
+import os
+import socket
+import subprocess
 
 import pandas as pd
 import pytest
@@ -103,6 +106,41 @@ def test_a_failed_write_leaves_the_old_file_and_no_litter(tmp_path):
         raise RuntimeError
     assert path.read_text() == "old"
     assert [p.name for p in tmp_path.iterdir()] == ["x.json"]
+
+
+def test_a_part_that_is_compacted_while_it_is_read_is_not_missed(tmp_path, monkeypatch):
+    """Its rows go into the table after that was read, and before the part is."""
+    written = Results(tmp_path, ["a", "b"])
+    written.append("t", TABLE, rows(["a"], [0]))
+    written.compact("t", TABLE)
+    written.append("t", TABLE, rows(["b"], [0]))
+    read, opened = results.read_parquet, []
+
+    def compacted_beside(path):
+        frame = read(path)
+        opened.append(path)
+        if len(opened) == 1:
+            Results(tmp_path, ["a", "b"]).compact("t", TABLE)
+        return frame
+
+    monkeypatch.setattr(results, "read_parquet", compacted_beside)
+    assert list(written.read("t", TABLE)["run_id"]) == ["a", "b"]
+
+
+def test_cleaning_spares_what_is_being_written(tmp_path):
+    folder = tmp_path / "results"
+    folder.mkdir()
+    here = socket.gethostname()
+    dead = subprocess.Popen(["true"])
+    dead.wait()
+    living = folder / f".t.parquet.{os.getpid()}-1@{here}.tmp"
+    left = folder / f".t.parquet.{dead.pid}-1@{here}.tmp"
+    elsewhere, long_ago = folder / ".t.parquet.7-1@other.tmp", folder / ".t.parquet.8-1@other.tmp"
+    for path in (living, left, elsewhere, long_ago):
+        path.touch()
+    os.utime(long_ago, (0, 0))
+    Results(tmp_path, ["a"]).clean()
+    assert set(folder.iterdir()) == {living, elsewhere}
 
 
 @pytest.mark.parametrize("n_bytes", [0, 3, 100, -10, -1])
