@@ -55,14 +55,16 @@ def main(values: flags.FlagValues) -> int:
             n_committed = sum(len(batch.run_ids) for batch, _ in analyst.committed())
             for error in analyst.reader.unreadable.values():
                 raise error
-            if not values.follow or n_committed >= n_expected:
+            n_gone = sum(len(batch.run_ids) for batch, _ in analyst.gone())
+            if not values.follow or n_committed + n_gone >= n_expected:
                 break
             if ended:
                 print("nobody trains in this work directory any more")
                 break
             time.sleep(2)
             ended = not locks.is_held(folder)  # what was committed till then is measured once more
-    print(f"{n_committed} of {n_expected} run checkpoints are there and measured: {folder}")
+    gone = f" ({n_gone} were let go, --keep={config.saving.keep})" if n_gone else ""
+    print(f"{n_committed} of {n_expected} run checkpoints are there and measured{gone}: {folder}")
     return cli.tell_failures([*map(str, analyst.failures)])
 
 

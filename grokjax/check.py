@@ -31,6 +31,8 @@ def main(values: flags.FlagValues) -> int:
     with locks.owning(folder, *locks.LOCKS) if values.repair else contextlib.nullcontext():
         found = audit.audit(folder, values.repair)
     print(f"{folder}: {found.n_runs:,} runs, {found.n_checkpoints:,} run checkpoints read whole")
+    if found.n_gone:
+        print(f"{found.n_gone:,} run checkpoints measured and let go (--keep)")
     print("rows: " + ", ".join(f"{name} {n:,}" for name, n in found.n_rows.items()))
     for text in found.unfinished:
         print(f"unfinished: {text}")

@@ -74,6 +74,10 @@ def _sweep(
     told |= {} if config.shard is None else {"shard": str(config.shard)}
     held = locks.LOCKS if config.options.diagnostics else [locks.LOCK]
     with errors.storage_errors(folder), locks.owning(folder, *held):
+        if (folder / "sweep.json").exists():
+            before, now = (own.saving.keep for own in (record.read_config(folder), config))
+            if before != now:
+                print(f"--keep={now} from now on, {before} before: what was let go does not return")
         batches = record.prepare(folder, config, told, runs_per_batch, allowed, str(process))
         print(f"{len(config.runs)} runs in {len(batches)} batch(es), work directory {folder}")
         try:

@@ -21,7 +21,7 @@ GRID = [
     *("--primes=11", "--train_fractions=0.5", "--seeds=1,2", "--batch_size=32"),
     *("--d_model=16", "--n_heads=2", "--d_ff=16", "--n_layers=1"),
     *("--steps=40", "--checkpoint_every=10", "--diagnostics=persistence,fourier"),
-    *("--save_diagrams", "--clouds=embedding,layer1", "--cloud_points=20"),
+    *("--save_diagrams", "--clouds=embedding,layer1", "--cloud_points=20", "--state_minutes=0"),
 ]
 
 # Orbax leaves callbacks behind, to be run in an event loop that is closed, when a read fails.

@@ -6,6 +6,8 @@ import shutil
 import signal
 import subprocess
 import sys
+import time
+import types
 
 import numpy as np
 import pandas as pd
@@ -14,6 +16,7 @@ import pytest
 import grokjax
 from grokjax import analyze, cli, sweep
 from grokjax.report import drawing
+from grokjax.store.checkpoints import Reader
 from grokjax.store.locks import ANALYSIS_LOCK, owning
 from grokjax.training import stopping, trainer
 from tests.programs import assert_same_tables, call, tables
@@ -172,6 +175,65 @@ def test_stopped_sweeps_go_on_to_the_same_tables(finished, tmp_path, monkeypatch
     # Every start is stopped after one checkpoint at the latest, and loses none.
     assert len(codes) > 3
     assert codes[-1] == 0
+    assert_same_tables(tables(workdir), tables(finished))
+
+
+def states_of(workdir):
+    """Steps at which there are optimiser states, of a directory of one batch."""
+    reader = Reader(workdir / "checkpoints")
+    (name,) = reader.batches()
+    return reader.steps(name, "opt_state")
+
+
+@pytest.mark.usefixtures("_no_report")
+def test_optimiser_states_come_by_the_clock_and_at_the_end(finished, tmp_path, monkeypatch):
+    assert states_of(finished) == [40]
+    right, now = trainer.BatchTrainer._train_to, [0.0]
+
+    def slow(self, step, states):
+        now[0] += 25
+        return right(self, step, states)
+
+    clock = types.SimpleNamespace(monotonic=lambda: now[0], perf_counter=time.perf_counter)
+    monkeypatch.setattr(trainer, "time", clock)
+    monkeypatch.setattr(trainer.BatchTrainer, "_train_to", slow)
+    for minutes, expected in ((1, [30, 40]), (0.8, [20, 40]), (2, [40])):
+        workdir = tmp_path / f"w{minutes}"
+        assert call(sweep.main, *GRID, f"--state_minutes={minutes}", f"--workdir={workdir}") == 0
+        assert states_of(workdir) == expected
+        assert_same_tables(tables(workdir), tables(finished))
+
+
+@pytest.mark.usefixtures("_no_report")
+@pytest.mark.parametrize("between", [False, True])
+def test_a_stop_leaves_a_state_at_the_last_checkpoint(between, tmp_path, monkeypatch, capsys):
+    """Asked to stop at the second one, or on the way to the third, which comes too late."""
+    arguments, asked = [*GRID, f"--workdir={tmp_path / 'w'}"], []
+
+    def due(self, seconds_to_checkpoint):
+        asked.append((seconds_to_checkpoint > 0) == between)
+        return asked[-1] and sum(asked) == 2 + between
+
+    with monkeypatch.context() as patch:
+        patch.setattr(stopping.StopRequest, "due", due)
+        if between:
+            patch.setattr(trainer, "calls", lambda n_steps: [n_steps // 2] * 2)
+        assert call(sweep.main, *arguments) == cli.EXIT_STOPPED
+    assert states_of(tmp_path / "w") == [20]
+    assert call(sweep.main, *arguments) == 0
+    assert "resumed at step 20\n" in capsys.readouterr().out
+    assert states_of(tmp_path / "w") == [20, 40]
+
+
+@pytest.mark.usefixtures("_no_report")
+def test_checkpoints_after_the_last_state_are_made_again(finished, tmp_path, capsys):
+    workdir = shutil.copytree(finished, tmp_path / "w")
+    for name in ("params/40", "optimizer/40"):
+        shutil.rmtree(next(workdir.glob(f"checkpoints/*/{name}")))
+    assert call(sweep.main, *GRID, f"--workdir={workdir}") == 0
+    output = capsys.readouterr().out
+    assert "resumed at step 0, up to 30 once more" in output
+    assert "step 30 |" not in output  # is known
     assert_same_tables(tables(workdir), tables(finished))
 
 

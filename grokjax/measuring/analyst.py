@@ -21,7 +21,7 @@ from grokjax.models.network import Model
 from grokjax.settings.config import SweepConfig
 from grokjax.settings.grid import Run
 from grokjax.store.checkpoints import Reader, RunBatch
-from grokjax.store.errors import CheckpointError
+from grokjax.store.errors import CheckpointError, LetGoError
 from grokjax.store.results import Results, places
 from grokjax.training import data
 
@@ -87,7 +87,31 @@ class Analyst:
             self._done[name] = (done or set()) - again
         self.failures = [f for f in failed_before if f.diagnostic not in self._tables]
         isolation.write(self.workdir, self.failures)
-        return messages
+        return messages + self._lost()
+
+    def gone(self) -> Iterator[tuple[RunBatch, int]]:
+        """Every checkpoint of the grid's runs whose parameters were let go."""
+        for name, batch in self.reader.batches().items():
+            if set(batch.run_ids) <= self._runs.keys():
+                for step in self.reader.gone(name):
+                    yield batch, step
+
+    def _lost(self) -> list[str]:
+        """What was let go before it was measured in this way, a sentence a diagnostic."""
+        lost: dict[str, list[tuple[str, int]]] = {}
+        for batch, step in self.gone():
+            for name, run_ids in self.pending(batch, step).items():
+                lost.setdefault(name, []).extend((run_id, step) for run_id in run_ids)
+        return [
+            f"{name}: {len(own):,} run checkpoints at steps {self._span(own)} are not measured: "
+            "their parameters were let go (--keep)"
+            for name, own in lost.items()
+        ]
+
+    def _span(self, own: Sequence[tuple[str, int]]) -> str:
+        steps = sorted({step for _, step in own})
+        named = [f"{step:,}" for step in steps]
+        return ", ".join(named if len(named) < 9 else [*named[:4], "…", *named[-4:]])
 
     def committed(self) -> Iterator[tuple[RunBatch, int]]:
         """Every committed checkpoint of the grid's runs."""
@@ -109,7 +133,10 @@ class Analyst:
     def measure(self, batch: RunBatch, step: int) -> int:
         """Measures what is pending at a checkpoint and commits it; returns how many run views."""
         waiting = self.pending(batch, step)
-        views = self.views(batch, step, waiting)
+        try:
+            views = self.views(batch, step, waiting)
+        except LetGoError:
+            return 0  # by the sweep that this goes on beside
         self.commit(step, waiting, self.compute(waiting, views))
         return len(views)
 

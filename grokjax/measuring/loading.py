@@ -70,17 +70,22 @@ class Sweep:
         raise AttributeError(f"{self.__dict__.get('workdir')} has no table '{name}'{others}")
 
     def steps(self, run_id: str) -> list[int]:
-        """Steps at which a checkpoint of the run is committed."""
+        """Steps at which parameters of the run are there."""
         return self._reader.steps(self._batch(run_id).name)
 
     def checkpoint(self, run_id: str, step: int) -> dict[str, Any]:
         """The run's parameters at a step: nested dictionaries of NumPy arrays, without padding.
 
-        Raises KeyError if there is no such checkpoint, ``CheckpointError`` if it cannot be read.
+        Raises KeyError if there is no such checkpoint, or its parameters were let go (``--keep``),
+        ``CheckpointError`` if it cannot be read.
         """
         batch = self._batch(run_id)
-        if step not in self._reader.steps(batch.name):
-            raise KeyError(f"run {run_id} has no checkpoint at step {step}")
+        if step not in (there := self._reader.steps(batch.name)):
+            problem = f"run {run_id} has no checkpoint at step {step}"
+            if step in self._reader.gone(batch.name):
+                problem = f"the parameters of run {run_id} at step {step} were let go once measured"
+                problem += f" (--keep={self.config.saving.keep}); those of {there} are there"
+            raise KeyError(problem)
         members = [self._runs[member] for member in batch.run_ids]
         stacked = analyst.read_params(self._reader, batch, step, members)
         index = batch.run_ids.index(run_id)

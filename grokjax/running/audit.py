@@ -17,7 +17,7 @@ from grokjax.settings.config import SweepConfig
 from grokjax.settings.grid import Run
 from grokjax.store import checkpoints, record
 from grokjax.store.checkpoints import Reader, RunBatch
-from grokjax.store.errors import CheckpointError, DamagedTableError
+from grokjax.store.errors import CheckpointError, DamagedTableError, LetGoError
 from grokjax.store.results import METRICS, Results, empty, keys, places, read_parquet
 
 _MOST_NAMED = 3  # examples in one finding
@@ -32,6 +32,7 @@ class Audit:
     unfinished: tuple[str, ...]  # what is still to be done, likewise; no fault of the directory
     n_runs: int
     n_checkpoints: int  # run checkpoints that are committed and whole
+    n_gone: int  # run checkpoints whose parameters were let go
     n_rows: Mapping[str, int]  # table → rows
 
 
@@ -58,6 +59,16 @@ def audit(folder: pathlib.Path, repair: bool = False) -> Audit:
     findings = [
         text for batch in batches for text in _checkpoints(reader, batch, config, finite, damage)
     ]
+    n_whole, results = len(finite), Results(folder, list(runs))
+    gone = {
+        (run.run_id, step)
+        for batch in batches
+        for step in reader.gone(RunBatch.of(batch).name)
+        for run in batch
+    }
+    metrics = _frame(results, "metrics", METRICS, [])
+    norms = dict(zip(places(metrics), metrics["weight_norm"], strict=True))
+    finite |= {key: bool(np.isfinite(norms.get(key, np.nan))) for key in gone}
     expected = {RunBatch.of(batch).name for batch in batches}
     strays = sorted({*reader.batches(), *reader.unreadable} - expected)
     findings += [f"checkpoints/{name} belongs to no batch of sweep.json" for name in strays]
@@ -65,7 +76,6 @@ def audit(folder: pathlib.Path, repair: bool = False) -> Audit:
     behind = [name for name in runs if (name, config.train.steps) not in finite]
     if behind:
         unfinished.append(f"{len(behind)} runs not trained to the end, first {behind[0]}")
-    results = Results(folder, list(runs))
     n_rows = {}
     for diagnostic, tables in {"": {"metrics": METRICS}, **tables_of(config.options)}.items():
         measured = _measured(diagnostic, config, runs, finite) if diagnostic else list(finite)
@@ -80,15 +90,21 @@ def audit(folder: pathlib.Path, repair: bool = False) -> Audit:
             there = set(places(frames[name]))
             missing = [key for key in wanted if key not in there]
             findings += _rows(name, table, frames[name], missing, finite)
-            if missing:
-                unfinished.append(f"{name}: {len(missing):,} run checkpoints not measured yet")
+            if lost := [key for key in missing if key in gone]:
+                reason = "have no rows, and their parameters were let go (--keep)"
+                findings.append(f"{name}: {len(lost):,} checkpoints {reason}, {_named(lost)}")
+            if len(lost) < len(missing):
+                unfinished.append(
+                    f"{name}: {len(missing) - len(lost):,} run checkpoints not measured yet"
+                )
     findings += _runs(results.path("runs"), list(runs))
     findings += _failures(folder)
     return Audit(
         findings=tuple(findings),
         unfinished=tuple(unfinished),
         n_runs=len(runs),
-        n_checkpoints=len(finite),
+        n_checkpoints=n_whole,
+        n_gone=len(gone),
         n_rows=n_rows,
     )
 
@@ -104,7 +120,8 @@ def _checkpoints(
     batch = RunBatch.of(runs)
     there, allowed = reader.steps(batch.name), set(config.train.checkpoint_steps)
     own = f"checkpoint params of batch {batch.name} at step"
-    missing = [step for step in sorted(allowed - {*there}) if step < max(there, default=0)]
+    lacking = sorted(allowed - {*there, *reader.gone(batch.name)})
+    missing = [step for step in lacking if step < max(there, default=0)]
     yield from (f"{own} {step} is missing" for step in missing)
     for step in there:
         if step not in allowed:
@@ -112,6 +129,8 @@ def _checkpoints(
             continue
         try:
             stacked = read_params(reader, batch, step, runs)
+        except LetGoError:
+            continue  # meanwhile
         except CheckpointError as error:
             yield damage(error)
             continue

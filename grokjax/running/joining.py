@@ -280,12 +280,19 @@ def _record(
 def _place_checkpoints(target: pathlib.Path, sources: Sequence[Source]) -> _Moves:
     """Steps to be linked; raises if two sources hold one with other numbers."""
     holders: dict[tuple[str, str, int], Source] = {}  # of a step, the first that has it
+    said: dict[tuple[str, int], tuple[Source, str]] = {}  # of parameters, there or let go
     for source in sources:
-        for name, item in itertools.product(source.reader.batches(), ("params", "opt_state")):
-            for step in source.reader.steps(name, item):
-                first = holders.setdefault((name, item, step), source)
-                if item == "params" and first is not source:
-                    ours, theirs = (s.reader.meta(name, item, step) for s in (first, source))
+        items = ("params", "let_go", "opt_state")
+        for name, item in itertools.product(source.reader.batches(), items):
+            reader = source.reader
+            for step in reader.gone(name) if item == "let_go" else reader.steps(name, item):
+                holders.setdefault((name, item, step), source)
+                if item == "opt_state":
+                    continue
+                first, its_item = said.setdefault((name, step), (source, item))
+                if first is not source:
+                    ours = first.reader.meta(name, its_item, step)
+                    theirs = reader.meta(name, item, step)
                     if ours["checksums"] != theirs["checksums"]:
                         raise WorkdirError(
                             f"{source.folder} holds another checkpoint of run "
@@ -299,6 +306,8 @@ def _place_checkpoints(target: pathlib.Path, sources: Sequence[Source]) -> _Move
         )
         for (name, item, step), source in holders.items()
         if source.folder != target
+        # What one let go and another has is there.
+        and not (item == "let_go" and (name, "params", step) in holders)
     ]
 
 

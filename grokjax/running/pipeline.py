@@ -7,6 +7,7 @@ import time
 from collections.abc import Callable, Iterator, Sequence
 
 from grokjax.measuring.analyst import Analyst, Follower
+from grokjax.running.keeping import Keeper
 from grokjax.running.progress import Display
 from grokjax.settings.config import SweepConfig
 from grokjax.settings.grid import Run
@@ -67,6 +68,7 @@ def sweep(
     results.clean()
     for message in [*results.recover("metrics", METRICS), *analyst.prepare()]:
         display.note(message)
+    keeper = Keeper(analyst, config, batches)
     failed: dict[str, str] = {}  # id of a run whose training failed → why
 
     def write() -> None:
@@ -75,12 +77,15 @@ def sweep(
         metrics = results.read("metrics", METRICS)
         frame = runs_table.table(config.runs, metrics, config.train.steps, failed)
         write_parquet(results.path("runs"), frame)
+        keeper.let_go(set(places(metrics)))  # of which every row is on disk by now
 
     with storage_errors(workdir), _kept_written(write):
         n_checkpoints = len(config.train.checkpoint_steps) * len(config.runs)
         display.started(config.runs, config.train.steps * len(config.runs), n_checkpoints)
         trainers = [
-            BatchTrainer(number, batch, config.train, workdir, results, display, stop)
+            BatchTrainer(
+                number, batch, config.train, config.saving, workdir, results, display, stop
+            )
             for number, batch in enumerate(batches)
         ]
         _train_and_measure(trainers, analyst, display, failed)

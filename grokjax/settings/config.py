@@ -4,7 +4,8 @@ import dataclasses
 import functools
 import json
 import math
-from collections.abc import Mapping
+import re
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 from grokjax.diagnostics import Options
@@ -43,6 +44,41 @@ class TrainConfig:
     def checkpoint_steps(self) -> tuple[int, ...]:
         """Steps at which there is a checkpoint: 0, checkpoint_every, …, steps."""
         return tuple(range(0, self.steps + 1, self.checkpoint_every))
+
+
+_EVERY = re.compile("every:([1-9][0-9]{0,8})")
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class Saving:
+    """What is kept on disk, and how often it is written. It changes no number."""
+
+    keep: str = field(
+        "all",
+        help="checkpoints whose parameters stay once every diagnostic has measured them: all; "
+        "every:N, each N-th, the first and the last; measured, none but the two with an optimiser "
+        "state; last, the last alone",
+        allowed="all, measured, last or every:N with N of at least 1",
+        accepts=lambda v: v in ("all", "measured", "last") or bool(_EVERY.fullmatch(v)),
+    )
+    state_minutes: float = field(
+        3.0,
+        help="minutes between optimiser states, from which a killed sweep goes on; 0: at every "
+        "checkpoint. At the last step, and when asked to stop, there is always one",
+        between=(0, math.inf),
+    )
+
+    def __post_init__(self) -> None:
+        for own in fields_of(type(self)).values():
+            own.check(getattr(self, own.name))
+
+    def stays(self, checkpoint_steps: Sequence[int]) -> frozenset[int]:
+        """Those of all checkpoint steps of a sweep whose parameters stay when measured."""
+        if self.keep == "all":
+            return frozenset(checkpoint_steps)
+        every = _EVERY.fullmatch(self.keep)
+        found = checkpoint_steps[:: int(every[1])] if every else ()
+        return frozenset([*found, *checkpoint_steps[-1:]])
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -86,6 +122,7 @@ class SweepConfig:
     axes: Axes  # values of every setting of every part
     train: TrainConfig
     options: Options  # what is measured
+    saving: Saving = Saving()  # what stays on disk
     shard: Shard | None = None  # which part of the grid, if it is one
     members: frozenset[str] | None = None  # ids of the runs of the shard
     unnamed: tuple[str, ...] = ()  # settings that run ids leave out; see ``grid.Run``
@@ -167,6 +204,7 @@ class SweepConfig:
             },
             train=TrainConfig(**data["train"]),
             options=Options(**options),
+            saving=Saving(**data.get("saving", {})),
             shard=Shard.parse(data.get("shard") or "none"),
             members=None if members is None else frozenset(map(str, members)),
             unnamed=tuple(map(str, data.get("unnamed", ()))),

@@ -11,7 +11,7 @@ from absl import flags
 from grokjax import diagnostics
 from grokjax.diagnostics import Options
 from grokjax.settings import grid, plugins, registry
-from grokjax.settings.config import SweepConfig, TrainConfig
+from grokjax.settings.config import Saving, SweepConfig, TrainConfig
 from grokjax.settings.fields import RUN, Field, check, fields_of
 from grokjax.settings.grid import Run
 from grokjax.settings.registry import KINDS
@@ -60,6 +60,8 @@ def define_grid_flags() -> None:
         define(flag, None, f"{own[0].help} (default: {usual})", str, group)
     for setting in fields_of(TrainConfig).values():
         define(setting.name, setting.default, setting.help, group="budget")
+    for setting in fields_of(Saving).values():
+        define(setting.name, setting.default, setting.help)
     define(
         "shard",
         None,
@@ -160,7 +162,8 @@ def sweep_config_from(values: flags.FlagValues, say: Say = print) -> SweepConfig
     _say_unused(axes, given, say)
     budget: Any = {name: values[name].value for name in fields_of(TrainConfig)}
     train, options = TrainConfig(**budget), options_from(values)
-    config = SweepConfig(axes=axes, train=train, options=options)
+    saving = Saving(**{name: values[name].value for name in fields_of(Saving)})
+    config = SweepConfig(axes=axes, train=train, options=options, saving=saving)
     config = _with_batch_that_fits(config, "batch_size" in given, say)
     if not values["diagnostics"].present:
         config = _with_diagnostics_that_fit(config, say)

@@ -2,8 +2,9 @@
 
 A work directory holds one folder a batch::
 
-    W/checkpoints/<batch>/params/<step>/      parameters at every checkpoint, kept for good
+    W/checkpoints/<batch>/params/<step>/      parameters
     W/checkpoints/<batch>/optimizer/<step>/   optimiser state, the latest two only
+    W/checkpoints/<batch>/let_go/<step>/      what was said of parameters that --keep let go
 
 Every step carries ``meta``: the run ids, in the order of the leading axis, the hash of the
 configuration, compared before any array is read, because Orbax restores arrays of another shape
@@ -16,6 +17,7 @@ import dataclasses
 import logging
 import os
 import pathlib
+import shutil
 import zlib
 from collections.abc import Callable, Sequence
 from typing import Any
@@ -28,13 +30,16 @@ from orbax.checkpoint._src.multihost import multihost
 from grokjax.settings.grid import Run, digest
 from grokjax.store.errors import (
     CheckpointError,
+    LetGoError,
     OtherConfigurationError,
     StorageError,
     reading_problem,
 )
-from grokjax.store.results import move
+from grokjax.store.results import move, sync
 
 KEPT_OPTIMISER_STATES = 2
+_FOLDERS = {"params": "params", "opt_state": "optimizer", "let_go": "let_go"}  # by item
+_LEAVING = "leaving"  # what is being removed
 
 # Orbax warns at every opening that a reader does not write, which is the point of it.
 logging.getLogger("absl").addFilter(
@@ -66,8 +71,8 @@ class RunBatch:
 
 
 def folder(root: pathlib.Path, batch: str, item: str) -> pathlib.Path:
-    """Where a batch's parameters (``params``) or optimiser states (``opt_state``) lie."""
-    return root.absolute() / batch / ("params" if item == "params" else "optimizer")
+    """Where a batch's ``params``, ``opt_state`` or ``let_go`` lie."""
+    return root.absolute() / batch / _FOLDERS[item]
 
 
 def belong_to_one_process() -> None:
@@ -108,6 +113,39 @@ def set_aside(root: pathlib.Path, batch: str, item: str, step: int) -> pathlib.P
     return move(folder(root, batch, item) / str(step), target)
 
 
+def let_go(root: pathlib.Path, batch: str, step: int) -> None:
+    """Removes the parameters of a step for good; their meta stays, and says that they were there.
+
+    Killed at any moment, the step is either whole or let go.
+    """
+    source, target = (folder(root, batch, item) / str(step) for item in ("params", "let_go"))
+    shutil.rmtree(target, ignore_errors=True)  # of parameters that came back, from a merge
+    target.parent.mkdir(exist_ok=True)
+    os.replace(source, target)
+    sync(target.parent)
+    _empty(target)
+
+
+def _empty(step: pathlib.Path) -> None:
+    """Removes the arrays of a step that was let go, if they are there."""
+    shutil.rmtree(step / "params", ignore_errors=True)
+
+
+def drop_state(root: pathlib.Path, batch: str, step: int) -> None:
+    """Removes an optimiser state for good; it is whole or not there."""
+    leaving = root.absolute() / batch / _LEAVING
+    os.replace(folder(root, batch, "opt_state") / str(step), leaving)
+    shutil.rmtree(leaving)
+
+
+def clean(root: pathlib.Path) -> None:
+    """Removes what a killed process was about to; for the one who owns the directory."""
+    for step in root.glob("*/let_go/*"):
+        _empty(step)
+    for leaving in root.glob(f"*/{_LEAVING}"):
+        shutil.rmtree(leaving)
+
+
 def _leaves(tree: Any) -> dict[str, Any]:
     """A pytree as a flat dictionary: Orbax keeps no tuples, and needs no names to restore."""
     return {f"{i:04d}": leaf for i, leaf in enumerate(jax.tree.leaves(tree))}
@@ -137,14 +175,16 @@ class Writer:
     def save(self, step: int, params: Any, opt_state: Any | None) -> None:
         """Starts writing the state at ``step``, NumPy arrays; returns once they are copied.
 
-        The optimiser's is None where a lost step is made good, and not written where a later one is
-        there. Raises ``CheckpointError`` if the step is there with other parameters.
+        The optimiser's is None where it is not to be written, and is not where a later one is
+        there. Raises ``CheckpointError`` if the step is or was there with other parameters.
         """
         latest = self._optimizer.latest_step()
         if opt_state is not None and (latest is None or step > latest):
             self._write(self._optimizer, "opt_state", step, _leaves(opt_state))
-        if step in self._params.all_steps():
-            self._require_same(step, params)
+        if step in self._reader.gone(self._batch.name):
+            self._require_same(step, params, "let_go")
+        elif step in self._params.all_steps():
+            self._require_same(step, params, "params")
         else:
             self._write(self._params, "params", step, params)
 
@@ -158,15 +198,15 @@ class Writer:
         # By force, because Orbax would silently leave out a step before the latest.
         manager.save(step, args=ocp.args.Composite(**arguments), force=True)
 
-    def _require_same(self, step: int, params: Any) -> None:
+    def _require_same(self, step: int, params: Any, item: str) -> None:
         self._params.wait_until_finished()  # it may be this step that is under way
-        meta = self._reader.meta(self._batch.name, "params", step)
+        meta = self._reader.meta(self._batch.name, item, step)
         if meta["checksums"] != checksums(params):
             reason = (
                 "trained again, it comes out otherwise than it was written; resume where it was "
                 "trained (device, versions), or start anew with another --workdir"
             )
-            raise CheckpointError(self._batch.name, "params", step, reason)
+            raise CheckpointError(self._batch.name, item, step, reason)
 
     def wait(self) -> None:
         """Returns when everything saved so far is committed; raises if writing failed."""
@@ -205,21 +245,24 @@ class Reader:
         except Exception as error:
             if problem := reading_problem(error):
                 raise StorageError(self._root.parent, problem, "read") from error
-            raise CheckpointError(batch, item, step, error) from error
+            gone = item == "params" and step in self.gone(batch)
+            raise (LetGoError if gone else CheckpointError)(batch, item, step, error) from error
 
     def batches(self) -> dict[str, RunBatch]:
         """Folder name → identity, of every batch with a checkpoint, unless it is ``unreadable``."""
         self.unreadable = {}
         for name in sorted(os.listdir(self._root)) if self._root.is_dir() else ():
-            steps = [] if name in self._batches else self.steps(name)
-            if steps:
+            for step in [] if name in self._batches else self.steps(name):
                 try:
-                    meta = self.meta(name, "params", steps[0])
+                    meta = self.meta(name, "params", step)
+                except LetGoError:
+                    continue  # by a sweep that goes on meanwhile
                 except CheckpointError as error:
                     self.unreadable[name] = error
-                    continue
+                    break
                 ids, config_hash = tuple(meta["run_ids"]), meta["config_hash"]
                 self._batches[name] = RunBatch(run_ids=ids, config_hash=config_hash)
+                break
         return dict(self._batches)
 
     def steps(self, batch: str, item: str = "params") -> list[int]:
@@ -229,6 +272,11 @@ class Reader:
             return []
         manager.reload()
         return sorted(manager.all_steps())
+
+    def gone(self, batch: str) -> list[int]:
+        """Steps whose parameters were let go, ascending."""
+        there = self.steps(batch, "let_go")
+        return sorted(set(there) - set(self.steps(batch))) if there else []
 
     def resumable_steps(self, batch: str) -> list[int]:
         """Steps at which both parameters and optimiser state are committed, ascending."""

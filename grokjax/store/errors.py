@@ -27,6 +27,14 @@ class CheckpointError(RuntimeError):
         return "checkpoint {1} of batch {0} at step {2} cannot be read: {3}".format(*self.args)
 
 
+class LetGoError(CheckpointError):
+    """The parameters of a checkpoint were there, and were let go as ``--keep`` says."""
+
+    def __str__(self) -> str:
+        text = "parameters of batch {} at step {} were let go once they were measured (--keep)"
+        return text.format(self.batch, self.step)
+
+
 class OtherConfigurationError(WorkdirError):
     """A checkpoint is whole, and of another configuration than the one asked for."""
 

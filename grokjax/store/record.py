@@ -132,6 +132,9 @@ def prepare(
         new = tuple(run for run in config.runs if run.run_id not in there)
         if new:
             batches += grid.plan_batches(new, runs_per_batch)
+        before = config_of(record).saving.keep
+        if before != config.saving.keep:
+            changes["keep"] = [before, config.saving.keep]
         if changes:
             record.setdefault("changes", []).append({"time": now["time"], **changes})
     else:

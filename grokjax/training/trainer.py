@@ -16,7 +16,7 @@ from typing import Any, Protocol
 import jax
 import numpy as np
 
-from grokjax.settings.config import TrainConfig
+from grokjax.settings.config import Saving, TrainConfig
 from grokjax.settings.grid import Run
 from grokjax.store import checkpoints
 from grokjax.store.checkpoints import Reader, RunBatch, Writer
@@ -73,6 +73,7 @@ class BatchTrainer:
         index: int,
         runs: Sequence[Run],
         settings: TrainConfig,
+        saving: Saving,
         workdir: pathlib.Path,
         results: Results,
         display: TrainingListener,
@@ -85,18 +86,22 @@ class BatchTrainer:
         self._program = Program.of(runs, settings)
         self._root = workdir / "checkpoints"
         self._n_parts = 1
+        self._seconds_to_state = 60 * saving.state_minutes
+        self._held: tuple[int, Any, Any] | None = None  # the last checkpoint, with optimiser state
         self.batch = RunBatch.of(runs)
 
     def run(self, measured: set[tuple[str, int]]) -> None:
         """Trains to the end; ``measured`` are the (run_id, step) that metrics already hold.
 
         Raises:
-            Stopped: if asked to stop; every checkpoint passed is committed with its metrics.
+            Stopped: if asked to stop; every checkpoint passed is committed with its metrics, the
+                last with an optimiser state.
             CheckpointError: if lost checkpoints cannot be made again as they were.
         """
+        self._measured = measured
         while True:
             try:
-                return self._run(measured)
+                return self._run()
             except jax.errors.JaxRuntimeError as error:
                 text = str(error)
                 out_of_memory = "RESOURCE_EXHAUSTED" in text and "No space left" not in text
@@ -116,9 +121,10 @@ class BatchTrainer:
         yield
         self._display.spent(what, time.perf_counter() - begun)
 
-    def _run(self, measured: set[tuple[str, int]]) -> None:
+    def _run(self) -> None:
         reader = Reader(self._root)
-        unmeasured = [s for s in reader.steps(self.batch.name) if not self._known(s, measured)]
+        there = reader.steps(self.batch.name)
+        unmeasured = [step for step in there if not self._known(step)]
         resumable = reader.resumable_steps(self.batch.name)
         if resumable[-1:] == [self._last] and not unmeasured and not self._gaps(reader):
             return
@@ -131,28 +137,45 @@ class BatchTrainer:
             if params is not None:
                 self._evaluate(step, self._cut(params))
         with Writer(self._root, self.batch) as writer:
-            self._make_good(writer, reader, measured)
+            self._make_good(writer, reader)
             start, states, is_new = self._latest(reader)
-            if is_new:
-                self._checkpoint(writer, 0, states)
-            elif start < self._last:
-                self._note(f"resumed at step {start:,}")
-            for step in range(start + self._every, self._last + 1, self._every):
-                states = self._train_to(step, states)
-                self._checkpoint(writer, step, states)
-                if self._stop.due(0):
-                    raise Stopped(self._stop.reason)
+            if start < self._last and (there or not is_new):
+                again = (
+                    f"; steps up to {there[-1]:,} are made again" if there[-1:] > [start] else ""
+                )
+                self._note(f"resumed at step {start:,}{again}")
+            self._state_due = time.monotonic() + self._seconds_to_state
+            with self._leaving_a_state(writer):
+                if is_new:
+                    self._checkpoint(writer, 0, states)
+                for step in range(start + self._every, self._last + 1, self._every):
+                    states = self._train_to(step, states)
+                    self._checkpoint(writer, step, states)
+                    if self._stop.due(0):
+                        raise Stopped(self._stop.reason)
 
-    def _known(self, step: int, measured: set[tuple[str, int]]) -> bool:
-        return all((run.run_id, step) in measured for run in self._runs)
+    @contextlib.contextmanager
+    def _leaving_a_state(self, writer: Writer) -> Iterator[None]:
+        """Writes the optimiser state of the last checkpoint if training is to go on from there."""
+        try:
+            yield
+        except (Stopped, jax.errors.JaxRuntimeError):
+            if self._held is not None:
+                writer.save(*self._held)
+            raise
+        finally:
+            self._held = None
+
+    def _known(self, step: int) -> bool:
+        return all((run.run_id, step) in self._measured for run in self._runs)
 
     def _gaps(self, reader: Reader) -> list[int]:
-        """Steps before the latest committed one that are not there."""
-        steps = set(reader.steps(self.batch.name))
+        """Steps before the latest committed one that are lost, not let go."""
+        steps = {*reader.steps(self.batch.name), *reader.gone(self.batch.name)}
         expected = range(0, max(steps, default=0), self._every)
         return [step for step in expected if step not in steps]
 
-    def _make_good(self, writer: Writer, reader: Reader, measured: set[tuple[str, int]]) -> None:
+    def _make_good(self, writer: Writer, reader: Reader) -> None:
         """Trains lost checkpoints again, from the nearest state before them."""
         gaps = self._gaps(reader)
         if not gaps:
@@ -168,7 +191,7 @@ class BatchTrainer:
                 states = self._train_to(step, states)
             params = [state.params for state in states]
             writer.save(step, self._gather(params), None)
-            if not self._known(step, measured):
+            if not self._known(step):
                 self._evaluate(step, params)
         writer.wait()
 
@@ -223,9 +246,15 @@ class BatchTrainer:
 
     def _checkpoint(self, writer: Writer, step: int, states: Sequence[State]) -> None:
         with self._timed("checkpoints"):
+            self._held = None  # before the next copy is made
             params, opt_state = self._gather([tuple(state) for state in states])
-            writer.save(step, params, opt_state)
-        self._evaluate(step, [state.params for state in states])
+            self._held = step, params, opt_state
+            due = step == self._last or time.monotonic() >= self._state_due
+            writer.save(step, params, opt_state if due else None)
+            if due:
+                self._state_due = time.monotonic() + self._seconds_to_state
+        if not self._known(step):
+            self._evaluate(step, [state.params for state in states])
 
     def _evaluate(self, step: int, params: Sequence[Any]) -> None:
         sums = []
@@ -243,6 +272,7 @@ class BatchTrainer:
                 for i, run in enumerate(self._runs)
             ]
             self._results.append("metrics", METRICS, rows)
+            self._measured |= {(run.run_id, step) for run in self._runs}
         self._display.evaluated(self._index, step, rows)
 
     def _latest(self, reader: Reader, before: float = math.inf) -> tuple[int, list[State], bool]:

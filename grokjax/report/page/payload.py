@@ -200,6 +200,8 @@ def _details(
     every = len(sweep.config.train.checkpoint_steps)
     n_most = max((len(own) for own in chosen.values()), default=0)
     notes = [f"Left out: {message}" for message in snapshots.unreadable[:5]]
+    if (keep := sweep.config.saving.keep) != "all":
+        notes.append(f"Parameters of measured checkpoints were let go (--keep={keep}).")
     embedded = sum(specs[run_id].task.n_elements > 0 for run_id in runs["run_id"])
     if not embedded:
         notes.append("These networks have no embedding: there are curves alone.")
