@@ -9,6 +9,7 @@ import dataclasses
 import os
 import pathlib
 import sys
+from collections.abc import Callable
 from typing import Any
 
 from absl import flags
@@ -25,6 +26,7 @@ from grokjax.training.stopping import Stopped, StopRequest
 persistence, views = lazy("grokjax.diagnostics.persistence"), lazy("grokjax.measuring.views")
 distributed, joining = lazy("grokjax.running.distributed"), lazy("grokjax.running.joining")
 pipeline, progress = lazy("grokjax.running.pipeline"), lazy("grokjax.running.progress")
+planning = lazy("grokjax.running.planning")
 mapped, work = lazy("grokjax.training.mapped"), lazy("grokjax.training.work")
 record = lazy("grokjax.store.record")
 
@@ -39,7 +41,10 @@ def define() -> None:
     ours.define("max_seconds", None, "stop as by SIGTERM after so many seconds", float)
     ours.define("grace_seconds", 30.0, "time to reach a checkpoint when asked to stop")
     text = "changes since the last start: a flag of the grid that gains values, steps, precision, "
-    ours.define("allow", "", text + "code, packages (comma list)")
+    text += "code, packages; disk: start although it has not the space (comma list)"
+    ours.define("allow", "", text)
+    text = "print what the sweep will take (operations, memory, disk, time) and end; nothing is "
+    ours.define("plan", False, text + "written to --workdir")
     text = "join the other processes of this job: auto (where a launcher started several), yes, no"
     ours.define("distributed", "auto", text)
     text = "host:port of process 0, on a TPU slice where JAX does not find it"
@@ -55,6 +60,15 @@ def _leave(reason: str) -> None:
     os._exit(cli.EXIT_STOPPED)
 
 
+def _batched(values: flags.FlagValues, config: SweepConfig) -> Callable[[Any], Any]:
+    """How runs of a sweep are batched; raises ``InvalidSettingError``."""
+    most = values.runs_per_batch
+    if most is None:
+        most = work.runs_that_fit(config.runs, config.train)
+    check(most >= 1, "runs_per_batch", most, "must be an integer of at least 1")
+    return lambda runs: work.plan_batches(runs, config.train, most)
+
+
 def _sweep(
     values: flags.FlagValues,
     config: SweepConfig,
@@ -63,12 +77,6 @@ def _sweep(
     stop: StopRequest,
 ) -> int:
     """Runs or resumes a sweep in one work directory; returns the exit code."""
-    allowed = ours.names(values.allow)
-    config = record.adopted(folder, config, allowed)
-    runs_per_batch = values.runs_per_batch
-    if runs_per_batch is None:
-        runs_per_batch = work.runs_that_fit(config.runs, config.train)
-    check(runs_per_batch >= 1, "runs_per_batch", runs_per_batch, "must be an integer of at least 1")
     own = values.get_flags_for_module(ours.__name__) + values.get_flags_for_module(__name__)
     told = {flag.name: flag.value for flag in own if flag.value is not None}
     told |= {} if config.shard is None else {"shard": str(config.shard)}
@@ -78,7 +86,8 @@ def _sweep(
             before, now = (own.saving.keep for own in (record.read_config(folder), config))
             if before != now:
                 print(f"--keep={now} from now on, {before} before: what was let go does not return")
-        batches = record.prepare(folder, config, told, runs_per_batch, allowed, str(process))
+        allowed, batched = ours.names(values.allow), _batched(values, config)
+        batches = record.prepare(folder, config, told, batched, allowed, str(process))
         print(f"{len(config.runs)} runs in {len(batches)} batch(es), work directory {folder}")
         try:
             with progress.Display() as display:
@@ -139,8 +148,19 @@ def _sweep_all(
 ) -> int:
     """Sweeps this process's parts; the first process then joins all parts and reports."""
     parts = _parts(config, folder, process.count)
-    codes = [cli.EXIT_OK]
-    for own, part in list(parts.items())[process.index :: process.count]:
+    codes, allowed = [cli.EXIT_OK], ours.names(values.allow)
+    mine = list(parts.items())[process.index :: process.count]
+    mine = [(own, record.adopted(own, part, allowed)) for own, part in mine]
+    planned = {
+        own: (part, record.batches_of(own, part, _batched(values, part))) for own, part in mine
+    }
+    if values.plan:
+        for text in planning.lines(planning.plan(planned), config) if planned else ():
+            print(text)
+        return cli.EXIT_OK
+    if planned and "disk" not in allowed:
+        planning.check_disk(planned, len(parts) / len(planned))
+    for own, part in mine:
         codes.append(_sweep(values, part, own, process, stop))
         if codes[-1] == cli.EXIT_STOPPED:
             return cli.EXIT_STOPPED
@@ -180,7 +200,7 @@ def main(values: flags.FlagValues) -> int:
     config = dataclasses.replace(config, options=options)
     mapped.check_precision(config.train.precision)
     folder = pathlib.Path(values.workdir or f"work/{config.name}")
-    known = record.allowed_changes()
+    known = (*record.allowed_changes(), "disk")
     for name in ours.names(values.allow):
         check(name in known, "allow", name, f"of {', '.join(known)}")
     if process.source:

@@ -49,7 +49,7 @@ def make(folder, *, steps=400, every=100, diagnostics=("persistence",), diverged
         **AXES | axes,
     )
     views.validate(config.options, config.runs)
-    record.prepare(folder, config, {}, runs_per_batch=len(config.runs))
+    record.prepare(folder, config, {}, lambda runs: grid.plan_batches(runs, len(runs)))
     results = Results(folder, [run.run_id for run in config.runs])
     tables = views.tables_of(config.options).get("persistence", {})
     random = np.random.default_rng(0)

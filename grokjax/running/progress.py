@@ -31,7 +31,8 @@ def seconds_since_start() -> float:
 _PARTS = ("training", "evaluation", "checkpoints")
 
 
-def _duration(seconds: float) -> str:
+def duration(seconds: float) -> str:
+    """Seconds as minutes and hours."""
     if seconds != seconds:
         return "?"
     minutes, rest = divmod(round(seconds), 60)
@@ -85,8 +86,8 @@ class Display:
         took -= sum(s for what, s in spent.items() if what.startswith("compiling"))
         parts = ", ".join(f"{what} {spent[what] / took:.0%}" for what in _PARTS)
         rest = 1 - sum(spent[what] for what in _PARTS) / took
-        beside = f"diagnostics took {_duration(spent['diagnostics'])} beside it"
-        self.note(f"of {_duration(took)} after compilation: {parts}, other {rest:.0%}; {beside}")
+        beside = f"diagnostics took {duration(spent['diagnostics'])} beside it"
+        self.note(f"of {duration(took)} after compilation: {parts}, other {rest:.0%}; {beside}")
 
     def note(self, text: str) -> None:
         """Something worth a line."""
@@ -145,7 +146,7 @@ class Display:
         self.note(
             f"batch {batch + 1} step {step:,} | {rate} | median test accuracy {accuracy:.3f} | "
             f"{outcome} | {self._n_measured:,} checkpoints measured, "
-            f"{self._waiting()} | {_duration(left)} left"
+            f"{self._waiting()} | {duration(left)} left"
         )
 
     def measured(self, done: int, seconds: float) -> None:

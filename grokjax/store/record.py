@@ -9,7 +9,7 @@ import platform
 import subprocess
 import sys
 import time
-from collections.abc import Collection, Mapping
+from collections.abc import Callable, Collection, Mapping, Sequence
 from typing import Any
 
 from grokjax.settings import grid, plugins, registry
@@ -21,6 +21,7 @@ from grokjax.store import results
 from grokjax.store.errors import WorkdirError
 from grokjax.store.locks import LOCKS, is_held
 
+Batches = tuple[tuple[Run, ...], ...]
 _FORMATS = (1, 2)  # that can be read; the last is written
 _COPY = ".sweep.json.copy"  # for when it is damaged
 _FINISHED = ".finished"  # says what a part of a job was asked for, once it is trained and measured
@@ -108,37 +109,45 @@ def adopted(
     return config
 
 
+def batches_of(
+    workdir: pathlib.Path, config: SweepConfig, batched: Callable[[Sequence[Run]], Batches]
+) -> Batches:
+    """The batches of a sweep, those that the directory has first; writes nothing."""
+    if not (workdir / "sweep.json").exists():
+        return batched(config.runs)
+    by_id = {run.run_id: run for run in config.runs}
+    there = read_record(workdir)["batches"]
+    known = {run_id for batch in there for run_id in batch}
+    new = tuple(run for run in config.runs if run.run_id not in known)
+    batches = tuple(tuple(by_id[run_id] for run_id in batch) for batch in there)
+    return batches + (batched(new) if new else ())
+
+
 def prepare(
     workdir: pathlib.Path,
     config: SweepConfig,
     flags: dict[str, Any],
-    runs_per_batch: int,
+    batched: Callable[[Sequence[Run]], Batches],
     allowed: Collection[str] = (),
     process: str = "0 of 1",
-) -> tuple[tuple[Run, ...], ...]:
+) -> Batches:
     """Makes or reopens the work directory of a sweep; returns its batches.
 
-    How runs are batched is decided once, so that a resumed sweep goes on bit for bit; new runs get
-    batches of their own. Raises ``InvalidSettingError`` unless changes are ``allowed``.
+    How runs are ``batched`` is decided once, so that a resumed sweep goes on bit for bit; new runs
+    get batches of their own. Raises ``InvalidSettingError`` unless changes are ``allowed``.
     """
     (workdir / _FINISHED).unlink(missing_ok=True)
     now = provenance()
+    batches = batches_of(workdir, config, batched)
     if (workdir / "sweep.json").exists():
         record = read_record(workdir)
         changes = _changes(workdir, record, config, now, allowed)
-        by_id = {run.run_id: run for run in config.runs}
-        batches = tuple(tuple(by_id[i] for i in batch) for batch in record["batches"])
-        there = {run.run_id for batch in batches for run in batch}
-        new = tuple(run for run in config.runs if run.run_id not in there)
-        if new:
-            batches += grid.plan_batches(new, runs_per_batch)
         before = config_of(record).saving.keep
         if before != config.saving.keep:
             changes["keep"] = [before, config.saving.keep]
         if changes:
             record.setdefault("changes", []).append({"time": now["time"], **changes})
     else:
-        batches = grid.plan_batches(config.runs, runs_per_batch)
         record = {"starts": []}
     record |= {
         "config": config.to_json(),

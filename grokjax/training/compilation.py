@@ -7,12 +7,16 @@ is missing or cannot be read is compiled again.
 
 import contextlib
 import hashlib
+import json
 import os
 import pathlib
 import platform
 import tempfile
 import time
 import warnings
+from collections.abc import Callable
+from importlib.metadata import version
+from typing import Any
 
 import jax
 
@@ -60,6 +64,29 @@ def use_cache(setting: str = "") -> str:
     return ""
 
 
+def recalled(key: object, make: Callable[[], Any]) -> Any:
+    """What was made under this key in the cache's folder, else what ``make`` makes, JSON-able.
+
+    The key is to say all that decides it but this device and the versions. Without a cache it is
+    made each time.
+    """
+    folder = jax.config.values["jax_compilation_cache_dir"]
+    if not folder or not jax.config.values["jax_enable_compilation_cache"]:
+        return make()
+    device = jax.local_devices()[0]
+    where = device.device_kind, len(jax.local_devices()), jax.__version__, version("grokjax")
+    name = hashlib.sha256(repr((key, where)).encode()).hexdigest()
+    path = pathlib.Path(folder) / f"{name}.json"
+    with contextlib.suppress(OSError, ValueError):
+        return json.loads(path.read_text(encoding="utf-8"))
+    found = make()
+    with contextlib.suppress(OSError):
+        temporary = path.with_suffix(f".{os.getpid()}.tmp")
+        temporary.write_text(json.dumps(found), encoding="utf-8")
+        os.replace(temporary, path)
+    return found
+
+
 def _machine() -> str:
     """A short name for what programs for the CPU are compiled for and JAX's hash leaves out.
 
@@ -78,7 +105,7 @@ def _machine() -> str:
 def _forget_old(folder: pathlib.Path) -> None:
     """Removes entries older than three months: mostly those of versions no longer in use."""
     oldest = time.time() - 90 * 86_400
-    for path in folder.glob("*-cache"):
+    for path in [*folder.glob("*-cache"), *folder.glob("*.json")]:
         with contextlib.suppress(FileNotFoundError):  # another process was faster
             if path.stat().st_mtime < oldest:
                 path.unlink()

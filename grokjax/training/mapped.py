@@ -53,6 +53,22 @@ def _one_by_one(mesh: Mesh) -> bool:
     return bool(mesh.devices.flat[0].platform == "cpu")
 
 
+def takes_runs_in_turn() -> bool:
+    """Whether a device here takes the runs of a batch one after the other."""
+    return _one_by_one(runs_mesh(1))
+
+
+def shapes(mesh: Mesh, tree: Any, n_runs: int) -> Any:
+    """Shapes of one run's arrays → those of a batch of so many as ``place`` puts them."""
+    sharding = NamedSharding(mesh, PartitionSpec("runs"))
+
+    def placed(leaf: Any) -> jax.ShapeDtypeStruct:
+        n_rows = -(-n_runs // mesh.size) * mesh.size
+        return jax.ShapeDtypeStruct((n_rows, *leaf.shape), leaf.dtype, sharding=sharding)
+
+    return jax.tree.map(placed, tree)
+
+
 def place(mesh: Mesh, tree: Any) -> Any:
     """NumPy arrays with a leading R axis → device arrays, R padded to the mesh's devices.
 

@@ -140,9 +140,7 @@ class BatchTrainer:
             self._make_good(writer, reader)
             start, states, is_new = self._latest(reader)
             if start < self._last and (there or not is_new):
-                again = (
-                    f"; steps up to {there[-1]:,} are made again" if there[-1:] > [start] else ""
-                )
+                again = f", up to {there[-1]:,} once more" if there[-1:] > [start] else ""
                 self._note(f"resumed at step {start:,}{again}")
             self._state_due = time.monotonic() + self._seconds_to_state
             with self._leaving_a_state(writer):

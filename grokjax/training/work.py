@@ -1,6 +1,12 @@
-"""What a run costs, counted from its traced program: operations and memory."""
+"""What runs cost, operations and memory, and how they are batched for the least of it.
 
+Operations are counted in a run's traced program. So is memory on a CPU, where each device has one
+run at a time; for an accelerator the compiler is asked, unless the count, an upper bound, fits.
+"""
+
+import dataclasses
 import functools
+import itertools
 import math
 import os
 from collections import Counter
@@ -11,16 +17,21 @@ import jax
 import jax.numpy as jnp
 from jax.extend import core
 
+from grokjax.settings import grid
 from grokjax.settings.config import TrainConfig
+from grokjax.settings.fields import FULL
 from grokjax.settings.grid import Run
-from grokjax.training import data, step
+from grokjax.training import compilation, data, mapped, step
+from grokjax.training.data import RunData
 from grokjax.training.evaluation import evaluate_run
-from grokjax.training.step import Program
+from grokjax.training.step import Program, State
 
 Shape = tuple[int, int, int]  # (m, k, n) of an (m, k) @ (k, n)
 
 _MOST_RUNS = 512  # of a batch
 _STEPS_A_CALL = 100
+# Operations that a CPU makes while it compiles a program more: ten seconds or so.
+_A_PROGRAM = 10**12
 
 
 def _inner(equation: Any) -> list[tuple[Any, int]]:
@@ -83,33 +94,67 @@ def _bytes(variable: Any) -> int:
     return getattr(variable.aval, "size", 0) * getattr(dtype, "itemsize", 8)
 
 
+_shapes: dict[Any, tuple[State, RunData]] = {}  # in this process
+
+
+def shapes(run: Run, config: TrainConfig) -> tuple[State, RunData]:
+    """Shapes of the state and of the data of a run alone."""
+    key = _shape(run), run.task.n_train, config
+    if key not in _shapes:
+        program, stacked = Program.of([run], config), data.stack([run])
+        own = jax.tree.map(lambda leaf: jax.ShapeDtypeStruct(leaf.shape[1:], leaf.dtype), stacked)
+        _shapes[key] = jax.eval_shape(functools.partial(step.init, program), own), own
+    return _shapes[key]
+
+
 class Traced:
     """The programs of one run, traced: no number is computed."""
 
     def __init__(self, run: Run, config: TrainConfig, n_steps: int = 1):
         program = Program.of([run], config)
-        stacked = data.stack([run])
-        own = jax.tree.map(lambda leaf: jax.ShapeDtypeStruct(leaf.shape[1:], leaf.dtype), stacked)
-        state = jax.eval_shape(functools.partial(step.init, program), own)
+        state, own = shapes(run, config)
         first = jax.ShapeDtypeStruct((), jnp.int32)
         train = functools.partial(step.train_run, program, n_steps)
+        self.program, self.state, self.data, self.n_steps = program, state, own, n_steps
         self.training = jax.make_jaxpr(train)(state, own, first).jaxpr
         evaluate = functools.partial(evaluate_run, program)
         self.evaluation = jax.make_jaxpr(evaluate)(state.params, own).jaxpr
+
+    @functools.cached_property
+    def flops(self) -> tuple[int, int]:
+        """Operations of a step, and of an evaluation."""
+        training, evaluation = map(flops, map(products, (self.training, self.evaluation)))
+        return training // self.n_steps, evaluation
+
+    @functools.cached_property
+    def peak(self) -> int:
+        """The most that it takes of memory; see ``peak_bytes``."""
+        return max(peak_bytes(self.training), peak_bytes(self.evaluation))
+
+
+_traced: dict[Any, Traced] = {}  # in this process; it takes up to a second
+
+
+def trace(run: Run, config: TrainConfig) -> Traced:
+    """The programs of a run; runs of one program and one size are traced once."""
+    key = _shape(run), config
+    if key not in _traced:
+        _traced[key] = Traced(run, config, _STEPS_A_CALL)
+    return _traced[key]
 
 
 def costs(runs: Sequence[Run], config: TrainConfig) -> list[int]:
     """Floating-point operations of training and evaluating each run, from step 0 to the last.
 
-    Runs of one program and one size cost the same, and are traced once.
+    Runs of one program and one size cost the same.
     """
-    found: dict[Any, int] = {}
-    for run in runs:
-        if _shape(run) not in found:
-            traced = Traced(run, config)
-            training, evaluation = map(flops, map(products, (traced.training, traced.evaluation)))
-            n_evaluations = len(config.checkpoint_steps)
-            found[_shape(run)] = config.steps * training + n_evaluations * evaluation
+
+    def cost(run: Run) -> int:
+        training, evaluation = trace(run, config).flops
+        return config.steps * training + len(config.checkpoint_steps) * evaluation
+
+    found = {_shape(run): run for run in runs}
+    found = {shape: cost(run) for shape, run in found.items()}
     return [found[_shape(run)] for run in runs]
 
 
@@ -119,16 +164,141 @@ def _shape(run: Run) -> Any:
     return run.static, run.task.n_elements, run.task.n_outputs, run.task.n_places, n_train
 
 
-def runs_that_fit(runs: Sequence[Run], config: TrainConfig) -> int:
-    """How many runs one batch may hold: half of what the local devices have, at most 512."""
+def largest(runs: Sequence[Run]) -> Run:
+    """The run that takes most, of runs of one program."""
+    return max(runs, key=lambda run: (run.task.n_places, run.task.n_train))
+
+
+# --------------------------------------------------------------------------- memory
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class Memory:
+    """Bytes that batches of a program take: of all devices together."""
+
+    a_run: float
+    a_device: float = 0  # besides
+
+    def of(self, n_runs: int) -> int:
+        """Of a batch of so many runs."""
+        return round(n_runs * self.a_run + len(jax.local_devices()) * self.a_device)
+
+    def runs_in(self, n_bytes: float) -> int:
+        """How many runs fit."""
+        return math.floor((n_bytes - self.of(0)) / self.a_run)
+
+
+def n_bytes(tree: Any) -> int:
+    """Of the arrays of a tree, or of shapes."""
+    return sum(leaf.size * leaf.dtype.itemsize for leaf in jax.tree.leaves(tree))
+
+
+def memory(runs: Sequence[Run], config: TrainConfig, n_runs: int) -> Memory:
+    """What batches of ``n_runs`` of these runs, of one program, take."""
+    traced = trace(largest(runs), config)
+    if not mapped.takes_runs_in_turn():
+        bound = Memory(a_run=traced.peak)
+        return bound if bound.of(n_runs) <= available() else compiled(traced, n_runs)
+    state, own = n_bytes(traced.state), n_bytes(traced.data)
+    # The state is there twice while it is trained, and as copies: of the last checkpoint, and of
+    # what is being written.
+    return Memory(a_run=4 * state + own, a_device=traced.peak - state - own)
+
+
+def compiled(traced: Traced, n_runs: int) -> Memory:
+    """What the compiler says that a batch takes: exactly of so many runs, nearly of others."""
+    mesh = mapped.runs_mesh(n_runs)
+    state, own = (mapped.shapes(mesh, tree, n_runs) for tree in (traced.state, traced.data))
+
+    def ask() -> list[int]:
+        first = jax.ShapeDtypeStruct((), jnp.int32)
+        train = mapped.train_chunk(traced.program, mesh, traced.n_steps).lower(state, own, first)
+        evaluate = mapped.evaluate(traced.program, mesh).lower(state.params, own)
+        found = [lowered.compile().memory_analysis() for lowered in (train, evaluate)]
+        return [
+            m.argument_size_in_bytes + m.output_size_in_bytes - m.alias_size_in_bytes
+            + m.temp_size_in_bytes
+            for m in found
+        ]  # fmt: skip
+
+    key = "memory", str(traced.program), str((state, own)), traced.n_steps
+    training, evaluation = compilation.recalled(key, ask)
+    # The optimiser's state lies there during evaluation too.
+    most = max(mesh.size * training, mesh.size * evaluation + n_bytes(state.opt_state))
+    return Memory(a_run=most / n_runs)
+
+
+def available() -> int:
+    """Half of what the local devices have: the rest is for what is there for a moment."""
     devices = jax.local_devices()
     stats = devices[0].memory_stats() if devices[0].platform != "cpu" else None
     if stats and "bytes_limit" in stats:
-        memory = stats["bytes_limit"] * len(devices)
-    else:
-        memory = os.sysconf("SC_AVPHYS_PAGES") * os.sysconf("SC_PAGE_SIZE")
-    by_size = sorted(runs, key=lambda run: (run.task.n_places, run.task.n_train))
-    largest = {run.static: run for run in by_size}
-    traced = [Traced(run, config, _STEPS_A_CALL) for run in largest.values()]
-    most = max(max(peak_bytes(one.training), peak_bytes(one.evaluation)) for one in traced)
-    return max(1, min(_MOST_RUNS, memory // 2 // most))
+        return stats["bytes_limit"] * len(devices) // 2
+    return os.sysconf("SC_AVPHYS_PAGES") * os.sysconf("SC_PAGE_SIZE") // 2
+
+
+def runs_that_fit(runs: Sequence[Run], config: TrainConfig) -> int:
+    """How many runs one batch may hold: what is ``available``, at most 512."""
+    fits = _MOST_RUNS
+    for group in _programs(runs):
+        wanted = min(len(group), _MOST_RUNS)
+        fit = memory(group, config, wanted).runs_in(available())
+        fits = min(fits, fit if fit < wanted else _MOST_RUNS)
+    return max(1, fits)
+
+
+# --------------------------------------------------------------------------- batches
+
+
+def _programs(runs: Sequence[Run]) -> list[list[Run]]:
+    groups: dict[Any, list[Run]] = {}
+    for run in runs:
+        groups.setdefault(run.static, []).append(run)
+    return list(groups.values())
+
+
+def plan_batches(
+    runs: Sequence[Run], config: TrainConfig, runs_per_batch: int
+) -> tuple[tuple[Run, ...], ...]:
+    """Groups runs into batches, as ``grid.plan_batches`` does.
+
+    On a CPU, which takes runs one after the other, tasks of one size come together alone where
+    the padding that this saves costs more than it: programs to compile, devices without a run.
+    """
+    batches: list[tuple[Run, ...]] = []
+    for group in _programs(runs):
+        parts = _parts(group, config, runs_per_batch) if mapped.takes_runs_in_turn() else [group]
+        batches += itertools.chain(*(grid.plan_batches(part, runs_per_batch) for part in parts))
+    return tuple(batches)
+
+
+def _parts(runs: list[Run], config: TrainConfig, runs_per_batch: int) -> list[list[Run]]:
+    """Runs of one program, cut between sizes so that all of it costs least."""
+    sizes = sorted({_size(run) for run in runs})
+    if len(sizes) == 1:
+        return [runs]
+    ends = [next(run for run in runs if _size(run) == size) for size in (sizes[0], sizes[-1])]
+    low, high = costs(ends, config)
+    slope = (high - low) / (sizes[-1] - sizes[0])
+
+    def cost(part: list[Run]) -> float:
+        n_devices, total = len(jax.local_devices()), 0.0
+        for batch in grid.plan_batches(part, runs_per_batch):
+            dearest = low + slope * (max(map(_size, batch)) - sizes[0])
+            total += dearest * n_devices * -(-len(batch) // n_devices)
+        return total + _A_PROGRAM * n_devices
+
+    # The cheapest way to cut off the sizes up to each, from that of the sizes before.
+    best: list[tuple[float, list[list[Run]]]] = [(0.0, [])]
+    for end in range(1, len(sizes) + 1):
+        ways = []
+        for begin in range(end):
+            part = [run for run in runs if sizes[begin] <= _size(run) <= sizes[end - 1]]
+            ways.append((best[begin][0] + cost(part), [*best[begin][1], part]))
+        best.append(min(ways, key=lambda way: way[0]))
+    return best[-1][1]
+
+
+def _size(run: Run) -> int:
+    """What a run's operations grow with."""
+    return run.task.n_train if run.static.batch_size == FULL else run.task.n_elements
