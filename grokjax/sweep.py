@@ -26,7 +26,7 @@ from grokjax.training.stopping import Stopped, StopRequest
 persistence, views = lazy("grokjax.diagnostics.persistence"), lazy("grokjax.measuring.views")
 distributed, joining = lazy("grokjax.running.distributed"), lazy("grokjax.running.joining")
 pipeline, progress = lazy("grokjax.running.pipeline"), lazy("grokjax.running.progress")
-planning = lazy("grokjax.running.planning")
+planning, storage = lazy("grokjax.running.planning"), lazy("grokjax.running.storage")
 mapped, work = lazy("grokjax.training.mapped"), lazy("grokjax.training.work")
 record = lazy("grokjax.store.record")
 
@@ -159,7 +159,7 @@ def _sweep_all(
             print(text)
         return cli.EXIT_OK
     if planned and "disk" not in allowed:
-        planning.check_disk(planned, len(parts) / len(planned))
+        storage.check_disk(planned, len(parts) / len(planned))
     for own, part in mine:
         codes.append(_sweep(values, part, own, process, stop))
         if codes[-1] == cli.EXIT_STOPPED:

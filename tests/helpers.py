@@ -2,7 +2,7 @@
 
 from grokjax.diagnostics import Options
 from grokjax.settings import grid, registry
-from grokjax.settings.config import SweepConfig, TrainConfig
+from grokjax.settings.config import Saving, SweepConfig, TrainConfig
 from grokjax.settings.fields import RUN, fields_of
 from grokjax.settings.registry import KINDS
 
@@ -44,12 +44,13 @@ def make_runs(**axes):
     return grid.expand(make_axes(**axes))
 
 
-def make_config(*, steps=400, every=100, precision="float32", options=None, **axes):
+def make_config(*, steps=400, every=100, precision="float32", options=None, saving=None, **axes):
     """The configuration of a sweep; see ``make_axes``."""
     return SweepConfig(
         axes=make_axes(**axes),
         train=TrainConfig(steps=steps, checkpoint_every=every, precision=precision),
         options=options or Options(),
+        saving=saving or Saving(),
     )
 
 

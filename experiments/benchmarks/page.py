@@ -151,6 +151,48 @@ def _devices(record: dict[str, Any]) -> Iterator[Row]:
         )
 
 
+def _plan(record: dict[str, Any]) -> Iterator[Row]:
+    from experiments.benchmarks.plan import REQUIRED
+
+    words = {
+        "seconds": ("time", 1, "s"),
+        "disk": ("disk", 1e6, "MB"),
+        "memory": ("memory", 1e6, "MB"),
+    }
+    for result in record["results"]:
+        for key, (word, unit, name) in words.items():
+            planned, measured = (result[which][key] / unit for which in ("planned", "measured"))
+            yield (
+                f"{result['sweep']}: {key}, planned over measured",
+                f"**{result['off'][key]:+.0%}** ({planned:,.0f} for {measured:,.0f} {name})",
+                f"within {REQUIRED[key]:.0%}",
+            )
+
+
+def _many(record: dict[str, Any]) -> Iterator[Row]:
+    from experiments.benchmarks.many import MOST_DISK, MOST_MEMORY
+
+    every = sum(record["results"][0]["disk"].values())
+    for result in record["results"]:
+        where = (
+            f"{record['runs']:,} runs, {record['checkpoints']} checkpoints, --keep={result['keep']}"
+        )
+        disk = sum(result["disk"].values())
+        yield (
+            f"{where}: peak memory",
+            f"**{result['memory'] / 1e9:.2f} GB**",
+            f"< {MOST_MEMORY / 1e9:.0f} GB",
+        )
+        yield (
+            f"{where}: disk",
+            f"**{disk / 1e6:.0f} MB** ("
+            + ", ".join(f"{kind} {n / 1e6:.0f}" for kind, n in result["disk"].items())
+            + f"; checkpoints at most {result['most_disk'] / 1e6:.0f})",
+            "" if result["keep"] == "all" else f"< {MOST_DISK * every / 1e6:.0f} MB",
+        )
+        yield f"{where}: time not spent training", f"**{result['not_training']:.0%}**", ""
+
+
 _ROWS: dict[str, Callable[[dict[str, Any]], Iterator[Row]]] = {
     "train": _train,
     "scaling": _scaling,
@@ -161,6 +203,8 @@ _ROWS: dict[str, Callable[[dict[str, Any]], Iterator[Row]]] = {
     "dimension": _dimension,
     "fourier": _fourier,
     "report": _report,
+    "plan": _plan,
+    "many": _many,
 }
 NAMES = tuple(_ROWS)
 

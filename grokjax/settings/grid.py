@@ -155,11 +155,18 @@ def plan_batches(runs: Sequence[Run], runs_per_batch: int) -> tuple[tuple[Run, .
     batches = []
     for group in groups.values():
         group.sort(key=lambda run: run.task.n_elements)
-        # Equal sizes rather than full batches and a rest: each batch costs the same to pad.
-        n_batches = -(-len(group) // runs_per_batch)
-        bounds = [len(group) * i // n_batches for i in range(n_batches + 1)]
+        bounds = cut(len(group), runs_per_batch)
         batches += [tuple(group[i:j]) for i, j in itertools.pairwise(bounds)]
     return tuple(batches)
+
+
+def cut(n_runs: int, runs_per_batch: int) -> list[int]:
+    """Where runs of one program are cut into batches: 0, …, n_runs.
+
+    Equal sizes rather than full batches and a rest: each batch costs the same to pad.
+    """
+    n_batches = -(-n_runs // runs_per_batch)
+    return [n_runs * i // n_batches for i in range(n_batches + 1)]
 
 
 def digest(*values: object) -> str:

@@ -274,29 +274,29 @@ def plan_batches(
 
 def _parts(runs: list[Run], config: TrainConfig, runs_per_batch: int) -> list[list[Run]]:
     """Runs of one program, cut between sizes so that all of it costs least."""
-    sizes = sorted({_size(run) for run in runs})
-    if len(sizes) == 1:
+    by_size = sorted(runs, key=_size)
+    places, n_devices = list(map(_size, by_size)), len(jax.local_devices())
+    starts = [i for i, size in enumerate(places) if size not in places[max(0, i - 1) : i]]
+    if len(starts) == 1:
         return [runs]
-    ends = [next(run for run in runs if _size(run) == size) for size in (sizes[0], sizes[-1])]
-    low, high = costs(ends, config)
-    slope = (high - low) / (sizes[-1] - sizes[0])
+    low, high = costs([by_size[0], by_size[-1]], config)
+    slope = (high - low) / (places[-1] - places[0])
 
-    def cost(part: list[Run]) -> float:
-        n_devices, total = len(jax.local_devices()), 0.0
-        for batch in grid.plan_batches(part, runs_per_batch):
-            dearest = low + slope * (max(map(_size, batch)) - sizes[0])
-            total += dearest * n_devices * -(-len(batch) // n_devices)
-        return total + _A_PROGRAM * n_devices
+    def cost(begin: int, end: int) -> float:
+        """Of one part, each batch of it padded to its largest."""
+        total = _A_PROGRAM * n_devices
+        for i, j in itertools.pairwise(grid.cut(end - begin, runs_per_batch)):
+            slots = -(-(j - i) // n_devices) * n_devices
+            total += slots * (low + slope * (places[begin + j - 1] - places[0]))
+        return total
 
-    # The cheapest way to cut off the sizes up to each, from that of the sizes before.
-    best: list[tuple[float, list[list[Run]]]] = [(0.0, [])]
-    for end in range(1, len(sizes) + 1):
-        ways = []
-        for begin in range(end):
-            part = [run for run in runs if sizes[begin] <= _size(run) <= sizes[end - 1]]
-            ways.append((best[begin][0] + cost(part), [*best[begin][1], part]))
-        best.append(min(ways, key=lambda way: way[0]))
-    return best[-1][1]
+    # The cheapest way to cut what lies before each size, from those of the sizes before.
+    best: dict[int, tuple[float, list[list[Run]]]] = {0: (0.0, [])}
+    for end in [*starts[1:], len(runs)]:
+        ways = [(best[i][0] + cost(i, end), [*best[i][1], by_size[i:end]]) for i in best]
+        best[end] = min(ways, key=lambda way: way[0])
+    kept = {id(run): i for i, run in enumerate(runs)}  # the order of the grid
+    return [sorted(part, key=lambda run: kept[id(run)]) for part in best[len(runs)][1]]
 
 
 def _size(run: Run) -> int:
