@@ -1,6 +1,6 @@
 """Runs all benchmarks, one after the other, and writes their page.
 
-Command: python -m experiments.benchmarks [--only NAME…] [--folder FOLDER]; on 2 cores about forty
+Command: python -m experiments.benchmarks [--only NAME…] [--folder FOLDER]; on 2 cores about fifty
 minutes. Nothing else should run on the machine meanwhile.
 
 Each benchmark is a process of its own and leaves one JSON line in FOLDER/<name>.json, with device,

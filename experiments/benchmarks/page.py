@@ -154,13 +154,9 @@ def _devices(record: dict[str, Any]) -> Iterator[Row]:
 def _plan(record: dict[str, Any]) -> Iterator[Row]:
     from experiments.benchmarks.plan import REQUIRED
 
-    words = {
-        "seconds": ("time", 1, "s"),
-        "disk": ("disk", 1e6, "MB"),
-        "memory": ("memory", 1e6, "MB"),
-    }
+    units = {"seconds": (1, "s"), "disk": (1e6, "MB"), "memory": (1e6, "MB")}
     for result in record["results"]:
-        for key, (word, unit, name) in words.items():
+        for key, (unit, name) in units.items():
             planned, measured = (result[which][key] / unit for which in ("planned", "measured"))
             yield (
                 f"{result['sweep']}: {key}, planned over measured",

@@ -53,7 +53,7 @@ def disk(
     steps, saving = config.train.checkpoint_steps, config.saving
     parameters = states = 0.0
     for batch, took in itertools.zip_longest(batches, seconds, fillvalue=float("inf")):
-        shapes = [work.shapes(run, config.train)[0] for run in batch]
+        shapes = [work.state_of(run, config.train) for run in batch]
         lists = sum(len(run.run_id) for run in batch)
         short = saving.keep == "last" or took < 60 * saving.state_minutes
         n_states = 1 if short else 2

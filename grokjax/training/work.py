@@ -94,17 +94,22 @@ def _bytes(variable: Any) -> int:
     return getattr(variable.aval, "size", 0) * getattr(dtype, "itemsize", 8)
 
 
-_shapes: dict[Any, tuple[State, RunData]] = {}  # in this process
+_states: dict[Any, State] = {}  # in this process
 
 
-def shapes(run: Run, config: TrainConfig) -> tuple[State, RunData]:
-    """Shapes of the state and of the data of a run alone."""
-    key = _shape(run), run.task.n_train, config
-    if key not in _shapes:
-        program, stacked = Program.of([run], config), data.stack([run])
-        own = jax.tree.map(lambda leaf: jax.ShapeDtypeStruct(leaf.shape[1:], leaf.dtype), stacked)
-        _shapes[key] = jax.eval_shape(functools.partial(step.init, program), own), own
-    return _shapes[key]
+def state_of(run: Run, config: TrainConfig) -> State:
+    """Shapes of the state of a run alone."""
+    key = run.static, run.task.n_elements, run.task.n_outputs, config
+    if key not in _states:
+        program, own = Program.of([run], config), _data_of(run)
+        _states[key] = jax.eval_shape(functools.partial(step.init, program), own)
+    return _states[key]
+
+
+def _data_of(run: Run) -> RunData:
+    """Shapes of the data of a run alone."""
+    stacked = data.stack([run])
+    return jax.tree.map(lambda leaf: jax.ShapeDtypeStruct(leaf.shape[1:], leaf.dtype), stacked)
 
 
 class Traced:
@@ -112,7 +117,7 @@ class Traced:
 
     def __init__(self, run: Run, config: TrainConfig, n_steps: int = 1):
         program = Program.of([run], config)
-        state, own = shapes(run, config)
+        state, own = state_of(run, config), _data_of(run)
         first = jax.ShapeDtypeStruct((), jnp.int32)
         train = functools.partial(step.train_run, program, n_steps)
         self.program, self.state, self.data, self.n_steps = program, state, own, n_steps
