@@ -60,15 +60,8 @@ def audit(folder: pathlib.Path, repair: bool = False) -> Audit:
         text for batch in batches for text in _checkpoints(reader, batch, config, finite, damage)
     ]
     n_whole, results = len(finite), Results(folder, list(runs))
-    gone = {
-        (run.run_id, step)
-        for batch in batches
-        for step in reader.gone(RunBatch.of(batch).name)
-        for run in batch
-    }
-    metrics = _frame(results, "metrics", METRICS, [])
-    norms = dict(zip(places(metrics), metrics["weight_norm"], strict=True))
-    finite |= {key: bool(np.isfinite(norms.get(key, np.nan))) for key in gone}
+    gone = _gone(reader, batches, results)
+    finite |= gone
     expected = {RunBatch.of(batch).name for batch in batches}
     strays = sorted({*reader.batches(), *reader.unreadable} - expected)
     findings += [f"checkpoints/{name} belongs to no batch of sweep.json" for name in strays]
@@ -90,13 +83,12 @@ def audit(folder: pathlib.Path, repair: bool = False) -> Audit:
             there = set(places(frames[name]))
             missing = [key for key in wanted if key not in there]
             findings += _rows(name, table, frames[name], missing, finite)
-            if lost := [key for key in missing if key in gone]:
+            lost = [key for key in missing if key in gone]
+            if lost:
                 reason = "have no rows, and their parameters were let go (--keep)"
                 findings.append(f"{name}: {len(lost):,} checkpoints {reason}, {_named(lost)}")
-            if len(lost) < len(missing):
-                unfinished.append(
-                    f"{name}: {len(missing) - len(lost):,} run checkpoints not measured yet"
-                )
+            if waiting := len(missing) - len(lost):
+                unfinished.append(f"{name}: {waiting:,} run checkpoints not measured yet")
     findings += _runs(results.path("runs"), list(runs))
     findings += _failures(folder)
     return Audit(
@@ -143,6 +135,18 @@ def _checkpoints(
             reader.verify(batch, "opt_state", step)
         except CheckpointError as error:
             yield damage(error)
+
+
+def _gone(reader: Reader, batches: Iterable[list[Run]], results: Results) -> dict[Key, bool]:
+    """Of run checkpoints whose parameters were let go, whether they were finite."""
+    metrics = _frame(results, "metrics", METRICS, [])
+    norms = dict(zip(places(metrics), metrics["weight_norm"], strict=True))
+    return {
+        (run.run_id, step): bool(np.isfinite(norms.get((run.run_id, step), np.nan)))
+        for batch in batches
+        for step in reader.gone(RunBatch.of(batch).name)
+        for run in batch
+    }
 
 
 def _measured(

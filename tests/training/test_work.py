@@ -239,14 +239,14 @@ def taken(traced, n_runs):
 
 @pytest.mark.parametrize("model", ["transformer", "mlp"])
 def test_memory_on_a_cpu_is_the_compilers(model):
-    runs = make_runs(model=[model], prime=[31], batch_size=[256], d_model=[64], seed=range(8))
+    runs = make_runs(model=[model], prime=[31], batch_size=[256], d_model=[64], seed=range(32))
     traced = work.trace(runs[0], CONFIG)
     assert work.n_bytes(traced.state) > 0.5 * work.n_bytes(traced.data)
-    for n_runs in (2, 8):
+    for n_runs, most in ((2, 2.0), (32, 1.3)):  # what a device needs once is an upper bound
         # Without the copies of the state that are made beside the programs.
         copies = 2 * n_runs * work.n_bytes(traced.state)
         told = work.memory(runs, CONFIG, n_runs).of(n_runs) - copies
-        assert told == pytest.approx(taken(traced, n_runs), rel=0.3)
+        assert 0.8 * taken(traced, n_runs) < told < most * taken(traced, n_runs)
 
 
 def test_memory_of_runs_side_by_side_is_the_compilers(monkeypatch, pages):
