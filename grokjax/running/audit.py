@@ -74,14 +74,8 @@ def audit(folder: pathlib.Path, repair: bool = False) -> Audit:
         measured = _measured(diagnostic, config, runs, finite) if diagnostic else list(finite)
         frames = {name: _frame(results, name, table, findings) for name, table in tables.items()}
         for name, table in tables.items():
-            wanted = measured
-            if table.only_where is not None:
-                first = next(iter(frames.values()))
-                there = set(places(first[table.only_where(first)]))
-                wanted = [key for key in measured if key in there]
             n_rows[name] = len(frames[name])
-            there = set(places(frames[name]))
-            missing = [key for key in wanted if key not in there]
+            missing = _missing(table, measured, frames[name], next(iter(frames.values())))
             findings += _rows(name, table, frames[name], missing, finite)
             lost = [key for key in missing if key in gone]
             if lost:
@@ -156,6 +150,17 @@ def _measured(
     chosen = diagnostics.steps(name, config.train.checkpoint_steps, config.options)
     own = {run_id for run_id, run in runs.items() if measures(name, run, config.options)}
     return [(run_id, step) for run_id, step in there if run_id in own and step in chosen]
+
+
+def _missing(
+    table: Table, measured: Iterable[Key], frame: pd.DataFrame, first: pd.DataFrame
+) -> list[Key]:
+    """Those measured that should have rows in a table, by its diagnostic's first, and have none."""
+    there = set(places(frame))
+    if table.only_where is not None:
+        own = set(places(first[table.only_where(first)]))
+        measured = [key for key in measured if key in own]
+    return [key for key in measured if key not in there]
 
 
 def _frame(results: Results, name: str, table: Table, findings: list[str]) -> pd.DataFrame:
