@@ -32,6 +32,7 @@ from grokjax.training.trainer import calls
 
 _MOST_MEASURED = 4  # programs, of each kind the largest
 _RUNS_A_DEVICE = 2
+_A_BYTE = 5e-9  # seconds to compress and sum up a byte of parameters
 _OPERATIONS = 3 * 10**11  # of the steps timed, where they take long; a CPU's three seconds or so
 
 
@@ -178,10 +179,11 @@ class Rates:
             steps = diagnostics.steps(name, train.checkpoint_steps, self._config.options)
             lenses += (worked if in_turn else clock) * own * len(steps)
         scale = evaluating / evaluation
+        parameters = sum(work.n_bytes(work.state_of(run, train).params) for run in batch)
         return {
             "training": found["training"] * training / step * train.steps * padded,
             "evaluation": found["evaluation"] * scale * n_checkpoints * n_runs,
-            "checkpoints": found["a checkpoint"] * n_checkpoints,
+            "checkpoints": (found["a checkpoint"] + _A_BYTE * parameters) * n_checkpoints,
             "diagnostics": lenses * scale,
             "compiling": found["compiling"] + found["compiling lenses"],
         }
