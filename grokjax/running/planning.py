@@ -30,7 +30,7 @@ class Plan:
     memory_available: float
     disk: Disk
     there: int  # bytes of it that are there
-    free: int
+    free: float
     seconds: Mapping[str, float]  # by what they go into
     done: float  # share of the operations that is made
     beside: bool  # whether diagnostics have a processor that training leaves

@@ -2,6 +2,7 @@
 
 import dataclasses
 import itertools
+import math
 import pathlib
 import shutil
 from collections.abc import Mapping, Sequence
@@ -98,10 +99,11 @@ def there(folder: pathlib.Path) -> int:
     return sum(path.stat().st_size for path in folder.rglob("*") if path.is_file())
 
 
-def free(folder: pathlib.Path) -> int:
-    """Bytes that the disk of a folder, there or not, has left."""
+def free(folder: pathlib.Path) -> float:
+    """Bytes that the disk of a folder, there or not, has left; without end if it does not say."""
     nearest = next(path for path in (folder, *folder.absolute().parents) if path.exists())
-    return shutil.disk_usage(nearest).free
+    disk = shutil.disk_usage(nearest)
+    return disk.free if disk.total else math.inf
 
 
 def needed(
