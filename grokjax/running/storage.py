@@ -6,6 +6,7 @@ import math
 import pathlib
 import shutil
 from collections.abc import Mapping, Sequence
+from typing import Any
 
 from grokjax import diagnostics
 from grokjax.diagnostics import Table
@@ -54,12 +55,14 @@ def disk(
     steps, saving = config.train.checkpoint_steps, config.saving
     parameters = states = 0.0
     for batch, took in itertools.zip_longest(batches, seconds, fillvalue=float("inf")):
-        shapes = [work.state_of(run, config.train) for run in batch]
+        own = [0.0, 0.0]  # bytes of parameters and of optimiser state
+        for run, number in _alike(batch):
+            for i, part in enumerate(work.state_of(run, config.train)):
+                own[i] += _COMPRESSED * number * work.n_bytes(part)
         lists = sum(len(run.run_id) for run in batch)
         short = saving.keep == "last" or took < 60 * saving.state_minutes
         n_states = 1 if short else 2
         n_kept = len(saving.stays(steps).union(steps[-n_states:]))
-        own = [_COMPRESSED * sum(map(work.n_bytes, part)) for part in zip(*shapes, strict=True)]
         parameters += n_kept * (own[0] + lists + _A_CHECKPOINT)
         parameters += (len(steps) - n_kept) * (lists + _A_META)
         states += n_states * (own[1] + lists + _A_CHECKPOINT)
@@ -69,14 +72,22 @@ def disk(
 def _tables(config: SweepConfig, rows: Mapping[str, float]) -> float:
     """Bytes of all tables."""
     steps, options = config.train.checkpoint_steps, config.options
-    total = _bytes_of(METRICS, len(config.runs) * len(steps))
+    total, alike = _bytes_of(METRICS, len(config.runs) * len(steps)), _alike(config.runs)
     for diagnostic, tables in tables_of(options).items():
         n_steps = len(diagnostics.steps(diagnostic, steps, options))
-        own = [run for run in config.runs if measures(diagnostic, run, options)]
+        own = [pair for pair in alike if measures(diagnostic, pair[0], options)]
         for name, table in tables.items():
-            n_rows = sum(_rows(name, table, run, config, rows) for run in own)
+            n_rows = sum(n * _rows(name, table, run, config, rows) for run, n in own)
             total += _bytes_of(table, n_steps * n_rows)
     return total
+
+
+def _alike(runs: Sequence[Run]) -> list[tuple[Run, int]]:
+    """One run of each size and shape, and how many there are."""
+    found: dict[Any, list[Run]] = {}
+    for run in runs:
+        found.setdefault((run.model, run.task, run.optimizer), []).append(run)
+    return [(own[0], len(own)) for own in found.values()]
 
 
 def _rows(
