@@ -54,11 +54,12 @@ def disk(
     """
     steps, saving = config.train.checkpoint_steps, config.saving
     parameters = states = 0.0
-    for batch, took in itertools.zip_longest(batches, seconds, fillvalue=float("inf")):
+    for i, batch in enumerate(batches):
+        took = seconds[i] if seconds else math.inf
         own = [0.0, 0.0]  # bytes of parameters and of optimiser state
         for run, number in _alike(batch):
-            for i, part in enumerate(work.state_of(run, config.train)):
-                own[i] += _COMPRESSED * number * work.n_bytes(part)
+            for k, part in enumerate(work.state_of(run, config.train)):
+                own[k] += _COMPRESSED * number * work.n_bytes(part)
         lists = sum(len(run.run_id) for run in batch)
         short = saving.keep == "last" or took < 60 * saving.state_minutes
         n_states = 1 if short else 2

@@ -162,8 +162,8 @@ def sweep_config_from(values: flags.FlagValues, say: Say = print) -> SweepConfig
     _say_unused(axes, given, say)
     budget: Any = {name: values[name].value for name in fields_of(TrainConfig)}
     train, options = TrainConfig(**budget), options_from(values)
-    saving = Saving(**{name: values[name].value for name in fields_of(Saving)})
-    config = SweepConfig(axes=axes, train=train, options=options, saving=saving)
+    stored: Any = {name: values[name].value for name in fields_of(Saving)}
+    config = SweepConfig(axes=axes, train=train, options=options, saving=Saving(**stored))
     config = _with_batch_that_fits(config, "batch_size" in given, say)
     if not values["diagnostics"].present:
         config = _with_diagnostics_that_fit(config, say)

@@ -158,8 +158,7 @@ def costs(runs: Sequence[Run], config: TrainConfig) -> list[int]:
         training, evaluation = trace(run, config).flops
         return config.steps * training + len(config.checkpoint_steps) * evaluation
 
-    found = {_shape(run): run for run in runs}
-    found = {shape: cost(run) for shape, run in found.items()}
+    found = {shape: cost(run) for shape, run in {_shape(run): run for run in runs}.items()}
     return [found[_shape(run)] for run in runs]
 
 
@@ -289,7 +288,7 @@ def _parts(runs: list[Run], config: TrainConfig, runs_per_batch: int) -> list[li
 
     def cost(begin: int, end: int) -> float:
         """Of one part, each batch of it padded to its largest."""
-        total = _A_PROGRAM * n_devices
+        total = float(_A_PROGRAM * n_devices)
         for i, j in itertools.pairwise(grid.cut(end - begin, runs_per_batch)):
             slots = -(-(j - i) // n_devices) * n_devices
             total += slots * (low + slope * (places[begin + j - 1] - places[0]))
