@@ -58,7 +58,8 @@ def plan(parts: Parts) -> Plan:
     padded = own = done = 0.0
     programs: dict[tuple[str, int], float] = {}  # of a number of runs → seconds to compile it
     for (folder, _, batch), took in zip(every, times, strict=True):
-        slots = -(-len(batch) // n_devices) * n_devices
+        mesh = mapped.runs_mesh(len(batch))
+        slots = -(-len(batch) // mesh.size) * mesh.size
         largest = work.costs([work.largest(batch)], config.train)[0]
         padded += slots * largest
         own += sum(work.costs(batch, config.train))

@@ -50,8 +50,13 @@ def _repeated(function: Callable[[], Any]) -> tuple[float, float]:
     return max(0.0, first - min(others)), sum(others) / len(others)
 
 
+def _turns(n_runs: int) -> int:
+    """How often each device has one run, if it takes them in turn; else what it has at once."""
+    return -(-n_runs // len(jax.local_devices())) if mapped.takes_runs_in_turn() else n_runs
+
+
 def measure(sample: Sequence[Run], config: SweepConfig, n_steps: int) -> dict[str, Any]:
-    """What a small batch takes: seconds of a run-step, a run's evaluation, and so on."""
+    """What a small batch takes: seconds of a step and of an evaluation of a turn, and so on."""
     program, mesh = Program.of(sample, config.train), mapped.runs_mesh(len(sample))
     placed = mapped.place(mesh, data.stack(sample))
     state, at = [mapped.init(program, mesh)(placed)], itertools.count(step=n_steps)
@@ -69,8 +74,8 @@ def measure(sample: Sequence[Run], config: SweepConfig, n_steps: int) -> dict[st
     once, evaluating = _repeated(evaluate)
     found = {
         "compiling": compiling + once,
-        "training": training / n_steps / len(sample),
-        "evaluation": evaluating / len(sample),
+        "training": training / n_steps / _turns(len(sample)),
+        "evaluation": evaluating / _turns(len(sample)),
     }
     return found | _lenses(sample, config, jax.device_get(tuple(state[0])))
 
@@ -169,10 +174,8 @@ class Rates:
 
         nearest, found = min(self.known, key=distance)
         step, evaluation = self.operations(nearest)
-        train, n_runs = self._config.train, len(batch)
-        in_turn = mapped.takes_runs_in_turn()
-        padded = -(-n_runs // self._n_devices) * self._n_devices if in_turn else n_runs
-        n_checkpoints = len(train.checkpoint_steps)
+        train, in_turn = self._config.train, mapped.takes_runs_in_turn()
+        turns, n_checkpoints = _turns(len(batch)), len(train.checkpoint_steps)
         lenses = 0.0
         for name, (clock, worked) in found["lenses"].items():
             own = sum(measures(name, run, self._config.options) for run in batch)
@@ -181,8 +184,8 @@ class Rates:
         scale = evaluating / evaluation
         parameters = sum(work.n_bytes(work.state_of(run, train).params) for run in batch)
         return {
-            "training": found["training"] * training / step * train.steps * padded,
-            "evaluation": found["evaluation"] * scale * n_checkpoints * n_runs,
+            "training": found["training"] * training / step * train.steps * turns,
+            "evaluation": found["evaluation"] * scale * n_checkpoints * turns,
             "checkpoints": (found["a checkpoint"] + _A_BYTE * parameters) * n_checkpoints,
             "diagnostics": lenses * scale,
             "compiling": found["compiling"] + found["compiling lenses"],
