@@ -82,6 +82,17 @@ class Options:
         "surrogates at every k-th checkpoint and the last; with all nulls, 99 each, a cloud takes "
         "2 s of a core at 113 points, 4 to 8 s at 197",
     )
+    ablation_waves: int = _option(
+        3, "strongest waves that ablation takes out of the embedding, each alone and all together"
+    )
+    ablation_draws: int = _option(
+        20, "random subspaces of the same power that each of these is compared with"
+    )
+    ablation_every: int = _option(
+        10,
+        "ablation at every k-th checkpoint and the last; with its defaults it costs as much as 210 "
+        "evaluations of a run",
+    )
     lid_points: int = _option(2000, "states of the last layer whose local dimension is estimated")
     lid_neighbors: int = _option(64, "neighbours a point's local dimension is estimated from")
     lid_empirical: str = _option(
@@ -129,6 +140,8 @@ class RunView:
     head_rows: Callable[[], Mapping[str, np.ndarray]]
     neurons: Callable[[], np.ndarray]  # (places, width) float32, post-activation, pair a * n + b
     logits: Callable[[], np.ndarray]  # (places, outputs) float32, likewise
+    # (n, d_model) rows in the embedding's place → logits.
+    with_embedding: Callable[[np.ndarray], np.ndarray]
     labels: np.ndarray  # (places,) int32, told to the run (true on test pairs); −1: no example
     train_mask: np.ndarray  # (places,) bool
 

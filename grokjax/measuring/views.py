@@ -105,6 +105,7 @@ def validate(options: Options, runs: Sequence[Run]) -> None:
     least = {"lid_neighbors": 3, "cloud_points": 2} | dict.fromkeys(
         ("ph_threads", "lid_points", "surrogates", "surrogate_every"), 1
     )
+    least |= dict.fromkeys(("ablation_waves", "ablation_draws", "ablation_every"), 1)
     for field, lowest in least.items():
         value = getattr(options, field)
         whole = isinstance(value, int) and value >= lowest
@@ -262,6 +263,10 @@ def view(run: Run, params: Any, step: int, config: TrainConfig, options: Options
         neurons, logits = jax.device_get(_everything(program, run.task.n_places, params))
         return neurons, logits
 
+    def with_embedding(own: NDArray[np.floating]) -> NDArray[np.float32]:
+        changed = network.with_embedding(params, np.asarray(own, np.float32))
+        return np.asarray(_everything(program, run.task.n_places, changed)[1])
+
     def points(name: str) -> NDArray[np.float32]:
         if name == EMBEDDING:
             return np.asarray(rows)
@@ -285,6 +290,7 @@ def view(run: Run, params: Any, step: int, config: TrainConfig, options: Options
         head_rows=lambda: {k: np.asarray(v) for k, v in program.model.head_rows(params).items()},
         neurons=lambda: everything()[0],
         logits=lambda: everything()[1],
+        with_embedding=with_embedding,
         labels=data.labels,
         train_mask=data.train_mask,
     )

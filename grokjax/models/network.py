@@ -137,6 +137,11 @@ def embedding(params: Params) -> Any:
     return params["embed"]["embedding"] if "embed" in params else None
 
 
+def with_embedding(params: Params, rows: Any) -> Params:
+    """The same parameters with other rows (P, D) as the embedding."""
+    return {**params, "embed": {**params["embed"], "embedding": rows}}
+
+
 def _names(path: Sequence[Any]) -> tuple[str, ...]:
     return tuple(str(key.key) for key in path)
 

@@ -51,6 +51,8 @@ def draw(sweep: Sweep) -> Iterator[tuple[str, Figure]]:
             suffix = "" if cloud == "embedding" else f"-{cloud}"
             for column in ("h1_max", "h1_total"):
                 yield column + suffix, figures.topology(own, table, column, cloud=cloud)
+    if "ablation" in sweep.tables() and len(table := sweep.ablation):
+        yield "ablation", figures.ablation(runs, table)
     yield from _draw_run(sweep, runs)
 
 

@@ -70,6 +70,35 @@ def topology(
     return curves(runs, own, [column], ylabel=ylabel, width=width)
 
 
+def ablation(
+    runs: pd.DataFrame,
+    table: pd.DataFrame,
+    *,
+    subspace: str = "wave1",
+    intervention: str = "removed",
+    pairs: str = "test",
+    width: float = PAGE,
+) -> Figure:
+    """Accuracy against step before and after an intervention, and after random ones; see `curves`.
+
+    The table is that of the diagnostic ``ablation``, whose columns tell interventions apart.
+
+    Raises:
+        ValueError: if it has no such intervention.
+    """
+    own = table.query("subspace == @subspace and intervention == @intervention and pairs == @pairs")
+    if own.empty:
+        raise ValueError(f"the table has no rows of {subspace} {intervention} on {pairs} pairs")
+    after = f"{subspace} {intervention}"
+    names = {
+        "accuracy_before": "as it is",
+        "accuracy": after,
+        "random_accuracy": f"random subspaces of its power {intervention}",
+    }
+    own = own.rename(columns=names)
+    return curves(runs, own, list(names.values()), ylabel=f"{pairs} accuracy", width=width)
+
+
 def curves(
     runs: pd.DataFrame,
     table: pd.DataFrame,

@@ -35,19 +35,25 @@ def make_view(finite=True, seed=0, operation="add"):
         head_rows=lambda: {name: draw(n, 2, 3) for name in ("query", "key", "value")},
         neurons=lambda: draw(n * n, 8),
         logits=lambda: draw(n * n, n),
+        with_embedding=lambda rows: draw(n * n, n),
         labels=run.task.truth,
         train_mask=(rng.random(n * n) < 0.5) & (run.task.truth >= 0),
     )
 
 
 OPTIONS = Options(
-    lid_neighbors=8, lid_points=30, ph_verify=1.0, save_key_frequencies=True, surrogates=3
+    lid_neighbors=8,
+    lid_points=30,
+    ph_verify=1.0,
+    save_key_frequencies=True,
+    surrogates=3,
+    ablation_draws=2,
 )
 
 
 def test_the_diagnostics_are_found_by_name():
     assert diagnostics.names() == (
-        *("coordinates", "dimension", "fourier", "persistence", "surrogates"),
+        *("ablation", "coordinates", "dimension", "fourier", "persistence", "surrogates"),
     )
     assert diagnostics.get("fourier").TABLES["fourier"]
     with pytest.raises(ValueError, match="dimension, fourier, persistence, surrogates"):
@@ -72,7 +78,12 @@ def test_every_diagnostic_fills_its_tables(name, finite, operation):
     assert {row["run_id"] for row in rows[main]} == {"run0", "run1"}
     for row in rows[main]:
         measured = {"persistence": "h1_max", "dimension": "lid_mean"}
-        measured |= {"fourier": "excluded_loss", "coordinates": "birth", "surrogates": "value"}
+        measured |= {
+            "ablation": "loss",
+            "fourier": "excluded_loss",
+            "coordinates": "birth",
+            "surrogates": "value",
+        }
         # An embedding may have no loop at all.
         assert np.isfinite(row[measured[name]]) == finite or (finite and name == "coordinates")
 

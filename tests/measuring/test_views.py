@@ -1,13 +1,16 @@
 """Names, points and selection of a network's clouds."""
 
+import jax
 import numpy as np
 import pytest
 
 from grokjax.diagnostics import Options
 from grokjax.measuring import views
+from grokjax.models.network import Model
 from grokjax.settings.fields import InvalidSettingError
 from grokjax.tasks.task import make_data
-from tests.helpers import make_runs
+from grokjax.training import data
+from tests.helpers import make_config, make_runs
 
 (TRANSFORMER,) = make_runs()
 (MLP,) = make_runs(model=["mlp"])
@@ -77,3 +80,19 @@ def test_who_is_measured():
     assert [views.measures("persistence", run, hidden) for run in runs] == [True] * 3
     assert [views.measures("fourier", run, hidden) for run in runs] == [True, False, False]
     assert [views.measures("dimension", run, own) for run in runs] == [True] * 3
+
+
+@pytest.mark.parametrize("axes", [{}, {"model": ["mlp"], "mlp_inputs": ["one_hot"]}])
+def test_logits_with_other_rows_as_the_embedding(axes):
+    config = make_config(prime=[7], **axes)
+    (run,) = config.runs
+    model = Model(config=run.model, sizes=data.sizes([run]))
+    params = jax.device_get(model.init(jax.random.key(0), model.sizes, 1.0))
+    view = views.view(run, params, 0, config.train, Options())
+    np.testing.assert_array_equal(view.with_embedding(view.embedding), view.logits())
+    # A residue in another's place: what is said of its pairs is what was said of the other's.
+    order = np.array([3, 0, 1, 2, 4, 5, 6])
+    mixed = view.with_embedding(view.embedding[order].astype(np.float64))
+    own = view.logits().reshape(7, 7, 7)
+    first = own[order] if axes else own[order][:, order]
+    np.testing.assert_allclose(mixed.reshape(7, 7, 7), first, atol=1e-5)

@@ -278,3 +278,24 @@ def test_colours_are_okabe_and_itos():
     many = figures.panels.colours(20)
     luminance = [np.dot(mpl.colors.to_rgb(colour), [0.2126, 0.7152, 0.0722]) for colour in many]
     assert len(set(many)) == 20 and luminance == sorted(luminance)
+
+
+# --------------------------------------------------------------------------- interventions
+
+
+def test_an_intervention_is_drawn_beside_what_was_and_random_ones():
+    runs, metrics = tables([[0.1, 0.5, 0.9, 1.0], [0.1, 0.4, 0.8, 1.0]])
+    rows = []
+    which = itertools.product(["wave1", "loop"], ["train", "test"])
+    for place, (subspace, pairs) in enumerate(which):
+        own = metrics.rename(columns={"test_accuracy": "accuracy_before"})
+        own = own.assign(accuracy=0.1 * place, random_accuracy=0.1 * place + 0.05)
+        rows.append(own.assign(subspace=subspace, intervention="removed", pairs=pairs))
+    table = pd.concat(rows, ignore_index=True)
+    (axes,) = figures.ablation(runs, table, subspace="loop").axes
+    before, after, random = thick(axes)
+    np.testing.assert_allclose(before.get_ydata(), [0.1, 0.45, 0.85, 1.0])
+    np.testing.assert_allclose(after.get_ydata(), 0.3)
+    np.testing.assert_allclose(random.get_ydata(), 0.35)
+    with pytest.raises(ValueError, match="no rows of wave1 kept on test pairs"):
+        figures.ablation(runs, table, intervention="kept")
