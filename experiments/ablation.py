@@ -1,0 +1,178 @@
+"""Waves and loops taken out of embeddings, beside random planes of the same power.
+
+Question: does a network that generalised lose more when its strongest wave goes out of the
+          embedding than when a random plane of the same power does?
+Command:  python -m grokjax.sweep --flagfile=experiments/ablation.flags
+          python -m grokjax.analyze --workdir=work/ablation --diagnostics=ablation
+          python -m experiments.ablation --workdirs=work/ablation,W… --out=FOLDER
+Device:   the last reads tables only; seconds.
+Expected: FOLDER/ablation.csv, .html and a figure: a row a setting, subspace and intervention;
+          experiments/results/ablation/README.md.
+
+Runs count that generalised and answer at least nine of ten test pairs at the last checkpoint. Each
+gives one value, so seeds are the sample: the difference between what the subspace costs and what
+random subspaces of its dimension and power cost on average (see `grokjax.diagnostics.ablation`).
+Medians have exact intervals, p-values are of exact two-sided sign tests; nothing is corrected for
+the number of rows.
+"""
+
+import argparse
+import pathlib
+from collections.abc import Sequence
+
+import pandas as pd
+from matplotlib.figure import Figure
+
+from experiments import artefact, html_page
+from experiments.artefact import Output
+from experiments.evidence import Folder, Pool
+from grokjax import statistics
+from grokjax.report import figures, panels
+from grokjax.settings import labels
+
+HEADINGS = {
+    "setting": "setting",
+    "subspace": "subspace",
+    "intervention": "is",
+    "n": "seeds",
+    "power": "power taken out",
+    "overlap": "overlap of random",
+    "accuracy": "test accuracy then",
+    "random_accuracy": "with random ones",
+    "accuracy_lost": "accuracy lost a unit of power",
+    "random_accuracy_lost": "by random ones",
+    "accuracy_difference": "more lost than by random, median",
+    "accuracy_low": "95 % from",
+    "accuracy_high": "to",
+    "accuracy_more": "seeds that lose more",
+    "p_accuracy": "p",
+    "loss_gained": "loss gained a unit of power",
+    "random_loss_gained": "by random ones ",
+    "loss_difference": "more gained than by random, median",
+    "loss_low": "95 % from ",
+    "loss_high": "to ",
+    "loss_more": "seeds that gain more",
+    "p_loss": "p ",
+}
+SHOWN = ("wave1", "loop")
+
+
+def last_rows(pool: Pool) -> pd.DataFrame:
+    """Rows of test pairs at the last checkpoint of the runs that count, with their setting."""
+    runs = pool.table("runs")
+    runs = runs[runs["generalisation_step"].notna() & (runs["status"] == "done")]
+    rows = pool.table("ablation")
+    rows = rows[rows["run_id"].isin(runs["run_id"]) & (rows["pairs"] == "test")]
+    last = rows.groupby("run_id")["step"].transform("max")
+    reached = rows["accuracy_before"] >= statistics.GENERALISED_ACCURACY
+    rows = rows[(rows["step"] == last) & reached].reset_index(drop=True)
+    settings = labels.group(pool.table("runs").reset_index(drop=True))
+    names = {run_id: setting.name for setting in settings for run_id in setting.run_ids}
+    return rows.assign(setting=rows["run_id"].map(names))
+
+
+def table(rows: pd.DataFrame) -> pd.DataFrame:
+    """A row a setting, subspace and intervention; columns are those of `HEADINGS`.
+
+    Differences are the subspace's less random ones': positive where it costs more.
+    """
+    found = []
+    for (setting, subspace, intervention), own in rows.groupby(
+        ["setting", "subspace", "intervention"], sort=False
+    ):
+        lost, gained = (
+            ("accuracy_lost", "random_accuracy_lost"),
+            ("loss_gained", "random_loss_gained"),
+        )
+        row = {"setting": setting, "subspace": subspace, "intervention": intervention}
+        row |= {"n": len(own)}
+        for name in ("power", "overlap", "accuracy", "random_accuracy", *lost, *gained):
+            row[name] = own[name].mean()
+        accuracy = statistics.lead_test(own["accuracy"], own["random_accuracy"])
+        loss = statistics.lead_test(own["random_loss"], own["loss"])
+        for name, test in (("accuracy", accuracy), ("loss", loss)):
+            row[f"{name}_difference"] = test.median
+            row[f"{name}_low"], row[f"{name}_high"] = test.interval
+            row[f"{name}_more"] = test.n_x_first
+            row[f"p_{name}"] = test.p_value
+        found.append(row)
+    return pd.DataFrame(found, columns=list(HEADINGS))
+
+
+def conclusion(frame: pd.DataFrame, subspace: str = "wave1") -> list[str]:
+    """What removing a subspace costs, setting by setting, in words."""
+    texts = []
+    asked = (frame["subspace"] == subspace) & (frame["intervention"] == "removed")
+    for row in frame[asked].to_dict("records"):
+        low, high = row["accuracy_low"], row["accuracy_high"]
+        verdict = "more" if low > 0 else "less" if high < 0 else "neither surely more nor less"
+        texts.append(
+            f"{row['setting']}, {row['n']} seeds: without {subspace} accuracy is "
+            f"{row['accuracy']:.2f}, without random ones of its power "
+            f"{row['random_accuracy']:.2f}. It costs {verdict} than they do: median difference "
+            f"{row['accuracy_difference']:+.3f} ({low:+.3f} to {high:+.3f}), more in "
+            f"{row['accuracy_more']} of {row['n']} seeds; of the loss "
+            f"{row['loss_difference']:+.2f} ({row['loss_low']:+.2f} to {row['loss_high']:+.2f}), "
+            f"more in {row['loss_more']}."
+        )
+    return texts
+
+
+def draw(rows: pd.DataFrame) -> Figure:
+    """Each seed's accuracy without a subspace beside that without random ones of its power."""
+    settings = list(dict.fromkeys(rows["setting"]))
+    with panels.style():
+        figure, (row,), _ = panels.square_panels(len(settings), 1, figures.PAGE)
+        for axes, setting in zip(row, settings, strict=True):
+            axes.plot([0, 1], [0, 1], color="0.6", lw=0.6, zorder=0)
+            for place, subspace in enumerate(SHOWN):
+                own = rows[(rows["setting"] == setting) & (rows["subspace"] == subspace)]
+                own = own[own["intervention"] == "removed"]
+                axes.errorbar(
+                    own["random_accuracy"],
+                    own["accuracy"],
+                    xerr=own["random_accuracy_sd"],
+                    fmt="os"[place],
+                    mfc=panels.PALETTE[place] if place == 0 else "none",
+                    color=panels.PALETTE[place],
+                    ms=4,
+                    lw=0.6,
+                    label={"wave1": "strongest wave", "loop": "plane of the longest loop"}[
+                        subspace
+                    ],
+                )
+            axes.set(xlim=(-0.02, 1.02), ylim=(-0.02, 1.02), aspect="equal")
+            axes.set_title(panels.wrapped(setting, figures.PAGE / len(settings)))
+        row[0].set_ylabel("test accuracy without it")
+        row[len(row) // 2].set_xlabel("test accuracy without random planes of its power (± SD)")
+        panels.legend_below(figure, row[0].get_legend_handles_labels()[0])
+    return figure
+
+
+def output(pool: Pool) -> Output:
+    """Table, page and figure."""
+    rows = last_rows(pool)
+    frame = table(rows)
+    texts = [text for subspace in SHOWN for text in conclusion(frame, subspace)]
+    method = " ".join((__doc__ or "").partition("Runs count")[2].split())
+    body = [html_page.paragraph(text) for text in (*texts, f"Runs count {method}")]
+    body.append(html_page.table(frame, HEADINGS))
+    print("\n".join(texts))
+    page = html_page.document("Waves and loops taken out of embeddings", body)
+    return Output(numbers=frame, figure=draw(rows), page=page)
+
+
+def main(argv: Sequence[str] | None = None) -> None:
+    """Makes the table, its page and its figure."""
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
+    parser.add_argument("--workdirs", required=True, help="folders with runs (comma list)")
+    parser.add_argument("--out", type=pathlib.Path, required=True, help="folder for what is made")
+    given = parser.parse_args(argv)
+    pool = Pool([Folder(pathlib.Path(name)) for name in given.workdirs.split(",")])
+    artefact.save("ablation", given.out, output(pool))
+
+
+if __name__ == "__main__":
+    main()
