@@ -115,7 +115,7 @@ def test_of_pure_noise_none_beats_the_step_and_it_says_so():
     # A number that is the same at all checkpoints of a run is known where the run is: a fold that
     # tore runs apart would call it the best of predictors.
     quantities = ("number of the run", "walk")
-    table, _, _ = verdicts(simulated(3), quantities)
+    table, _, _ = verdicts(simulated(3, every=50), quantities)
     own = table.set_index("quantity")
     assert not (own["verdict"] == BETTER).any()
     assert own["alone"]["number of the run"] > 0.9 * own["alone"][CONSTANT]
