@@ -58,17 +58,29 @@ SHOWN = ("wave1", "loop")
 
 
 def last_rows(pool: Pool) -> pd.DataFrame:
-    """Rows of test pairs at the last checkpoint of the runs that count, with their setting."""
-    runs = pool.table("runs")
+    """Rows of test pairs at the last checkpoint of the runs that count, with setting and seed.
+
+    A task and network with several settings has more rows: means over these settings, seed by seed.
+    """
+    runs = pool.table("runs").reset_index(drop=True)
+    settings = labels.group(runs)
     runs = runs[runs["generalisation_step"].notna() & (runs["status"] == "done")]
     rows = pool.table("ablation")
     rows = rows[rows["run_id"].isin(runs["run_id"]) & (rows["pairs"] == "test")]
     last = rows.groupby("run_id")["step"].transform("max")
     reached = rows["accuracy_before"] >= statistics.GENERALISED_ACCURACY
     rows = rows[(rows["step"] == last) & reached].reset_index(drop=True)
-    settings = labels.group(pool.table("runs").reset_index(drop=True))
-    names = {run_id: setting.name for setting in settings for run_id in setting.run_ids}
-    return rows.assign(setting=rows["run_id"].map(names))
+    names = {run_id: (one.panel, one.name) for one in settings for run_id in one.run_ids}
+    rows = rows.assign(
+        seed=rows["run_id"].map(runs.set_index("run_id")["seed"]),
+        panel=[names[run_id][0] for run_id in rows["run_id"]],
+        setting=[names[run_id][1] for run_id in rows["run_id"]],
+    )
+    several = rows.groupby("panel")["setting"].transform("nunique") > 1
+    by = ["panel", "seed", "subspace", "intervention"]
+    means = rows[several].groupby(by, sort=False, as_index=False).mean(numeric_only=True)
+    means["setting"] = means["panel"] + ", mean over settings"
+    return pd.concat([rows, means], ignore_index=True)
 
 
 def table(rows: pd.DataFrame) -> pd.DataFrame:
@@ -119,15 +131,16 @@ def conclusion(frame: pd.DataFrame, subspace: str = "wave1") -> list[str]:
 
 
 def draw(rows: pd.DataFrame) -> Figure:
-    """Each seed's accuracy without a subspace beside that without random ones of its power."""
-    settings = list(dict.fromkeys(rows["setting"]))
+    """Each run's accuracy without a subspace beside that without random ones of its power."""
+    rows = rows[rows["run_id"].notna() & (rows["intervention"] == "removed")]
+    names = {"wave1": "strongest wave", "loop": "plane of the longest loop"}
+    titles = list(dict.fromkeys(rows["panel"]))
     with panels.style():
-        figure, (row,), _ = panels.square_panels(len(settings), 1, figures.PAGE)
-        for axes, setting in zip(row, settings, strict=True):
+        figure, (row,), _ = panels.square_panels(len(titles), 1, figures.PAGE)
+        for axes, title in zip(row, titles, strict=True):
             axes.plot([0, 1], [0, 1], color="0.6", lw=0.6, zorder=0)
             for place, subspace in enumerate(SHOWN):
-                own = rows[(rows["setting"] == setting) & (rows["subspace"] == subspace)]
-                own = own[own["intervention"] == "removed"]
+                own = rows[(rows["panel"] == title) & (rows["subspace"] == subspace)]
                 axes.errorbar(
                     own["random_accuracy"],
                     own["accuracy"],
@@ -135,16 +148,14 @@ def draw(rows: pd.DataFrame) -> Figure:
                     fmt="os"[place],
                     mfc=panels.PALETTE[place] if place == 0 else "none",
                     color=panels.PALETTE[place],
-                    ms=4,
-                    lw=0.6,
-                    label={"wave1": "strongest wave", "loop": "plane of the longest loop"}[
-                        subspace
-                    ],
+                    ms=3,
+                    lw=0.4,
+                    label=names[subspace],
                 )
             axes.set(xlim=(-0.02, 1.02), ylim=(-0.02, 1.02), aspect="equal")
-            axes.set_title(panels.wrapped(setting, figures.PAGE / len(settings)))
+            axes.set_title(panels.wrapped(title, figures.PAGE / len(titles)))
+            axes.set_xlabel("without random planes of its power")
         row[0].set_ylabel("test accuracy without it")
-        row[len(row) // 2].set_xlabel("test accuracy without random planes of its power (± SD)")
         panels.legend_below(figure, row[0].get_legend_handles_labels()[0])
     return figure
 

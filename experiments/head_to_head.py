@@ -143,7 +143,7 @@ def folds(frame: pd.DataFrame, scheme: str) -> Folds:
 def model(groups: Sequence[Any], columns: int) -> GridSearchCV:
     """What is fitted: the better of two kinds of model on inner folds over the groups."""
     splines = make_pipeline(
-        QuantileTransformer(n_quantiles=20),
+        QuantileTransformer(n_quantiles=min(20, len(groups) // 4)),  # fewer than an inner fold has
         SplineTransformer(4, extrapolation="constant"),
         Ridge(),
     )

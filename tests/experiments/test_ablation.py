@@ -64,3 +64,21 @@ def test_what_costs_more_than_random_planes_do(extra, word):
     assert texts[0] in output.page
     panels = [axes for axes in output.figure.axes if axes.get_title()]
     assert [axes.get_title().replace("\n", " ") for axes in panels] == [first, second]
+
+
+def test_settings_are_averaged_seed_by_seed():
+    pool = made(0.2)
+    runs = pool.tables["runs"]
+    runs["prime"] = 23
+    runs["weight_decay"] = np.repeat([1.0, 2.0], len(runs) // 2)
+    pool.tables["ablation"].loc[
+        pool.tables["ablation"]["run_id"].isin(runs["run_id"][:8]), "random_accuracy"
+    ] += 0.1
+    found = ablation.table(ablation.last_rows(pool)).set_index(["setting", "subspace"])
+    row = found.loc[("transformer, p = 23, mean over settings", "loop")]
+    # Two seeds have one setting that counts, six have two, one of which is a tenth higher.
+    assert row["n"] == 8
+    assert row["accuracy_difference"] == pytest.approx(0.05)
+    assert row["accuracy_more"] == 6
+    figure = ablation.draw(ablation.last_rows(pool))
+    assert [axes.get_title() for axes in figure.axes] == ["transformer, p = 23"]
