@@ -6,6 +6,7 @@ import pytest
 
 from experiments import head_to_head
 from experiments.head_to_head import ALL, BETTER, CONSTANT, NEITHER, STEP
+from tests.report.test_figures import tables
 
 HORIZON, LAST = 1000, 2000
 
@@ -73,6 +74,48 @@ def test_folds_share_no_seed_and_hold_every_row_once(scheme):
         assert bool(set(known["setting"]) & set(new["setting"])) == (scheme == "seeds")
         tested += test.tolist()
     assert sorted(tested) == list(range(len(frame)))
+
+
+class Made:
+    """A pool of two runs with tables, and embeddings of three waves of equal power."""
+
+    def __init__(self):
+        runs, metrics = tables([[0.1, 0.5, 0.9, 1.0], [0.1, 0.1, 0.2, 0.3]])
+        runs["generalisation_step"] = pd.array([1000, pd.NA], "Int64")
+        self.tables = {"runs": runs}
+        for table, column, cloud in head_to_head.TABLES.values():
+            own = metrics[["run_id", "step"]].assign(cloud=cloud)
+            frame = self.tables.setdefault(table, own)
+            if cloud not in set(frame["cloud"]):
+                frame = self.tables[table] = pd.concat([frame, own], ignore_index=True)
+            frame.loc[frame["cloud"] == cloud, column] = len(cloud) + own["step"].to_numpy() / 1000
+
+    def table(self, name):
+        return self.tables[name]
+
+    def sweep_of(self, run_id):
+        return self
+
+    def checkpoint(self, run_id, step):
+        turns = 2 * np.pi * np.outer(np.arange(13), (1, 2, 5)) / 13
+        rows = 5 + step * np.concatenate([np.cos(turns), np.sin(turns)], axis=1)
+        return {"embed": {"embedding": rows.astype(np.float32)}}
+
+
+def test_quantities_are_those_of_the_tables_and_checkpoints():
+    pool = Made()
+    asked = head_to_head.asked(head_to_head.known(pool), 500)
+    frame = head_to_head.of_embeddings(pool, asked[asked["step"] > 0])
+    # The first run generalises at step 1,000, the other never; both end at 1,500.
+    assert frame[["seed", "step", "remaining"]].to_numpy().tolist() == [
+        [0, 500, 500], [1, 500, 500], [1, 1000, 500]
+    ]  # fmt: skip
+    last = frame.iloc[-1]
+    assert last["effective rank"] == pytest.approx(6, abs=1e-4)
+    assert last["embedding norm"] == pytest.approx(1000 * np.sqrt(13 * 3), rel=1e-5)
+    for name, (_, _, cloud) in head_to_head.TABLES.items():
+        assert last[name] == len(cloud) + 1
+    assert set(frame["setting"]) == {"transformer, p = 23"}
 
 
 # --------------------------------------------------------------------------- planted truths
