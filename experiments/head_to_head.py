@@ -276,7 +276,8 @@ def draw(table: pd.DataFrame, frame: pd.DataFrame, found: pd.DataFrame) -> Figur
                 own.set_yticklabels([])
         axes[0].legend(loc="lower left", frameon=True, framealpha=1, edgecolor="none")
         below = figure.add_subplot(grid[1, :])
-        shown = dict.fromkeys([STEP, order[-1], "H1 max", ALL])
+        best = [name for name in order if name not in (UNSEEING, ALL)][-1]
+        shown = dict.fromkeys([STEP, "H1 max", best, ALL])
         for place, name in enumerate(name for name in shown if name in (STEP, *order)):
             key = (schemes[0], name, "alone" if name == STEP else "with_step")
             curve = found[key].groupby(frame["step"].to_numpy()).mean()
