@@ -55,7 +55,7 @@ def define() -> None:
 
 
 def _leave(reason: str) -> None:
-    print(f"ended at once ({reason}); the same command resumes from the last checkpoint")
+    print(f"ended at once ({reason}); the same command resumes from the last optimiser state")
     sys.stdout.flush()
     os._exit(cli.EXIT_STOPPED)
 
