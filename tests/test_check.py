@@ -3,6 +3,7 @@
 import json
 import os
 import shutil
+import socket
 
 import jax
 import numpy as np
@@ -141,7 +142,7 @@ DAMAGES = {
     "a missing checkpoint, missing runs, litter": lambda w: (
         shutil.rmtree(steps_folder(w, "params") / "10"),
         (w / "results/runs.parquet").unlink(),
-        (w / "results/.metrics.parquet.1-1.tmp").write_text("x"),
+        (w / f"results/.metrics.parquet.999999999-1@{socket.gethostname()}.tmp").write_text("x"),
     ),
     "a batch that does not say whose it is": lambda w: shutil.rmtree(
         steps_folder(w, "params") / "0" / "meta"
