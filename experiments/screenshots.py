@@ -116,7 +116,7 @@ def main() -> None:
             picture(driver, page, view, arguments.folder / f"page-{name}.png", whole=True)
     if not arguments.all:
         return
-    every = {"overview": "overview", "curves": "curves", "run": views["after"], "runs": "runs",
+    every = {"overview": "overview", "phase": "phase", "curves": "curves", "run": views["after"], "runs": "runs",
              "data": "data"}  # fmt: skip
     for kind, width, scheme in (
         ("light", WIDTH, "light"),

@@ -29,7 +29,7 @@ AXES = {
 
 
 def make(folder, *, steps=400, every=100, diagnostics=("persistence",), diverged=(), reached=None,
-         clouds=("embedding",), **axes):  # fmt: skip
+         clouds=("embedding",), when=None, **axes):  # fmt: skip
     """A work directory of a grid, its runs grokking in the middle; returns its configuration.
 
     Args:
@@ -39,6 +39,7 @@ def make(folder, *, steps=400, every=100, diagnostics=("persistence",), diverged
         diagnostics: what has tables; persistence, or nothing.
         diverged: places in the grid of runs that are NaN from the third checkpoint on.
         clouds: those of the options; rows are of the embedding.
+        when: run → share of the steps at which its accuracy and loop rise; default: at random.
         reached: the step to which the sweep has come; default: the last.
         axes: column → values, instead of those of ``AXES``.
     """
@@ -54,6 +55,8 @@ def make(folder, *, steps=400, every=100, diagnostics=("persistence",), diverged
     tables = views.tables_of(config.options).get("persistence", {})
     random = np.random.default_rng(0)
     at = random.uniform(0.3, 0.7, len(config.runs)) * steps
+    if when is not None:
+        at = np.array([when(run) for run in config.runs]) * steps
     for step in config.train.checkpoint_steps:
         if reached is not None and step > reached:
             break

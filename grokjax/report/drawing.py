@@ -18,16 +18,20 @@ from grokjax.store import results
 def summary(folder: str | os.PathLike[str]) -> pd.DataFrame:
     """What became of the runs, by setting: a row each, in the grid's order.
 
-    Columns are those that tell settings apart, ``runs``, ``generalised``, ``median_step`` (of those
-    that did), the means ``h1_max_before`` and ``h1_max_after``, and where there are any, numbers of
-    ``diverged``, ``failed`` and ``running``.
+    Columns are those that tell settings apart, ``runs``, ``generalised``, ``median_step`` (by which
+    half of all runs had; NaN where fewer did, see ``summaries.median_step``), the means
+    ``h1_max_before`` and ``h1_max_after``, and where there are any, numbers of ``diverged``,
+    ``failed`` and ``running``.
     """
     runs = summaries.outcomes(Sweep(folder))
     by = labels.settings(runs)
     frame = runs.groupby(by, sort=False, dropna=False, as_index=False).agg(
         runs=("run_id", "size"),
         generalised=("generalisation_step", "count"),
-        median_step=("generalisation_step", "median"),
+        median_step=(
+            "generalisation_step",
+            lambda own: summaries.median_step(own, runs.loc[own.index, "horizon"]),
+        ),
         h1_max_before=("before", "mean"),
         h1_max_after=("after", "mean"),
     )

@@ -10,6 +10,7 @@ Throughout, ``runs`` is the table of runs (``grokjax.load(W).runs``) or a part o
 is in inches.
 """
 
+import math
 import os
 import pathlib
 from collections.abc import Mapping, Sequence
@@ -18,7 +19,8 @@ import pandas as pd
 from matplotlib.figure import Figure
 from numpy.typing import ArrayLike
 
-from grokjax.report import panels
+from grokjax.measuring.loading import Sweep
+from grokjax.report import panels, phases, spacing
 from grokjax.settings import labels
 
 COLUMN, PAGE = 3.35, 6.9
@@ -245,4 +247,59 @@ def birth(
         panels.draw_diagrams(figure, rows[1], diagrams)
         if title:
             figure.suptitle(panels.wrapped(title, width), fontsize=8)
+    return figure
+
+
+def phase_diagram(
+    sweep: Sweep,
+    *,
+    x: str,
+    y: str,
+    value: str = "generalised",
+    over: str | None = None,
+    when: str = "last",
+    centre: str = "mean",
+    width: float = PAGE,
+) -> Figure:
+    """What became of the runs, by two columns of settings, and by a third one a panel a value.
+
+    Cells are as they are, never interpolated, as wide as their values are apart, on logarithmic
+    axes where these are logarithmic. Where there is room each says its value and the number of its
+    runs. Other settings and seeds are pooled.
+
+    Args:
+        sweep: as from ``grokjax.load(W)``.
+        x: column of ``sweep.runs`` that is a setting, or ``seed``.
+        y: another.
+        value: ``generalised``, the share of all runs that did; ``generalisation_step`` or
+            ``memorisation_step``, the step by which half of them had, those that never did counted
+            in full (hatched where fewer had); or a table, a cloud if the table has clouds, and a
+            column, such as ``persistence/embedding/h1_max`` or ``metrics/test_loss``.
+        over: a third column, or None.
+        when: of a table's column: ``last`` (its last value), ``before`` or ``after`` (means of the
+            windows of ``statistics.before_after``), or ``ratio``, the one over the other.
+        centre: of a table's column, ``mean`` or ``median`` over the runs of a cell without those
+            that diverged or failed; of ratios, losses and norms the geometric mean.
+        width: of the figure.
+
+    Raises:
+        ValueError: on a column, value, when or centre that there is none of.
+    """
+    found = phases.cells(sweep, [x, y, *([over] if over else [])], value, when, centre)
+    spacings = [spacing.spaced(values) for values in found.axes]
+    keys = range(len(found.axes[2])) if over else [None]
+    with panels.style():
+        figure, grid = panels.phase_panels(len(keys), width)
+        colour = panels.cell_colours(found.values, found.scale)
+        for key, own in zip(keys, grid, strict=True):
+            cells = {
+                place[:2]: one for place, one in found.cells.items() if place[2:] in ((), (key,))
+            }
+            panels.draw_cells(own, cells, spacings[:2], colour)
+            panels.name_cells(own, [x, y], found.axes[:2], spacings[:2])
+            if over and key is not None:
+                own.set_title(spacing.in_words(over, found.axes[2][key]))
+        panels.colour_key(figure, grid, colour, found.title, any(map(math.isinf, found.values)))
+        counts = sorted({n for _, n in found.cells.values()})
+        figure.suptitle(f"{' to '.join(map(str, counts[:: max(1, len(counts) - 1)]))} runs a cell")
     return figure

@@ -14,11 +14,13 @@ from matplotlib.axes import Axes
 from matplotlib.cm import ScalarMappable
 from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
+from matplotlib.patches import Rectangle
 from matplotlib.ticker import MaxNLocator
 from numpy.typing import ArrayLike, NDArray
 
 from grokjax.report import planes
 from grokjax.report.planes import Floats
+from grokjax.report.spacing import Spacing
 
 # Okabe and Ito's colours but yellow, which vanishes on white paper.
 PALETTE = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#E69F00", "#56B4E9", "#000000")
@@ -252,3 +254,100 @@ def draw_embeddings(
     colours = ScalarMappable(scale, CYCLE if frequency else ORDERED)
     bar = figure.colorbar(colours, ax=list(row), shrink=0.8, aspect=20, pad=0.02, label=label)
     bar.outline.set_linewidth(0.4)
+
+
+# --------------------------------------------------------------------------- phase diagrams
+
+
+def phase_panels(count: int, width: float) -> tuple[Figure, list[Axes]]:
+    """A figure with so many panels of cells, on shared axes."""
+    n_columns = min(count, 3 if width > 5 else 1)
+    n_rows = -(-count // n_columns)
+    height = min(2.2, 0.5 * width / n_columns + 0.9)
+    figure = Figure(figsize=(width, 0.3 + n_rows * height))
+    grid = figure.subplots(n_rows, n_columns, sharex=True, sharey=True, squeeze=False)
+    for spare in grid.flat[count:]:
+        figure.delaxes(spare)
+    for axes in grid.flat[max(0, count - n_columns) : count]:  # nothing below them
+        axes.tick_params(labelbottom=True)
+    return figure, list(grid.flat[:count])
+
+
+def cell_colours(values: Sequence[float], scale: str) -> ScalarMappable:
+    """Colours of cells' values, of a scale as ``phases.Cells`` has it."""
+    finite = [value for value in values if np.isfinite(value)] or [0.0, 1.0]
+    low, high = min(finite), max(finite)
+    if scale == "share":
+        return ScalarMappable(mpl.colors.Normalize(0, 1), ORDERED)
+    if scale == "ratio":
+        most = max(high, 1 / low if low > 0 else 1, 1.01)
+        scheme = mpl.colors.LinearSegmentedColormap.from_list("", [H0, "#f2f2f2", H1])
+        return ScalarMappable(mpl.colors.LogNorm(1 / most, most), scheme)
+    log = scale == "log" and low > 0 and high > low
+    norm = mpl.colors.LogNorm if log else mpl.colors.Normalize
+    return ScalarMappable(norm(low, high), ORDERED)
+
+
+def draw_cells(
+    axes: Axes,
+    cells: Mapping[tuple[int, ...], tuple[float, int]],
+    spacings: Sequence[Spacing],
+    colour: ScalarMappable,
+) -> None:
+    """Cells as rectangles with their value and number of runs; hatched where it is infinite."""
+    across, up = (spacing.cells for spacing in spacings)
+    axes.set(xlim=(across[0][0], across[-1][1]), ylim=(up[0][0], up[-1][1]))
+    width = axes.figure.get_size_inches()[0]  # type: ignore[union-attr]
+    inch = 0.7 * width / axes.get_gridspec().ncols / (across[-1][1] - across[0][0])  # type: ignore[union-attr]
+    for (i, j), (value, n) in cells.items():
+        (left, right), (low, high) = across[i], up[j]
+        known = np.isfinite(value)
+        face = colour.to_rgba(value) if known else (1.0, 1.0, 1.0, 1.0)
+        style = {"edgecolor": "white"} if known else {"edgecolor": "0.75"}
+        style |= {"hatch": "////"} if np.isinf(value) else {}
+        cell = Rectangle((left, low), right - left, high - low, facecolor=face, lw=0.4, **style)
+        axes.add_patch(cell)
+        if (right - left) * inch > 0.17:
+            ink = "white" if known and np.dot(face[:3], (0.3, 0.59, 0.11)) < 0.5 else "black"
+            middle = (left + right) / 2, (low + high) / 2
+            text = f"{short_number(value)}\n{n}" if known else str(n)
+            axes.text(*middle, text, fontsize=5, ha="center", va="center", color=ink)
+
+
+def name_value(value: Any) -> str:
+    """A setting's value as short as it can be."""
+    if value is None:
+        return "none"
+    return f"{value:g}" if isinstance(value, float) else str(value)
+
+
+def name_cells(
+    axes: Axes, columns: Sequence[str], values: Sequence[Sequence[Any]], spacings: Sequence[Spacing]
+) -> None:
+    """Ticks in the middle of the cells, and the columns' names at the outer axes."""
+    for name, column, own, spacing in zip("xy", columns, values, spacings, strict=True):
+        texts = [name_value(value) for value in own]
+        middles = [(low + high) / 2 for low, high in spacing.cells]
+        long = name == "x" and sum(map(len, texts)) > 24
+        axes.set(**{f"{name}ticks": middles, f"{name}label": column.replace("_", " ")})
+        axes.set(**{f"{name}ticklabels": texts})
+        axes.tick_params(axis=name, length=0, rotation=90 if long else 0)
+    axes.spines[:].set_visible(False)
+    axes.label_outer()
+
+
+def short_number(value: float) -> str:
+    """Two figures or three, thousands as k."""
+    return f"{value:.2g}" if abs(value) < 1000 else f"{value / 1000:.3g}k"
+
+
+def colour_key(
+    figure: Figure, grid: Sequence[Axes], colour: ScalarMappable, title: str, never: bool
+) -> None:
+    """The colour bar with three ticks, and what hatching says if it occurs."""
+    bar = figure.colorbar(colour, ax=list(grid), shrink=0.9, aspect=25, pad=0.02)
+    ticks = [float(colour.norm.inverse(place)) for place in (0, 0.5, 1)]
+    bar.set_ticks(ticks, labels=[short_number(tick) for tick in ticks], minor=False)
+    bar.minorticks_off()
+    bar.set_label(textwrap.fill(title + "; hatched: fewer than half" * never, 36))
+    bar.outline.set_linewidth(0.4)  # type: ignore[operator]

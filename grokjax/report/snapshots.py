@@ -17,6 +17,7 @@ from grokjax.models.network import Model
 from grokjax.settings.config import SweepConfig
 from grokjax.store.checkpoints import Reader, RunBatch
 from grokjax.store.errors import CheckpointError
+from grokjax.store.results import Results
 from grokjax.training import data
 
 
@@ -27,7 +28,7 @@ class Snapshot:
     run_id: str
     step: int
     embedding: NDArray[np.float32]  # (p, d), raw
-    cloud: NDArray[np.float32]  # (p, d), normalised as the sweep's diagnostics have it
+    cloud: NDArray[np.float32]  # (p, d), normalised as for the table of persistence
     diagrams: list[NDArray[np.float64]]  # of the cloud, (k, 2) each; empty if it is not finite
 
 
@@ -37,6 +38,10 @@ class Snapshots:
     def __init__(self, workdir: pathlib.Path, config: SweepConfig):
         self._runs = {run.run_id: run for run in config.runs}
         self._options = config.options
+        # As the table's numbers were made: it may have been measured anew with another.
+        stored = Results(workdir, []).settings("persistence") or {}
+        usual = config.options.cloud_normalisation
+        self._normalisation = stored.get("cloud_normalisation", usual)
         self._reader = Reader(workdir / "checkpoints")
         self.batches = {  # of the runs of which something is committed
             run_id: batch
@@ -74,7 +79,7 @@ class Snapshots:
                 continue
             padded = dict(zip(batch.run_ids, stack, strict=True))
             embeddings = [padded[name][: self._runs[name].task.n_elements] for name in run_ids]
-            clouds = [normalize(rows, options.cloud_normalisation) for rows in embeddings]
+            clouds = [normalize(rows, self._normalisation) for rows in embeddings]
             # Both engines give the same bars; this is the fast one.
             found = persistence.many(clouds, engine="redzed", n_threads=options.ph_threads)
             for run_id, rows, cloud, bars in zip(run_ids, embeddings, clouds, found, strict=True):

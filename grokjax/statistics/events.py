@@ -189,7 +189,7 @@ def survival(steps: ArrayLike, horizon: ArrayLike, confidence: float = 0.95) -> 
 
 
 def _first(at: Floats, line: Floats) -> float:
-    reached = np.flatnonzero(line <= 0.5)
+    reached = np.flatnonzero(line <= 0.5 + 1e-9)  # a product of shares, rounded
     return float(at[reached[0]]) if reached.size else math.nan
 
 

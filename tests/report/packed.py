@@ -11,3 +11,8 @@ def unpack(packed):
     data = np.frombuffer(base64.b64decode(packed["data"]), "<u2").reshape(packed["shape"])
     low, high = limits.astype(np.float64).T[:, :, None]
     return np.where(data == 65535, np.nan, low + data / 65534 * (high - low))
+
+
+def floats(packed):
+    """What `page.floats` made."""
+    return np.frombuffer(base64.b64decode(packed["floats"]), "<f4").reshape(packed["shape"])

@@ -18,7 +18,8 @@ def test_the_summary_counts_and_averages_by_setting(grid):
     assert frame["diverged"].tolist() == [0, 1]
     assert "failed" not in frame and "running" not in frame
     steps = sweep.runs["generalisation_step"][:2]
-    assert frame["median_step"][0] == steps.median() and pd.isna(frame["median_step"][1])
+    # By the earlier of two half of them had.
+    assert frame["median_step"][0] == steps.min() and pd.isna(frame["median_step"][1])
     own = sweep.persistence.set_index(["run_id", "step"])["h1_max"]
     before = []
     for run_id, step in zip(sweep.runs["run_id"][:2], steps, strict=True):
@@ -44,6 +45,32 @@ def test_settings_are_told_apart_by_what_differs(grid):
     assert first.name == "transformer, p = 11, true labels"
     assert second.line == "100 % of labels permuted"
     assert [*first.run_ids, *second.run_ids] == runs["run_id"].tolist()
+
+
+def test_the_median_step_counts_those_that_never_came_and_those_that_still_run():
+    never = np.nan
+    for steps, expected in (
+        ([100, 200, 300], 200),
+        ([100, 200, never, never], 200),
+        ([100, never, never], never),
+        ([never], never),
+    ):
+        found = summaries.median_step(steps, 1000)
+        np.testing.assert_equal(found, expected)
+        # As every run has been looked at to the end: the lower middle one, never being last.
+        middle = sorted(np.nan_to_num(steps, nan=np.inf))[(len(steps) - 1) // 2]
+        assert found == middle or (np.isnan(found) and np.isinf(middle))
+    # One that is running counts up to where it is: (1 - 1/3) (1 - 1/1) after 100 and 300.
+    assert summaries.median_step([100, never, 300], [1000, 200, 1000]) == 300
+    assert np.isnan(summaries.median_step([100, never, never], [1000, 1000, 1000]))
+
+
+def test_runs_that_ended_never_come_and_those_running_are_seen_to_their_last_checkpoint():
+    runs = pd.DataFrame(
+        {"run_id": list("abcd"), "status": ["done", "running", "failed", "running"]}
+    )
+    metrics = pd.DataFrame({"run_id": ["a", "b", "b", "c"], "step": [400, 0, 200, 100]})
+    assert summaries.horizons(runs, metrics, 400).tolist() == [400, 200, 400, 0]
 
 
 @pytest.mark.parametrize(

@@ -10,10 +10,12 @@ from typing import Any
 import numpy as np
 from numpy.typing import ArrayLike
 
-_SCRIPTS = ("base", "plots", "overview", "curves", "checkpoint", "run", "runs", "main")
+_SCRIPTS = (
+    "base", "groups", "plots", "overview", "phase", "curves", "checkpoint", "run", "runs", "main",
+)  # fmt: skip
 _MISSING = 65535
 # Base64 of two bytes a value, and of two 4-byte limits a row.
-BYTES_A_VALUE = 8 / 3
+BYTES_A_VALUE, BYTES_A_ROW = 8 / 3, 32 / 3
 
 
 def render(payload: dict[str, Any]) -> str:
@@ -40,6 +42,12 @@ def as_json(value: Any) -> str:
     text = json.dumps(value, allow_nan=False, ensure_ascii=False, separators=(",", ":"))
     # Inside a script element only these could end it or begin a comment.
     return text.replace("<", "\\u003c")
+
+
+def floats(rows: ArrayLike) -> dict[str, Any]:
+    """A matrix as base64 of float32, (r, c), little-endian; NaN is missing."""
+    values = np.asarray(rows, "<f4")
+    return {"shape": list(values.shape), "floats": base64.b64encode(values.tobytes()).decode()}
 
 
 def pack(rows: ArrayLike) -> dict[str, Any]:

@@ -1,4 +1,4 @@
-// Every quantity against step: mean and spread by setting, single runs on demand.
+// Every quantity against step: groups of runs, or all of them.
 
 // Quantities that share a figure, told apart by dashes; all others have one each.
 const TOGETHER = [
@@ -12,37 +12,40 @@ const SHOWN_FIRST =
 
 const quantity = (key) => data.curves.quantities.find((own) => own.key === key);
 
-/** Figures that some of the settings have values for: name → the quantities in it. */
-function figures(settings) {
+/** Figures that some runs have values for: name → the quantities in it. */
+function figures(own) {
   const made = new Map();
   const taken = new Set();
-  const there = (own) =>
-    own && settings.some((i) => row(own.mean, i).some((value) => value != null));
+  const there = (one) => one && own.some((run) => ends(one, "last")(run.index) != null);
   for (const [name, keys] of TOGETHER) {
     const found = keys.map(quantity).filter(there);
     if (found.length) made.set(name, found);
     keys.forEach((key) => taken.add(key));
   }
-  for (const own of data.curves.quantities) {
-    if (!taken.has(own.key) && there(own)) made.set(own.label, [own]);
+  for (const one of data.curves.quantities) {
+    if (!taken.has(one.key) && there(one)) made.set(one.label, [one]);
   }
   return made;
 }
 
 const curves = {
-  chosen: null,
+  wanted: null,
   hidden: new Set(),
 
   show(words) {
     const names = panels();
-    const panel = Math.min(Math.max(0, Number(words.get("panel")) || 0), names.length - 1);
-    $("panel").replaceChildren(...names.map((name, i) => element("option", { value: i }, name)));
+    const panel = Math.min(Math.max(-1, Number(words.get("panel")) || 0), names.length - 1);
+    $("panel").replaceChildren(
+      ...names.map((name, i) => element("option", { value: i }, name)),
+      ...(names.length > 1 ? [element("option", { value: -1 }, "all together")] : []),
+    );
     $("panel").value = String(panel);
-    $("singles").checked = words.get("singles") === "1";
-    const all = range(data.settings.length);
-    this.chosen ??= new Set([...figures(all).keys()].filter((name) => SHOWN_FIRST.test(name)));
-    this.members = all.filter((i) => data.settings[i].panel === names[panel]);
-    this.hues = new Map(this.members.map((i, place) => [i, colours(this.members.length)[place]]));
+    this.wanted ??= new Set([...figures(runs()).keys()].filter((name) => SHOWN_FIRST.test(name)));
+    this.own = chosen().filter((run) => panel < 0 || data.settings[run.setting].panel === names[panel]);
+    this.groups = groups(this.own);
+    const hues = colours(this.groups.length);
+    this.groups.forEach((group, i) => (group.hue = hues[i]));
+    this.places = new Map(data.curves.runs.map((index, place) => [index, place]));
     this.lines();
     this.quantities();
     this.draw();
@@ -61,34 +64,33 @@ const curves = {
   },
 
   lines() {
-    const toggle = (i) => (checked) => {
-      this.hidden[checked ? "delete" : "add"](data.settings[i].name);
+    const toggle = (name) => (checked) => {
+      this.hidden[checked ? "delete" : "add"](name);
       this.draw();
     };
     $("lines").replaceChildren(
-      ...this.members.map((i) => {
-        const own = data.settings[i];
-        const text = `${own.line || own.panel} (${plural(own.runs, "run")})`;
-        return this.checkbox(text, !this.hidden.has(own.name), toggle(i), this.hues.get(i));
+      ...this.groups.map((group) => {
+        const text = `${group.line || group.name} (${plural(group.runs.length, "run")})`;
+        return this.checkbox(text, !this.hidden.has(group.name), toggle(group.name), group.hue);
       }),
     );
   },
 
   quantities() {
     const toggle = (name) => (checked) => {
-      this.chosen[checked ? "add" : "delete"](name);
+      this.wanted[checked ? "add" : "delete"](name);
       this.draw();
     };
     $("quantities").replaceChildren(
-      ...[...figures(this.members).keys()].map((name) =>
-        this.checkbox(name, this.chosen.has(name), toggle(name)),
+      ...[...figures(this.own).keys()].map((name) =>
+        this.checkbox(name, this.wanted.has(name), toggle(name)),
       ),
     );
   },
 
   draw() {
-    const visible = this.members.filter((i) => !this.hidden.has(data.settings[i].name));
-    const wanted = [...figures(this.members)].filter(([name]) => this.chosen.has(name));
+    const visible = this.groups.filter((group) => !this.hidden.has(group.name));
+    const wanted = [...figures(this.own)].filter(([name]) => this.wanted.has(name));
     const places = wanted.map(([name, members]) => {
       const caption =
         members.length > 1
@@ -103,56 +105,94 @@ const curves = {
     $("curve-plots").replaceChildren(...places.map(([, figure]) => figure));
     const all = places.map(([div]) => div);
     wanted.forEach(([name, members], k) => this.figure(all[k], name, members, visible, all));
-    const ended = runs().filter((run) => visible.includes(run.setting) && hasEnded(run)).length;
-    $("ended").textContent = ended
-      ? `${plural(ended, "run")} of this panel diverged or failed: not in the means, and among the single runs up to a cross.`
-      : "";
+    this.says(visible);
+  },
+
+  says(visible) {
+    const own = visible.flatMap((group) => group.runs);
+    const ended = own.filter(hasEnded).length;
+    const without = own.filter((run) => !this.places.has(run.index)).length;
+    $("ended").textContent = [
+      ended &&
+        `${plural(ended, "run")} of this panel diverged or failed: not in the lines of groups, and among all runs up to a cross.`,
+      without && `Curves of ${number(without)} of ${number(own.length)} runs are not on this page.`,
+    ]
+      .filter(Boolean)
+      .join(" ");
+  },
+
+  /** Curves of runs as they are stored. */
+  rows(own, members) {
+    const there = members.filter((run) => this.places.has(run.index));
+    return there.map((run) => [run, row(own.runs, this.places.get(run.index))]);
   },
 
   figure(div, name, members, visible, all) {
     const traces = [];
     const steps = data.curves.steps;
+    const ends = [];
     members.forEach((own, k) => {
-      for (const i of visible) {
-        const mean = row(own.mean, i);
-        const colour = this.hues.get(i);
-        const label =
-          members.length > 1 ? `${data.settings[i].line} ${own.label}` : data.settings[i].line;
-        if (k === 0) traces.push(...band(steps, mean, row(own.spread, i), colour, own.log));
-        if ($("singles").checked) traces.push(...this.singles(own, i, colour, DASHES[k]));
+      for (const group of visible) {
+        const found = this.rows(own, group.runs);
+        const rows = found.filter(([run]) => !hasEnded(run)).map(([, values]) => values);
+        const [middle, low, high] = summarised(rows, steps.length);
+        if (showsRuns()) traces.push(...this.singles(own, found, group.hue, DASHES[k]));
+        else if (k === 0) traces.push(...band(steps, scaled(low, own.log), scaled(high, own.log), group.hue));
+        const text = members.length > 1 ? `${group.line} ${own.label}` : group.line;
         traces.push({
-          ...line(steps, scaled(mean, own.log), colour, DASHES[k], 2),
-          name: label || data.settings[i].panel,
+          ...line(steps, scaled(middle, own.log), group.hue, DASHES[k], showsRuns() ? 3 : 2),
+          name: text || group.name,
         });
+        if (k === 0) ends.push([group, middle]);
       }
     });
     const y = axis("", { type: members[0].log ? "log" : "linear", exponentformat: "power" });
     if (/accuracy/.test(name)) y.range = [-0.03, 1.03];
-    else if (!members[0].log) y.range = level(visible.flatMap((i) => known(row(members[0].mean, i))));
-    draw(div, traces, layout(stepAxis(), y), this.words(name, members, visible));
+    else if (!members[0].log) y.range = level(ends.flatMap(([, middle]) => known(middle)));
+    draw(div, traces, layout(stepAxis(), y), this.words(name, members[0], ends));
     this.together(div, all);
+    pointAtRuns(div, (index) => this.lights(members, index, visible));
   },
 
-  singles(own, setting, colour, dash) {
-    const places = new Map(data.curves.runs.map((index, place) => [index, place]));
-    return runs()
-      .filter((run) => run.setting === setting && places.has(run.index))
-      .flatMap((run) => {
-        const values = scaled(row(own.runs, places.get(run.index)), own.log);
-        const thin = {
-          ...line(data.curves.steps, values, colour, dash, 0.8),
-          opacity: 0.6,
-          name: run.run_id,
-        };
-        const last = values.findLastIndex((value) => value != null);
-        if (!hasEnded(run) || last < 0) return [thin];
-        const cross = { symbol: "x", size: 8, color: colour };
-        const end = { x: [data.curves.steps[last]], y: [values[last]], marker: cross };
-        return [
-          thin,
-          { type: "scatter", mode: "markers", ...end, name: `${run.run_id} ${run.status}` },
-        ];
-      });
+  /** Runs of one colour as one line with gaps, which is drawn a hundred times as fast as many. */
+  singles(own, found, colour, dash) {
+    const steps = data.curves.steps;
+    const thin = {
+      ...line(found.flatMap(() => [...steps, null]), [], colour, dash, found.length > 30 ? 0.5 : 0.8),
+      mode: steps.length > 1 ? "lines" : "markers",
+      y: found.flatMap(([, values]) => [...scaled(values, own.log), null]),
+      customdata: found.flatMap(([run]) => [...steps.map(() => run.index), null]),
+      text: found.flatMap(([run]) => [...steps.map(() => run.run_id), null]),
+      hovertemplate: "%{y:.4g} at step %{x}<extra>%{text}</extra>",
+      opacity: found.length > 30 ? 0.35 : 0.6,
+    };
+    const last = found
+      .map(([run, values]) => [run, values, values.findLastIndex((value) => value != null)])
+      .filter(([run, , at]) => hasEnded(run) && at >= 0);
+    if (!last.length) return [thin];
+    const crosses = {
+      type: "scatter",
+      mode: "markers",
+      x: last.map(([, , at]) => steps[at]),
+      y: last.map(([, values, at]) => scaled(values, own.log)[at]),
+      customdata: last.map(([run]) => run.index),
+      text: last.map(([run]) => `${run.run_id} ${run.status}`),
+      hovertemplate: "%{text}<extra></extra>",
+      marker: { symbol: "x", size: 8, color: colour },
+    };
+    return [thin, crosses];
+  },
+
+  /** A run's own curves, thick. */
+  lights(members, index, visible) {
+    const own = visible.flatMap((group) => group.runs).filter((run) => run.index === index);
+    return members.flatMap((one, k) =>
+      this.rows(one, own).map(([, values]) => ({
+        type: "path",
+        path: path(data.curves.steps, scaled(values, one.log)),
+        line: { color: css("--text"), width: 2.5, dash: DASHES[k] },
+      })),
+    );
   },
 
   /** Zooming along the steps moves all figures. */
@@ -171,17 +211,32 @@ const curves = {
     });
   },
 
-  words(name, members, visible) {
-    const ends = visible.flatMap((i) =>
-      members.slice(0, 1).map((own) => {
-        const values = scaled(row(own.mean, i), own.log);
-        const first = values.find((value) => value != null);
-        return `${data.settings[i].line || data.settings[i].panel}: ${number(first)} at first, ${number(values.findLast((value) => value != null))} at last`;
-      }),
-    );
-    return `${name} against step, means by setting. ${ends.join("; ")}.`;
+  words(name, own, ends) {
+    const told = ends.slice(0, MOST_ROWS).map(([group, middle]) => {
+      const values = scaled(middle, own.log);
+      const [first, last] = [values.find((one) => one != null), values.findLast((one) => one != null)];
+      return `${group.line || group.name}: ${number(first)} at first, ${number(last)} at last`;
+    });
+    return `${name} against step, ${usesMedian() ? "medians" : "means"} by group. ${told.join("; ")}.`;
   },
 };
+
+/** At each step what is in the middle of rows of values, and the ends of what is around it. */
+function summarised(rows, n) {
+  const found = range(n).map((i) => around(rows.map((values) => values[i])));
+  return [0, 1, 2].map((k) => found.map((own) => own[k]));
+}
+
+/** A line through points as the path of a shape, without what is missing. */
+function path(x, y) {
+  let pen = "M";
+  const parts = x.map((at, i) => {
+    const part = y[i] == null ? "" : `${pen}${at},${y[i]}`;
+    pen = y[i] == null ? "M" : "L";
+    return part;
+  });
+  return parts.join("");
+}
 
 /** A range for values that rounding alone tells apart, of which ticks would show every digit. */
 function level(values) {
@@ -208,19 +263,17 @@ function line(x, y, colour, dash, width) {
   };
 }
 
-/** Mean ± spread as filled shapes, one for each stretch without a gap. */
-function band(steps, mean, spread, colour, log) {
+/** What lies around a line as filled shapes, one for each stretch without a gap. */
+function band(steps, low, high, colour) {
   const shapes = [];
   let stretch = [];
   const close = () => {
     if (stretch.length > 1) {
-      const side = (sign) =>
-        stretch.map((i) => (log ? 10 ** (mean[i] + sign * spread[i]) : mean[i] + sign * spread[i]));
       shapes.push({
         type: "scatter",
         mode: "lines",
         x: [...stretch, ...stretch.toReversed()].map((i) => steps[i]),
-        y: [...side(1), ...side(-1).toReversed()],
+        y: [...stretch.map((i) => high[i]), ...stretch.toReversed().map((i) => low[i])],
         fill: "toself",
         fillcolor: colour,
         opacity: 0.15,
@@ -230,7 +283,7 @@ function band(steps, mean, spread, colour, log) {
     }
     stretch = [];
   };
-  steps.forEach((_, i) => (mean[i] == null || spread[i] == null ? close() : stretch.push(i)));
+  steps.forEach((_, i) => (low[i] == null || high[i] == null ? close() : stretch.push(i)));
   close();
   return shapes;
 }

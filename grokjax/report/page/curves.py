@@ -1,6 +1,7 @@
-"""The curves of the page: every quantity of the tables, by run and by setting."""
+"""The curves of the page: every quantity of the tables, by run."""
 
 import dataclasses
+import math
 from collections.abc import Iterator, Sequence
 from typing import Any
 
@@ -8,8 +9,10 @@ import numpy as np
 import pandas as pd
 from numpy.typing import NDArray
 
+from grokjax import statistics
 from grokjax.measuring.loading import Sweep
-from grokjax.report.page import BYTES_A_VALUE, pack
+from grokjax.report import summaries
+from grokjax.report.page import BYTES_A_ROW, BYTES_A_VALUE, floats, pack
 from grokjax.report.page.samples import in_turn
 from grokjax.settings import labels
 from grokjax.settings.labels import Setting
@@ -17,6 +20,8 @@ from grokjax.settings.labels import Setting
 # What a table says beside its measurements.
 _NOT_MEASURED = ("run_id", "step", "cloud", "n_points", "n_neighbors", "seed")
 _LOGARITHMIC = ("_loss", "weight_norm")
+# Of a curve, where there is no room for all checkpoints of all runs.
+_FEWEST_STEPS = 41
 
 Floats = NDArray[np.float64]
 
@@ -58,18 +63,26 @@ def quantities(sweep: Sweep, run_ids: Sequence[str], steps: Sequence[int]) -> It
                 )
 
 
-def mean_and_spread(values: Floats) -> tuple[Floats, Floats]:
-    """Mean and sample standard deviation (S,) over runs of what is there, of (R, S) values.
+def ends(found: Quantity, steps: Sequence[int], runs: pd.DataFrame) -> Floats:
+    """(3, R): each run's last value that is there, and its means before and after generalisation.
 
-    NaN is not there, and is what is given where no value, or for the deviation fewer than two, are.
+    Windows are those of ``summaries.windows``; NaN for runs that diverged or failed.
     """
-    there = np.isfinite(values)
-    count = there.sum(axis=0)
-    with np.errstate(invalid="ignore", divide="ignore"):
-        mean = np.where(there, values, 0).sum(axis=0) / count
-        squares = (np.where(there, values - mean, 0) ** 2).sum(axis=0)
-        spread = np.sqrt(squares / (count - 1))
-    return np.where(count > 0, mean, np.nan), np.where(count > 1, spread, np.nan)
+    every = np.asarray(steps)
+    ended = runs["status"].isin(("diverged", "failed"))
+    columns = ("memorisation_step", "generalisation_step")
+    splits = zip(*(runs[name] for name in columns), summaries.typical_steps(runs), strict=True)
+    result = np.full((3, len(runs)), np.nan)
+    for i, (marks, over, values) in enumerate(zip(splits, ended, found.values, strict=True)):
+        there = np.isfinite(values)
+        if there.any():
+            own = values[there]
+            memorised, generalised, split = map(summaries.optional_step, marks)
+            windows = statistics.before_after(
+                every[there], own, memorised, generalised, split_step=split
+            )
+            result[:, i] = (own[-1], *((np.nan, np.nan) if over else windows))
+    return result
 
 
 def payload(
@@ -79,39 +92,29 @@ def payload(
     settings: Sequence[Setting],
     n_bytes: int,
 ) -> dict[str, Any]:
-    """Curves for the page: mean and spread of all settings, single runs as far as there is room.
+    """Curves of runs for the page, which groups and averages them as it is asked to.
 
-    Settings come first, at every second, third … checkpoint if need be; then runs, the same number
-    of every setting. Quantities on a logarithmic axis are decimal logarithms throughout: their mean
-    is the geometric one.
+    All runs have curves, at every second, third … checkpoint if need be, but not at fewer than
+    `_FEWEST_STEPS`; beyond that fewer runs have, the same number of every setting. What runs came
+    to is there of all. Quantities on a logarithmic axis are decimal logarithms.
 
     Returns:
         For JSON: ``steps``; ``runs``, the indices of runs with curves; ``quantities``, each with
-        its packed ``mean``, ``spread`` (a row a setting) and ``runs`` (a row a run).
+        its packed ``runs`` (a row a run with a curve) and ``ends``, see there (a column a run).
     """
     members = [pd.Index(runs["run_id"]).get_indexer(list(own.run_ids)) for own in settings]
-    a_step = BYTES_A_VALUE * len(found)
-    stride = max(1, -(-int(len(steps) * a_step * 2 * len(settings)) // max(1, n_bytes // 2)))
-    kept = sorted({*range(0, len(steps), stride), len(steps) - 1})
-    left = n_bytes - a_step * len(kept) * 2 * len(settings)
-    n_fit = int(left // (a_step * len(kept) + 1))
+    most = n_bytes / max(1, len(found))  # a quantity
+    n_steps = (most / len(runs) - BYTES_A_ROW) / BYTES_A_VALUE
+    n_steps = max(n_steps - 1, min(len(steps), _FEWEST_STEPS), 1)
+    kept = sorted({*range(0, len(steps), math.ceil(len(steps) / n_steps)), len(steps) - 1})
+    n_fit = int(most // (BYTES_A_VALUE * len(kept) + BYTES_A_ROW))
     chosen = sorted(int(i) for i in in_turn(members)[:n_fit])
-    ended = runs["status"].isin(("diverged", "failed")).to_numpy()
-    averaged = [own[~ended[own]] for own in members]
     drawn = []
     for quantity in found:
-        values = quantity.values[:, kept]
+        values = quantity.values[chosen][:, kept]
         if quantity.log:
             values = np.log10(values, where=values > 0, out=np.full_like(values, np.nan))
-        pairs = [mean_and_spread(values[own]) for own in averaged]
-        drawn.append(
-            {
-                "key": quantity.key,
-                "label": quantity.label,
-                "log": quantity.log,
-                "mean": pack([mean for mean, _ in pairs]),
-                "spread": pack([spread for _, spread in pairs]),
-                "runs": pack(values[chosen]),
-            }
-        )
+        described = {name: getattr(quantity, name) for name in ("key", "label", "log")}
+        own = floats(ends(quantity, steps, runs))
+        drawn.append({**described, "runs": pack(values), "ends": own})
     return {"steps": [int(steps[i]) for i in kept], "runs": chosen, "quantities": drawn}

@@ -1,16 +1,29 @@
 // Which view is shown, the theme, downloads, and what a served page does when there is news.
 
-const VIEWS = { overview, curves, run: view, runs: table, data: { show: showData } };
+const VIEWS = { overview, phase, curves, run: view, runs: table, data: { show: showData } };
 
 /** The view that the address names, and the words behind it. */
 function address() {
   const [name, rest = ""] = location.hash.slice(1).split(/\?(.*)/s);
-  return [name in VIEWS ? name : "overview", new URLSearchParams(rest)];
+  return [name in VIEWS ? name : many() ? "phase" : "overview", new URLSearchParams(rest)];
 }
 
+/** The address of a view: its own words, and of what holds for all views what is not as usual. */
 function hash(name, words = {}) {
-  const given = Object.entries(words).filter(([, value]) => value != null);
+  const every = { ...state, ...words };
+  const given = Object.entries(every).filter(([key, value]) =>
+    key in USUAL ? value !== state[key] || value !== USUAL[key] : value != null,
+  );
   return `#${name}${given.length ? `?${new URLSearchParams(given)}` : ""}`;
+}
+
+/** Changes what holds for all views, and shows the view again. */
+function change(what) {
+  Object.assign(state, what);
+  const [name, words] = address();
+  for (const key of Object.keys(USUAL)) words.delete(key);
+  keep(name, Object.fromEntries(words));
+  route();
 }
 
 /** Shows a view. */
@@ -30,15 +43,34 @@ function route() {
   if (!window.Plotly) return;
   const [name, words] = address();
   if (location.hash === "#main") return $("main").focus();
+  takeUp(words);
   reveal(name);
+  count();
   return VIEWS[name].show(words);
+}
+
+/** What became of the runs in the filter, in words. */
+function count() {
+  const own = chosen();
+  const parts = ["done", "running", "diverged", "failed"]
+    .map((status) => [own.filter((run) => run.status === status).length, status])
+    .filter(([n]) => n)
+    .map(([n, status]) => `${number(n)} ${status}`);
+  const grown = own.filter((run) => run.generalisation_step != null).length;
+  const n = new Set(own.map((run) => run.setting)).size;
+  const all = own.length === runs().length ? "" : `${number(own.length)} of `;
+  $("outcome").textContent =
+    `${all}${plural(runs().length, "run")} in ${plural(n, "setting")}` +
+    (own.length ? `: ${parts.join(", ")}. ${number(grown)} generalised.` : ".");
+  $("clear").hidden = !state.filter;
 }
 
 /** Makes a view the visible one. */
 function reveal(name) {
   for (const id of Object.keys(VIEWS)) $(`view-${id}`).hidden = id !== name;
   for (const link of document.querySelectorAll("nav a")) {
-    if (link.hash === `#${name}`) link.setAttribute("aria-current", "page");
+    link.href = hash(link.dataset.view);
+    if (link.dataset.view === name) link.setAttribute("aria-current", "page");
     else link.removeAttribute("aria-current");
   }
   if (name !== "run") view.pause();
@@ -91,15 +123,10 @@ function showData() {
   $("folder").textContent = JSON.stringify(data.sweep.folder);
 }
 
-function downloadSettings() {
-  const names = Object.keys(data.settings[0]);
-  download(
-    "settings.csv",
-    csv(
-      names,
-      data.settings.map((own) => names.map((name) => own[name])),
-    ),
-  );
+function downloadGroups() {
+  const cells = [...document.querySelectorAll("#settings tr")].map((own) => [...own.cells]);
+  const [head, ...rows] = cells.map((own) => own.map((one) => one.textContent));
+  download("groups.csv", csv(head, rows));
 }
 
 function downloadRuns() {
@@ -108,7 +135,7 @@ function downloadRuns() {
     "runs-in-filter.csv",
     csv(
       names,
-      table.chosen().map((run) => names.map((name) => run[name])),
+      table.sorted().map((run) => names.map((name) => run[name])),
     ),
   );
 }
@@ -158,48 +185,58 @@ matchMedia("(prefers-color-scheme: dark)").addEventListener("change", () => {
   route();
 });
 addEventListener("hashchange", route);
-$("panel").addEventListener("change", (event) =>
-  go("curves", { panel: event.target.value, singles: $("singles").checked ? 1 : null }),
-);
-$("singles").addEventListener("change", () => {
-  keep("curves", { panel: $("panel").value, singles: $("singles").checked ? 1 : null });
-  curves.draw();
+for (const [name, event] of [
+  ["filter", "input"],
+  ["group", "change"],
+  ["summary", "change"],
+]) {
+  $(name).addEventListener(event, () => change({ [name]: $(name).value }));
+}
+$("clear").addEventListener("click", () => {
+  change({ filter: "" });
+  $("filter").focus();
 });
+$("panel").addEventListener("change", (event) => go("curves", { panel: event.target.value }));
+for (const name of ["x", "y", "over", "value", "when"]) {
+  $(`phase-${name}`).addEventListener("change", () => phase.change());
+}
 $("which").addEventListener("change", (event) => go("run", { id: event.target.value }));
 for (const [id, by] of [
   ["previous", -1],
   ["next", 1],
 ]) {
   $(id).addEventListener("click", () => {
-    const all = runs();
-    go("run", { id: all[(view.run.index + by + all.length) % all.length].run_id });
+    const all = view.choices();
+    const at = all.findIndex((run) => run.index === view.run.index);
+    go("run", { id: all[(at + by + all.length) % all.length].run_id });
   });
 }
 $("step").addEventListener("input", () => view.move(view.at()));
-$("order").addEventListener("change", () => view.move(view.at()));
+for (const id of ["order", "colour"]) {
+  $(id).addEventListener("change", () => view.move(view.at()));
+}
 $("below").addEventListener("change", () => view.draw());
 $("play").addEventListener("click", () => view.play());
-for (const [id, event] of [
-  ["filter", "input"],
-  ["status-filter", "change"],
-]) {
-  $(id).addEventListener(event, () => {
-    table.keep();
-    table.draw();
-  });
-}
+$("status-filter").addEventListener("change", (event) => {
+  const others = split(state.filter).filter((word) => !word.startsWith("status="));
+  if (event.target.value) others.push(`status=${event.target.value}`);
+  change({ filter: others.join(" ") });
+});
 $("more").addEventListener("click", () => {
   table.all = true;
   table.draw();
 });
-$("download-settings").addEventListener("click", downloadSettings);
+$("download-groups").addEventListener("click", downloadGroups);
 $("download-runs").addEventListener("click", downloadRuns);
 
 setTheme("automatic");
 // plotly.js, the last script of the page, takes a second to start: until then there are words.
-const [first] = address();
+const [first, words] = address();
+takeUp(words);
 reveal(first);
+count();
 if (first === "overview") overview.words();
+if (first === "phase") phase.show(words);
 addEventListener("DOMContentLoaded", () => {
   route();
   if (data.live) ask();

@@ -11,55 +11,22 @@ const overview = {
 
   /** All but the figures. */
   words() {
-    const all = runs();
-    const count = (test) => all.filter(test).length;
-    const parts = ["done", "running", "diverged", "failed"]
-      .map((status) => [count((run) => run.status === status), status])
-      .filter(([n]) => n)
-      .map(([n, status]) => `${number(n)} ${status}`);
-    const grown = count((run) => run.generalisation_step != null);
-    $("outcome").textContent =
-      `${plural(all.length, "run")} in ${plural(data.settings.length, "setting")}: ` +
-      `${parts.join(", ")}. ${number(grown)} generalised.`;
     this.table();
     this.provenance();
     $("notes").replaceChildren(...data.notes.map((note) => element("li", {}, note)));
   },
 
   table() {
+    const own = groups();
     const statuses = ["running", "diverged", "failed"].filter((name) =>
-      data.settings.some((own) => own[name]),
+      own.some((group) => group.runs.some((run) => run.status === name)),
     );
-    const measured = data.settings.some((own) => own.before_mean != null);
-    const header = ["#", "setting", "runs", "generalised", "median step", "earliest to latest"];
+    const measured = own.some((group) => group.runs.some((run) => run.before != null));
+    const header = ["#", $("group").selectedOptions[0].textContent];
+    header.push("runs", "generalised", "half had by step", "earliest to latest");
     if (measured) header.push("H1 max before", "H1 max after", "ratio");
     header.push(...statuses);
-    const body = data.settings.map((own, i) => {
-      const spread = (name) => plusMinus(own[`${name}_mean`], own[`${name}_spread`]);
-      const panel = panels().indexOf(own.panel);
-      const numbers = [
-        element("a", { href: `#runs?setting=${i + 1}` }, number(own.runs)),
-        `${number(own.generalised)} of ${number(own.runs)}`,
-        number(own.median_step),
-        own.generalised > 1 ? `${number(own.first_step)} to ${number(own.last_step)}` : "–",
-      ];
-      if (measured) {
-        const ratio = own.before_mean ? own.after_mean / own.before_mean : null;
-        numbers.push(
-          spread("before"),
-          spread("after"),
-          own.after_mean == null || ratio == null ? "–" : ratio.toFixed(2),
-        );
-      }
-      numbers.push(...statuses.map((name) => number(own[name])));
-      return element(
-        "tr",
-        {},
-        element("td", { class: "number" }, String(i + 1)),
-        element("th", { scope: "row" }, element("a", { href: `#curves?panel=${panel}` }, own.name)),
-        ...numbers.map((value) => element("td", { class: "number" }, value)),
-      );
-    });
+    const body = own.map((group, i) => this.row(group, i, measured, statuses));
     const head = header.map((name, i) =>
       element("th", { scope: "col", class: i === 1 ? null : "number" }, name),
     );
@@ -69,29 +36,58 @@ const overview = {
     );
   },
 
-  /** A row a setting: its name where there is room, else its number in the table. */
-  rows(place) {
-    const shown = data.settings.slice(0, MOST_ROWS);
-    const wide = $(place).clientWidth > 620;
-    const names = shown.map((own, i) => (wide ? own.name : `# ${i + 1}`));
-    $(place).style.height = `${110 + 26 * shown.length}px`;
-    const more = { tickmode: "array", tickvals: range(shown.length), ticktext: names };
-    const y = axis("", { ...more, range: [shown.length - 0.5, -0.5] });
-    return [y, data.settings.length > MOST_ROWS ? ` (the first ${MOST_ROWS} settings)` : ""];
+  row(group, i, measured, statuses) {
+    const own = group.runs;
+    const grown = known(own.map((run) => run.generalisation_step));
+    const words = narrowed(group.values);
+    const half = halfway(own);
+    const numbers = [
+      element("a", { href: hash("runs", { filter: words }) }, number(own.length)),
+      `${number(grown.length)} of ${number(own.length)}`,
+      half == null ? "never" : number(half),
+      grown.length > 1 ? `${number(Math.min(...grown))} to ${number(Math.max(...grown))}` : "–",
+    ];
+    if (measured) {
+      const [before, after] = ["before", "after"].map((name) => own.map((run) => run[name]));
+      const ratio = centre(before) ? centre(after) / centre(before) : null;
+      numbers.push(inWords(before), inWords(after));
+      numbers.push(ratio == null || centre(after) == null ? "–" : ratio.toFixed(2));
+    }
+    const count = (name) => own.filter((run) => run.status === name).length;
+    numbers.push(...statuses.map((name) => number(count(name))));
+    const name = element("a", { href: hash("overview", { filter: words }) }, group.name);
+    return element(
+      "tr",
+      {},
+      element("td", { class: "number" }, String(i + 1)),
+      element("th", { scope: "row" }, name),
+      ...numbers.map((value) => element("td", { class: "number" }, value)),
+    );
   },
 
-  /** How far from the middle of its row each run is drawn, so that none hides another. */
-  apart(shown) {
-    const sizes = data.settings.map((own) => own.runs);
-    const before = sizes.map(() => 0);
-    return shown.map(({ setting }) => 0.6 * ((before[setting]++ + 0.5) / sizes[setting] - 0.5));
+  /** A row a group: its name where there is room, else its number in the table. */
+  rows(place) {
+    const all = groups();
+    const shown = all.slice(0, MOST_ROWS);
+    const wide = $(place).clientWidth > 620;
+    const short = shown.every((own) => own.name.length < 16);
+    const names = shown.map((own, i) => (wide || short ? own.name : `# ${i + 1}`));
+    const most = Math.max(1, ...shown.map((own) => own.runs.length));
+    const height = Math.min(14 + Math.max(12, 3 * most), 420 / Math.max(1, shown.length) + 26);
+    $(place).style.height = `${110 + height * shown.length}px`;
+    const more = { tickmode: "array", tickvals: range(shown.length), ticktext: names };
+    const y = axis("", { ...more, range: [shown.length - 0.5, -0.5] });
+    const runs = shown.flatMap((own, row) =>
+      // How far from the middle of its row each is drawn, so that none hides another.
+      own.runs.map((run, i) => ({ ...run, row, up: row + 0.7 * ((i + 0.5) / own.runs.length - 0.5) })),
+    );
+    return [runs, y, all.length > MOST_ROWS ? ` (the first ${MOST_ROWS} of ${all.length} rows)` : ""];
   },
 
   when() {
     const never = data.sweep.steps * 1.12;
-    const [y, only] = this.rows("when");
-    const shown = runs().filter((run) => run.setting < MOST_ROWS);
-    const up = this.apart(shown);
+    const [shown, y, only] = this.rows("when");
+    if (!shown.length) return drawNothing("when", "No run passes the filter.");
     const at = (run) => run.generalisation_step ?? never;
     const mark = (run) =>
       hasEnded(run) ? "x" : run.generalisation_step == null ? "circle-open" : "circle";
@@ -100,12 +96,12 @@ const overview = {
       type: "scatter",
       mode: "markers",
       x: shown.map(at),
-      y: shown.map((run, i) => run.setting + up[i]),
+      y: shown.map((run) => run.up),
       customdata: shown.map((run) => run.index),
       text: shown.map((run) => `${run.run_id}<br>${run.status}`),
       hovertemplate: "%{text}<extra></extra>",
       marker: {
-        size: 9,
+        size: shown.length > 300 ? 6 : 9,
         symbol: shown.map(mark),
         color: shown.map((run) => hue[hasEnded(run) ? 1 : 0]),
         opacity: 0.75,
@@ -124,41 +120,42 @@ const overview = {
     });
     const grown = known(shown.map((run) => run.generalisation_step));
     const text =
-      `Step at which each run generalised, a row a setting. ${grown.length} of ${shown.length} ` +
+      `Step at which each run generalised, a row a group. ${grown.length} of ${shown.length} ` +
       (grown.length
         ? `did, from step ${number(Math.min(...grown))} to ${number(Math.max(...grown))}.`
         : "did.");
     draw("when", [trace], layout(x, y), `${text}${crosses && " Crosses diverged or failed."}`);
-    leadToRun("when");
+    pointAtRuns("when", (index) => dots(shown.filter((run) => run.index === index), [at]));
   },
 
   rise() {
-    const [y, only] = this.rows("rise");
-    const shown = runs().filter((run) => run.setting < MOST_ROWS && run.before != null);
+    const [every, y, only] = this.rows("rise");
+    const shown = every.filter((run) => run.before != null);
     if (!shown.length) {
-      drawNothing("rise", "Persistence of the embedding was not measured.");
+      const none = every.length ? "Persistence of the embedding was not measured." : "No run passes the filter.";
+      drawNothing("rise", none);
       return;
     }
     const hue = colours(2);
-    const up = this.apart(shown);
-    const dots = (name, symbol, colour) => ({
+    const points = (name, symbol, colour) => ({
       type: "scatter",
       mode: "markers",
       x: shown.map((run) => run[name]),
-      y: shown.map((run, i) => run.setting + up[i]),
+      y: shown.map((run) => run.up),
       customdata: shown.map((run) => run.index),
       text: shown.map((run) => run.run_id),
       hovertemplate: `%{text}<br>${name}: %{x:.3g}<extra></extra>`,
-      marker: { size: 8, symbol, color: colour, opacity: 0.8 },
+      marker: { size: shown.length > 300 ? 5 : 8, symbol, color: colour, opacity: 0.8 },
     });
     const top = Math.max(...known(shown.flatMap((run) => [run.before, run.after])));
-    const traces = [dots("before", "circle-open", hue[0]), dots("after", "diamond", hue[1])];
+    const traces = [points("before", "circle-open", hue[0]), points("after", "diamond", hue[1])];
     const x = axis(`H1 max: ○ before, ◆ after${only}`, { range: [0, 1.08 * top] });
     const text =
-      "H1 max of the embedding of each run before and after generalisation, a row a setting; " +
+      "H1 max of the embedding of each run before and after generalisation, a row a group; " +
       "means and spreads stand in the table above.";
     draw("rise", traces, layout(x, y), text);
-    leadToRun("rise");
+    const ends = [(run) => run.before, (run) => run.after];
+    pointAtRuns("rise", (index) => dots(shown.filter((run) => run.index === index), ends));
   },
 
   provenance() {
@@ -171,10 +168,7 @@ const overview = {
         values.join(", "),
       ]),
       ["steps", `${number(own.steps)}, a checkpoint every ${number(own.checkpoint_every)}`],
-      [
-        "measured",
-        `${own.options.diagnostics.join(", ") || "nothing"}; clouds ${own.options.clouds.join(", ")}, normalised: ${own.options.cloud_normalisation}; engine ${own.options.ph_engine}`,
-      ],
+      ...measuredWith(),
       [
         "started",
         own.starts.length > 1
@@ -222,6 +216,19 @@ const overview = {
     $("command").replaceChildren(...words.flatMap((word) => [word, " "]));
   },
 };
+
+/** What each table says that it was measured with; tables that say the same together. */
+function measuredWith() {
+  const made = new Map();
+  for (const { name, settings } of data.tables) {
+    if (!settings) continue;
+    const text = Object.entries(settings)
+      .map(([key, value]) => `${key.replaceAll("_", " ")} ${[value].flat().join(", ")}`)
+      .join("; ");
+    made.set(text, [...(made.get(text) ?? []), name]);
+  }
+  return [...made].map(([text, names]) => [`measured: ${names.join(", ")}`, text]);
+}
 
 function tally(names) {
   const counts = new Map();

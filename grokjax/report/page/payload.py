@@ -13,7 +13,7 @@ import pandas as pd
 import pyarrow.parquet as pq
 
 from grokjax.measuring.loading import Sweep
-from grokjax.report import summaries
+from grokjax.report import spacing, summaries
 from grokjax.report.page import curves, details
 from grokjax.report.page.samples import Candidate, choose
 from grokjax.report.snapshots import Snapshots
@@ -21,13 +21,14 @@ from grokjax.settings import flags as ours
 from grokjax.settings import labels, registry
 from grokjax.settings.grid import Run
 from grokjax.store import record as records
+from grokjax.store import results
 
 # The page is to stay below 25 MB; plotly.js takes 4.8 of them.
 _CURVES_BYTES = 10_000_000
 _DETAILS_BYTES = 6_500_000
 _CSV_BYTES = 1_000_000
-_RUN_COLUMNS = ["n_train", "status", "memorisation_step", "generalisation_step", "before", "after"]
-_STATUSES = ("done", "running", "diverged", "failed")
+_RUN_COLUMNS = ["n_train", "status", "memorisation_step", "generalisation_step", "horizon",
+                "before", "after"]  # fmt: skip
 
 
 def build(sweep: Sweep, wanted: Sequence[str] = ()) -> dict[str, Any]:
@@ -49,8 +50,9 @@ def build(sweep: Sweep, wanted: Sequence[str] = ()) -> dict[str, Any]:
         "title": sweep.workdir.resolve().name,
         "written": time.strftime("%Y-%m-%d %H:%M:%S UTC", time.gmtime()),
         "sweep": provenance(sweep),
-        "settings": _settings(runs, settings, sweep.config.runs),
+        "settings": _settings(settings, sweep.config.runs),
         "columns": labels.columns(),
+        "axes": list(_axes(runs)),
         "words": {own.name: dict(own.words) for own in registry.fields().values() if own.words},
         "runs": _runs(runs, settings, found),
         "curves": drawn,
@@ -143,32 +145,31 @@ def _plain(value: Any) -> Any:
     return value.item() if isinstance(value, np.generic) else value
 
 
-def _settings(
-    runs: pd.DataFrame, settings: Sequence[labels.Setting], specs: Sequence[Run]
-) -> list[dict[str, Any]]:
-    by_id = runs.set_index("run_id")
+def _settings(settings: Sequence[labels.Setting], specs: Sequence[Run]) -> list[dict[str, Any]]:
     elements = {run.run_id: run.task.n_elements for run in specs}
-    rows = []
-    for own in settings:
-        frame = by_id.loc[list(own.run_ids)]
-        grown = frame["generalisation_step"].dropna()
-        row = {
+    return [
+        {
             "name": own.name,
             "panel": own.panel,
             "line": own.line,
             "elements": elements[own.run_ids[0]],
-            "runs": len(frame),
-            "generalised": len(grown),
-            "median_step": grown.median(),
-            "first_step": grown.min(),
-            "last_step": grown.max(),
-            **{status: int((frame["status"] == status).sum()) for status in _STATUSES},
         }
-        for window in ("before", "after"):
-            mean, spread = curves.mean_and_spread(frame[[window]].to_numpy(np.float64))
-            row |= {f"{window}_mean": mean[0], f"{window}_spread": spread[0]}
-        rows.append({name: _plain(value) for name, value in row.items()})
-    return rows
+        for own in settings
+    ]
+
+
+def _axes(runs: pd.DataFrame) -> Iterator[dict[str, Any]]:
+    """The columns that tell settings or seeds apart, with their values, in order and in words."""
+    for column in (*labels.settings(runs), "seed"):
+        values = spacing.values(runs[column])
+        if len(values) > 1:
+            yield {
+                "column": column,
+                "title": column.replace("_", " "),
+                "values": [_plain(value) for value in values],
+                "names": [spacing.in_words(column, value) for value in values],
+                **dataclasses.asdict(spacing.spaced(values)),
+            }
 
 
 def _details(
@@ -193,7 +194,8 @@ def _details(
         return Candidate(run_id=run_id, points=points, steps=steps, marks=marks, batch=batch)
 
     chosen = choose(settings, runs, candidate, _DETAILS_BYTES, wanted)
-    shown = details.payloads(snapshots, specs, chosen)
+    when = {run_id: summaries.optional_step(grown[run_id]) for run_id in chosen}
+    shown = details.payloads(snapshots, specs, chosen, when)
     if saved and len(shown) < len(chosen):
         without = {run_id: own for run_id, own in chosen.items() if run_id not in shown}
         shown |= dict(details.saved_diagrams(sweep.workdir, without))
@@ -236,6 +238,9 @@ def _tables(sweep: Sweep) -> list[dict[str, Any]]:
         for name, path in paths.items()
         if path.exists()
     ]
+    stored = results.Results(sweep.workdir, [])
+    for own in found:
+        own["settings"] = stored.settings(own["name"])
     left = _CSV_BYTES
     for own in sorted(found, key=lambda own: own["bytes"]):
         own["csv"] = None

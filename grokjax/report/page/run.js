@@ -7,14 +7,15 @@ const view = {
   timer: null,
 
   async show(words) {
-    const all = runs();
+    const all = chosen().length ? chosen() : runs();
     const typical = all.find((run) => data.details[run.run_id] && run.generalisation_step != null);
-    const run = all.find((own) => own.run_id === words.get("id")) ?? typical ?? all[0];
+    const run = runs().find((own) => own.run_id === words.get("id")) ?? typical ?? all[0];
     const sameRun = this.run?.run_id === run.run_id;
     const step = words.has("step") ? Number(words.get("step")) : sameRun ? this.step() : null;
     if (!sameRun) this.pause();
     this.run = run;
     $("order").value = words.get("order") === "plain" ? "plain" : "wave";
+    $("colour").value = words.get("colour") === "own" ? "own" : "element";
     this.fillChoices();
     this.fillCurves();
     this.facts();
@@ -53,9 +54,15 @@ const view = {
     return null;
   },
 
+  /** The runs in the filter, and the one that is shown. */
+  choices() {
+    const found = new Set(chosen().map((run) => run.index)).add(this.run.index);
+    return runs().filter((run) => found.has(run.index));
+  },
+
   fillChoices() {
-    const groups = data.settings.map((own, i) => {
-      const members = runs().filter((run) => run.setting === i);
+    const bySetting = Map.groupBy(this.choices(), (run) => run.setting);
+    const groups = [...bySetting].map(([i, members]) => {
       const options = members.map((run) => {
         const state =
           run.generalisation_step != null
@@ -66,7 +73,7 @@ const view = {
         const some = data.details[run.run_id] || data.live ? "" : ", curves only";
         return element("option", { value: run.run_id }, `seed ${run.seed}: ${state}${some}`);
       });
-      return element("optgroup", { label: own.name }, ...options);
+      return element("optgroup", { label: data.settings[i].name }, ...options);
     });
     $("which").replaceChildren(...groups);
     $("which").value = this.run.run_id;
@@ -150,11 +157,12 @@ const view = {
 
   /** Notes in the address which run and checkpoint are shown. */
   keep() {
-    const order = $("order").value;
+    const [order, colour] = ["order", "colour"].map((id) => $(id).value);
     keep("run", {
       id: this.run.run_id,
       step: this.step(),
       order: order === "plain" ? order : null,
+      colour: colour === "own" ? colour : null,
     });
   },
 

@@ -28,8 +28,8 @@ class Candidate:
     batch: str  # what shares its checkpoint files
 
     def cost(self, n_steps: int) -> float:
-        """Bytes on the page, about: two planes, a spectrum, and as many bars as is usual."""
-        return BYTES_A_VALUE * 8 * self.points * min(n_steps, len(self.steps)) + 2000
+        """Bytes on the page, about: two planes, a coordinate, a spectrum, as many bars as usual."""
+        return BYTES_A_VALUE * 9 * self.points * min(n_steps, len(self.steps)) + 2000
 
 
 def in_turn(groups: Sequence[Iterable[Any]]) -> list[Any]:

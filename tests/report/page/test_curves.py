@@ -1,4 +1,4 @@
-"""Curves: what fits, means, tables that are not known."""
+"""Curves: what fits, what runs came to, tables that are not known."""
 
 import dataclasses
 
@@ -7,12 +7,14 @@ import pandas as pd
 
 import grokjax
 from grokjax.measuring.loading import Sweep
+from grokjax.report import summaries
 from grokjax.report.page import curves
 from grokjax.settings import labels
 from tests import synthetic
 
 
-def test_settings_come_before_runs_and_runs_of_all_settings_alike(tmp_path):
+def test_runs_have_fewer_steps_before_fewer_runs_have_curves(tmp_path, monkeypatch):
+    monkeypatch.setattr(curves, "_FEWEST_STEPS", 4)
     synthetic.make(tmp_path / "w", train_fraction=(0.4, 0.5, 0.6), seed=(1, 2, 3), every=40)
     sweep = grokjax.load(tmp_path / "w")
     runs, steps = sweep.runs, sweep.config.train.checkpoint_steps
@@ -20,12 +22,12 @@ def test_settings_come_before_runs_and_runs_of_all_settings_alike(tmp_path):
 
     def size(n_bytes):
         drawn = curves.payload(found, steps, runs, labels.group(runs), n_bytes)
-        parts = [own[name]["data"] for own in drawn["quantities"] for name in _PARTS]
+        parts = [own["runs"][name] for own in drawn["quantities"] for name in ("data", "limits")]
         return drawn, sum(map(len, parts))
 
     drawn, needed = size(10**9)
     assert len(drawn["runs"]) == 9 and len(drawn["steps"]) == 11
-    for share, n_runs, n_steps in ((0.9, 7, 11), (0.7, 9, 6), (0.3, 3, 5)):
+    for share, n_runs, n_steps in ((1.3, 9, 11), (0.8, 9, 6), (0.4, 6, 5)):
         drawn, used = size(int(share * needed))
         assert used <= share * needed
         assert (len(drawn["runs"]), len(drawn["steps"])) == (n_runs, n_steps)
@@ -34,14 +36,19 @@ def test_settings_come_before_runs_and_runs_of_all_settings_alike(tmp_path):
         assert drawn["steps"][0] == 0 and drawn["steps"][-1] == 400
 
 
-_PARTS = ("mean", "spread", "runs")
-
-
-def test_mean_and_spread_leave_out_what_is_missing():
-    values = np.array([[1, np.nan, 3, np.nan], [3, 5, np.nan, np.nan], [5, 7, np.nan, np.nan]])
-    mean, spread = curves.mean_and_spread(values)
-    np.testing.assert_array_equal(mean, [3, 6, 3, np.nan])
-    np.testing.assert_allclose(spread, [2, np.sqrt(2), np.nan, np.nan])
+def test_ends_are_the_last_value_and_the_windows_of_runs_that_did_not_end(grid):
+    sweep = grokjax.load(grid)
+    runs, steps = summaries.outcomes(sweep), sweep.config.train.checkpoint_steps
+    found = {own.key: own for own in curves.quantities(sweep, list(runs["run_id"]), steps)}
+    last, before, after = curves.ends(found["persistence/embedding/h1_max"], steps, runs)
+    np.testing.assert_allclose(before, runs["before"])
+    np.testing.assert_allclose(after, runs["after"])
+    assert np.isnan(after[3]) and np.isfinite(last[3])  # the fourth diverged at step 200
+    own = sweep.persistence.set_index(["run_id", "step"])["h1_max"]
+    ids = list(runs["run_id"])
+    np.testing.assert_allclose(
+        last, [own[name, step] for name, step in zip(ids, [400, 400, 400, 100], strict=True)]
+    )
 
 
 def test_tables_of_later_lenses_get_curves_without_being_known(tmp_path, monkeypatch):

@@ -5,6 +5,7 @@ import json
 import numpy as np
 
 from grokjax.report import page
+from tests.report import packed
 from tests.report.packed import unpack
 
 
@@ -22,3 +23,9 @@ def test_packing_keeps_all_but_the_last_bits():
     same = unpack(page.pack([[2.5, 2.5, np.nan]]))
     np.testing.assert_array_equal(same, [[2.5, 2.5, np.nan]])
     assert unpack(page.pack(np.zeros((3, 0)))).shape == (3, 0)
+
+
+def test_floats_are_those_of_single_precision():
+    rows = np.array([[1 / 3, np.nan], [1e-30, -1e30]])
+    back = packed.floats(json.loads(json.dumps(page.floats(rows))))
+    np.testing.assert_array_equal(back, rows.astype(np.float32))

@@ -8,6 +8,7 @@ import threading
 import time
 import urllib.parse
 
+import numpy as np
 import pytest
 from selenium import webdriver
 from selenium.webdriver.chrome.service import Service
@@ -17,7 +18,11 @@ from selenium.webdriver.common.keys import Keys
 from selenium.webdriver.support.ui import Select, WebDriverWait
 
 import grokjax
-from grokjax.report import drawing, serving
+from grokjax import statistics
+from grokjax.diagnostics import coordinates
+from grokjax.report import drawing, figures, serving
+from grokjax.report.page import payload, render
+from grokjax.report.phases import cells as by_phase
 from grokjax.store.results import METRICS, Results
 from tests import synthetic
 from tests.report import mixed
@@ -29,8 +34,8 @@ pytestmark = pytest.mark.skipif(
     reason="no chromium and chromedriver on PATH (Debian: apt-get install chromium-driver)",
 )
 
-PANELS = ("components", "waves", "diagram", "barcode", "spectrum", "run-curves")
-VIEWS = ("overview", "curves", "run", "runs", "data")
+PANELS = ("components", "waves", "coordinate", "diagram", "barcode", "spectrum", "run-curves")
+VIEWS = ("overview", "phase", "curves", "run", "runs", "data")
 
 
 @pytest.fixture(scope="module")
@@ -144,9 +149,10 @@ def test_the_overview_says_what_came_out_and_what_was_run(page, folder):
     table = by_id(page, "settings").text
     summary = drawing.summary(folder)
     assert "transformer, p = 11, true labels" in table and "3 of 3" in table
-    assert f"{summary['median_step'][0]:,.0f}" in table
+    assert f"{summary['median_step'][0]:,.0f}" in table and table.count("never") == 1
     assert "--label_permutations=0.0,1.0" in by_id(page, "command").text
     facts = by_id(page, "provenance").text
+    assert "measured: persistence\ncloud normalisation " in facts
     assert "500" not in facts and "1,000" in facts
     assert re.search(r"started\n20.*Z\n", facts)
     assert re.search(r"tables last written\n20.*Z, \d+ seconds? later", facts)
@@ -163,16 +169,206 @@ def test_curves_are_of_the_chosen_settings_and_single_runs_come_on_demand(page):
 
     all_settings = lines()
     assert len(all_settings) == 5  # accuracy, H0 and H1 max and total
-    by_id(page, "singles").click()
-    assert all(more > few for more, few in zip(lines(), all_settings, strict=True))
     page.find_element(By.CSS_SELECTOR, "#lines input").click()
-    by_id(page, "singles").click()
     assert all(few < more for few, more in zip(lines(), all_settings, strict=True))
     page.find_element(By.CSS_SELECTOR, "#quantities-box summary").click()
     boxes = page.find_elements(By.CSS_SELECTOR, "#quantities label")
     next(box for box in boxes if box.text.strip() == "loss").click()
     assert len(lines()) == 6
     assert "1 run of this panel diverged or failed" in by_id(page, "ended").text
+
+
+def test_lines_and_bands_are_what_numpy_makes_of_the_runs(page, folder):
+    sweep = grokjax.load(folder)
+    ids = sweep.runs["run_id"][:3]
+    own = figures.wide(sweep.metrics, "test_accuracy", ids).to_numpy()
+    mean, spread = own.mean(axis=1), own.std(axis=1, ddof=1)
+    low, middle, high = np.quantile(own, [0.25, 0.5, 0.75], axis=1)
+    script = """const {data} = document.querySelector('#curve-plots .plot');
+      return data.slice(0, 2).map((own) => own.y)"""
+    for summary, line, band in (
+        ("mean", mean, (mean + spread, mean - spread)),
+        ("median", middle, (high, low)),
+    ):
+        go(page, f"curves?summary={summary}&filter=label_permutation%3D0")
+        around, drawn = page.execute_script(script)
+        assert drawn == pytest.approx(line, abs=1e-4)
+        assert around == pytest.approx([*band[0], *band[1][::-1]], abs=1e-4)
+
+
+def test_the_run_under_the_pointer_is_lit_up_in_every_figure(page, folder):
+    runs = grokjax.load(folder).runs
+    lit = """return [...document.querySelectorAll('section:not([hidden]) .plot')]
+      .map((own) => (own.layout.shapes ?? []).length)"""
+    hover = """const own = document.querySelector(arguments[0]);
+      own.emit(arguments[1], {points: [{customdata: arguments[2]}]})"""
+    for view, place, n in (
+        ("overview?filter=", "#when", [1, 2]),
+        ("curves?summary=mean-runs", "#curve-plots .plot", [3, 1, 1, 1, 1]),
+    ):
+        go(page, view)
+        page.execute_script(hover, place, "plotly_hover", 1)
+        assert page.execute_script(lit) == n
+        page.execute_script(hover, place, "plotly_unhover", 1)
+        assert set(page.execute_script(lit)) == {0}
+    # Each run's own points are those that lead to it.
+    page.execute_script(hover, "#curve-plots .plot", "plotly_click", 1)
+    wait(page, lambda: by_id(page, "run-title").text == runs["run_id"][1])
+
+
+# --------------------------------------------------------------------------- groups and filters
+
+
+def table(browser):
+    """The overview's table: cells of its rows."""
+    script = """return [...document.querySelectorAll('#settings tbody tr')]
+      .map((row) => [...row.cells].map((cell) => cell.textContent))"""
+    return browser.execute_script(script)
+
+
+def test_runs_are_grouped_by_any_axis(page, folder):
+    runs = grokjax.load(folder).runs
+    go(page, "overview")
+    Select(by_id(page, "group")).select_by_visible_text("seed")
+    found = table(page)
+    assert [row[1] for row in found] == ["seed 46", "seed 47", "seed 48"]
+    for row, (_, own) in zip(found, runs.groupby("seed"), strict=True):
+        came = own["generalisation_step"].dropna()
+        assert row[2:5] == ["2", f"{len(came)} of 2", f"{came.min():,}"]
+    assert "group=seed" in page.current_url
+    go(page, "curves")  # and stays
+    assert [text.split(" (")[0] for text in by_id(page, "lines").text.splitlines()] == [
+        "seed 46", "seed 47", "seed 48",
+    ]  # fmt: skip
+
+
+def test_a_name_filters_every_view_and_is_taken_back(page, folder):
+    runs = grokjax.load(folder).runs
+    go(page, "overview?group=setting")
+    page.find_element(By.CSS_SELECTOR, "#settings tbody tr:nth-child(2) th a").click()
+    wait(page, lambda: len(table(page)) == 1)
+    assert by_id(page, "filter").get_attribute("value") == "label_permutation=1"
+    assert by_id(page, "outcome").text.startswith("3 of 6 runs in 1 setting: 2 done, 1 diverged.")
+    go(page, "runs")
+    assert rows(page) == runs["run_id"][3:].tolist()
+    go(page, "run")
+    options = page.find_elements(By.CSS_SELECTOR, "#which option")
+    wanted = [option.get_attribute("value") for option in options]
+    assert set(runs["run_id"][3:]) <= set(wanted) and len(wanted) <= 4  # and the one shown
+    go(page, "curves")
+    assert len(page.find_elements(By.CSS_SELECTOR, "#lines label")) == 1
+    by_id(page, "clear").click()
+    assert len(page.find_elements(By.CSS_SELECTOR, "#lines label")) == 2
+
+
+def test_the_medians_step_is_kaplan_and_meiers(page):
+    rng = np.random.default_rng(0)
+    for _ in range(30):
+        horizon = rng.choice([300, 700, 1000], 12)
+        reached = rng.integers(1, 14, 12) * 100
+        steps = np.where(reached <= horizon, reached, np.nan)
+        expected = statistics.survival(steps, horizon).median
+        own = [
+            {"horizon": int(last), "generalisation_step": None if np.isnan(step) else int(step)}
+            for last, step in zip(horizon, steps, strict=True)
+        ]
+        found = page.execute_script("return halfway(arguments[0])", own)
+        assert found == (None if np.isnan(expected) else expected)
+
+
+# --------------------------------------------------------------------------- phase diagram
+
+
+@pytest.fixture(scope="module")
+def phases(tmp_path_factory):
+    """Three fractions, three weight decays and none, two primes, three seeds; late ones never."""
+    root = tmp_path_factory.mktemp("phases") / "w"
+
+    def when(run):
+        late = run.values["train_fraction"] < 0.5 and run.values["weight_decay"] < 1
+        return 5 if late and run.seed != 2 else 0.2 + 0.1 * run.seed
+
+    synthetic.make(root, steps=1000, prime=(11, 13), train_fraction=(0.4, 0.5, 0.7), when=when,
+                   weight_decay=(0.0, 0.1, 1.0, 10.0), seed=(1, 2, 3), diverged=[70])  # fmt: skip
+    html = render(payload.build(grokjax.load(root)))
+    (root / "report").mkdir()
+    (root / "report" / "index.html").write_text(html, encoding="utf-8")
+    return root
+
+
+@pytest.fixture
+def page_of_phases(page, phases):
+    page.get((phases / "report" / "index.html").as_uri())
+    return page
+
+
+def cells(browser):
+    """What the cells of every diagram say, by what they are."""
+    script = """return [...document.querySelectorAll('#phase-plots button')].map((own) =>
+      [own.dataset.key, own.textContent, own.getAttribute('aria-label')])"""
+    return browser.execute_script(script)
+
+
+def test_cells_are_the_runs_of_each_combination(page_of_phases, phases):
+    page, sweep = page_of_phases, grokjax.load(phases)
+    kinds = [
+        ("share", "last", "generalised"),
+        ("generalisation_step", "last", "generalisation_step"),
+    ]
+    kinds += [(key, when, key) for key in ("metrics/test_loss", "persistence/embedding/h1_max")
+              for when in ("last", "ratio")]  # fmt: skip
+    columns = ["weight_decay", "train_fraction", "prime"]
+    for value, when, name in kinds:
+        go(page, f"phase?x=weight_decay&y=train_fraction&over=prime&value={value}&when={when}")
+        expected = by_phase(sweep, columns, name, when, "mean")
+        found = {tuple(map(int, key.split(","))): label for key, _, label in cells(page)}
+        assert found.keys() == expected.cells.keys() and len(found) == 24
+        for key, (true, n) in expected.cells.items():
+            assert found[key].endswith(f"; {n} runs")
+            text = found[key].split("; ")[0].split(" ")[-1]
+            if np.isinf(true):
+                assert "fewer than half generalised" in found[key]
+            else:
+                assert float(text.replace(",", "")) == pytest.approx(true, rel=6e-3), (value, key)
+    axis = page.execute_script("return data.axes.find((own) => own.column === 'weight_decay')")
+    assert axis["scale"] == "log" and axis["values"] == [0, 0.1, 1, 10]
+    widths = [
+        page.find_element(By.CSS_SELECTOR, f'[data-key="{i},0,0"]').size["width"] for i in range(4)
+    ]
+    assert max(widths) <= 1.03 * min(widths)  # decades are even
+
+
+def test_a_cell_filters_every_view_by_mouse_and_keyboard(page_of_phases, phases):
+    page, runs = page_of_phases, grokjax.load(phases).runs
+    go(page, "phase?x=weight_decay&y=train_fraction&over=prime")
+    before = cells(page)
+    page.find_element(By.CSS_SELECTOR, '[data-key="1,0,0"]').click()
+    wanted = runs[(runs["weight_decay"] == 0.1) & (runs["train_fraction"] == 0.4)]
+    wanted = wanted.loc[wanted["prime"] == 11, "run_id"].tolist()
+    assert by_id(page, "outcome").text.startswith("3 of 72 runs in 1 setting")
+    assert cells(page) == before  # all stay, those outside paler
+    assert len(page.find_elements(By.CSS_SELECTOR, ".cell.outside")) == 23
+    pressed = page.switch_to.active_element
+    assert pressed.get_attribute("aria-pressed") == "true"
+    go(page, "runs")
+    assert rows(page) == wanted
+    page.back()
+    wait(page, lambda: by_id(page, "view-phase").is_displayed())
+    page.find_element(By.CSS_SELECTOR, '[data-key="1,0,0"]').send_keys(Keys.ARROW_RIGHT)
+    cell = page.switch_to.active_element
+    assert cell.get_attribute("data-key") == "2,0,0"
+    cell.send_keys(Keys.ARROW_UP)
+    cell = page.switch_to.active_element
+    assert cell.get_attribute("data-key") == "2,1,0"
+    cell.send_keys(Keys.ENTER)
+    words = {"weight_decay=1", "train_fraction=0.5", "prime=11"}
+    assert set(by_id(page, "filter").get_attribute("value").split()) == words
+    page.switch_to.active_element.send_keys(Keys.ENTER)  # which takes it back
+    assert by_id(page, "filter").get_attribute("value") == ""
+    # A word on another column leaves cells' runs out.
+    by_id(page, "filter").send_keys("seed=2")
+    assert {text[-1] for _, text, _ in cells(page)} == {"1"}
+    by_id(page, "clear").click()
 
 
 # --------------------------------------------------------------------------- one run
@@ -262,6 +458,27 @@ def test_residues_can_be_joined_as_they_are(page):
     assert "order=plain" in page.current_url
 
 
+def test_elements_are_coloured_by_the_clouds_own_coordinate(page, folder):
+    sweep = grokjax.load(folder)
+    run_id = sweep.runs["run_id"][0]
+    go(page, f"run?id={run_id}&step=1000")
+    by_element = drawn(page)
+    Select(by_id(page, "colour")).select_by_value("own")
+    own = drawn(page)
+    changed = {name for name in PANELS if own[name] != by_element[name]}
+    assert changed == {"components", "waves", "coordinate"} and "colour=own" in page.current_url
+    script = """const {data, layout} = document.getElementById('coordinate');
+      const colours = document.getElementById('components').data[1].marker.color;
+      return [data[0].x, data[0].y, layout.xaxis.title.text, colours,
+              data[0].y.map((turns) => between(CYCLE, turns))]"""
+    x, y, title, colours, expected = page.execute_script(script)
+    found = coordinates.circular(sweep.cloud(run_id, 1000))
+    assert y == pytest.approx(found.angles[:, 0] / (2 * np.pi), abs=1e-3)
+    assert x == pytest.approx(3 * np.arange(11) % 11 / 11) and title.startswith("3 × element")
+    assert colours == expected
+    assert "k = 3, r = " in by_id(page, "coordinate-note").text
+
+
 def test_any_quantity_can_stand_below_accuracy_with_the_cursor_on_it(page, folder):
     sweep = grokjax.load(folder)
     run_id = sweep.runs["run_id"][0]
@@ -313,12 +530,15 @@ def test_runs_are_filtered_by_words_and_comparisons(page, folder):
         box.send_keys(Keys.CONTROL, "a")
         box.send_keys(text)
         assert rows(page) == runs["run_id"][expected].tolist(), text
-    assert by_id(page, "count").text == "1 of 6 runs"
+    assert by_id(page, "outcome").text.startswith("1 of 6 runs in 1 setting")
     assert "filter=status" in page.current_url
     box.send_keys(Keys.CONTROL, "a")
     box.send_keys(Keys.DELETE)
     Select(by_id(page, "status-filter")).select_by_value("diverged")
     assert rows(page) == [runs["run_id"][5]]
+    assert box.get_attribute("value") == "status=diverged"
+    Select(by_id(page, "status-filter")).select_by_value("")
+    assert len(rows(page)) == 6
 
 
 def test_runs_are_sorted_by_their_headers_with_what_is_missing_last(page, folder):
@@ -365,7 +585,7 @@ def several(tmp_path_factory):
 
 @pytest.fixture
 def page_of_several(page, several):
-    """Its page, after the other one: errors are looked at there."""
+    """Its page, after the other one, where errors are looked at."""
     page.get((several[0] / "report" / "index.html").as_uri())
     return page
 
@@ -400,6 +620,12 @@ def test_elements_are_shown_as_their_structure_has_it(page_of_several, several):
 
 def test_any_setting_filters_runs_and_those_that_differ_are_columns(page_of_several, several):
     page, runs = page_of_several, grokjax.load(several[0]).runs
+    go(page, "phase")  # axes that some tasks do not have
+    assert sum(int(text[1:]) for _, text, _ in cells(page)) == 24
+    Select(by_id(page, "phase-x")).select_by_value("prime")
+    page.find_element(By.CSS_SELECTOR, "#phase-plots [data-key^='1,']").click()
+    assert "prime=none" in by_id(page, "filter").get_attribute("value").split()
+    by_id(page, "clear").click()
     go(page, "runs")
     heads = [head.text for head in page.find_elements(By.CSS_SELECTOR, "#runs-table thead button")]
     assert heads[1:5] == ["operation", "optimizer", "d model", "seed"]  # and no beta1
@@ -519,7 +745,7 @@ def test_figures_have_texts_and_controls_names(page):
 
 def test_the_keyboard_reaches_every_control(page):
     script = """const shown = [...document.querySelectorAll('button, select, input, a, summary')]
-      .filter((own) => own.checkVisibility() && !own.disabled);
+      .filter((own) => own.checkVisibility() && !own.disabled && own.tabIndex >= 0);
       shown.forEach((own, i) => (own.dataset.number = i));
       document.activeElement.blur();
       document.body.focus();

@@ -5,11 +5,13 @@ import pandas as pd
 import pytest
 
 import grokjax
-from grokjax.diagnostics import fourier
+from grokjax import clouds
+from grokjax.diagnostics import coordinates, fourier
 from grokjax.report import figures, planes
-from grokjax.report.page import payload
+from grokjax.report.page import details, payload
 from grokjax.store import results
 from tests import synthetic
+from tests.report import packed
 from tests.report.packed import unpack
 
 
@@ -48,7 +50,7 @@ def test_a_run_that_diverged_is_shown_as_far_as_it_went(grid):
     assert own["frequencies"][2:] == [0, 0, 0]
 
 
-def test_curves_are_the_tables_and_their_means_leave_out_what_diverged(grid):
+def test_curves_are_the_tables(grid):
     sweep = grokjax.load(grid)
     data = payload.build(sweep)
     drawn = {own["key"]: own for own in data["curves"]["quantities"]}
@@ -56,12 +58,68 @@ def test_curves_are_the_tables_and_their_means_leave_out_what_diverged(grid):
     wide = figures.wide(sweep.metrics, "test_accuracy", data["runs"]["run_id"]).T.to_numpy()
     own = drawn["metrics/test_accuracy"]
     np.testing.assert_allclose(unpack(own["runs"]), wide, atol=1e-4)
-    mean, spread = (unpack(own[name]) for name in ("mean", "spread"))
-    np.testing.assert_allclose(mean, [wide[:2].mean(axis=0), wide[2]], atol=1e-4)
-    np.testing.assert_allclose(spread[0], wide[:2].std(axis=0, ddof=1), atol=1e-4)
-    assert np.isnan(spread[1]).all()  # one run is left
+    last = [row[np.isfinite(row)][-1] for row in wide]
+    np.testing.assert_allclose(packed.floats(own["ends"])[0], last, rtol=1e-6)
     loss = figures.wide(sweep.metrics, "train_loss", data["runs"]["run_id"]).T.to_numpy()
     np.testing.assert_allclose(10 ** unpack(drawn["metrics/train_loss"]["runs"]), loss, rtol=1e-3)
+
+
+def test_coordinates_are_those_of_the_cloud_and_its_wave(grid):
+    sweep = grokjax.load(grid)
+    data = payload.build(sweep)
+    run_id = sweep.runs["run_id"][0]
+    own = data["details"][run_id]
+    drawn = unpack(own["angles"])
+    for i, step in enumerate(own["steps"]):
+        cloud = sweep.cloud(run_id, step)
+        found = coordinates.circular(cloud)
+        if not found.bars.size:
+            assert own["coordinates"][i] is None and np.isnan(drawn[i]).all()
+            continue
+        np.testing.assert_allclose(drawn[i], found.angles[:, 0], atol=1e-3)
+        said = own["coordinates"][i]
+        np.testing.assert_allclose([said["birth"], said["death"]], found.bars[0], atol=1e-4)
+        wave = coordinates.wave(found.angles[:, 0])
+        assert said["frequency"] == wave.frequency
+        assert said["correlation"] == pytest.approx(wave.correlation, abs=1e-4)
+    assert own["coordinates"][-1]["frequency"] == 3  # as it was planted
+    ended = data["details"][sweep.runs["run_id"][3]]
+    assert ended["coordinates"][2:] == [None] * 3  # not finite
+
+
+def test_where_there_is_no_time_for_all_coordinates_the_ends_of_runs_come_first(monkeypatch):
+    wanted = {"a": range(0, 500, 100), "b": range(0, 500, 100)}
+    points, when = {"a": 10, "b": 10}, {"a": 200, "b": None}
+    for n, expected in (
+        (1, ({400}, set())),
+        (2, ({400}, {400})),
+        (5, ({0, 100, 200, 400}, {400})),
+        (99, (set(wanted["a"]), set(wanted["b"]))),
+    ):
+        monkeypatch.setattr(details, "_COORDINATES", n * 1000 + 999)
+        found = details.with_coordinates(wanted, points, when)
+        assert (found["a"], found["b"]) == expected
+
+
+def test_settings_are_those_of_the_tables_metadata(tmp_path):
+    config = synthetic.make(tmp_path / "w")
+    synthetic.add_checkpoints(tmp_path / "w", config)
+    sweep = grokjax.load(tmp_path / "w")
+    other = "none" if config.options.cloud_normalisation != "none" else "centre"
+    before = payload.build(sweep)
+    written = {own["name"]: own["settings"] for own in before["tables"]}["persistence"]
+    assert written["cloud_normalisation"] == config.options.cloud_normalisation
+    path = tmp_path / "w/results/persistence.parquet"
+    results.write_parquet(path, sweep.persistence, written | {"cloud_normalisation": other})
+    after = payload.build(grokjax.load(tmp_path / "w"))
+    written = {own["name"]: own["settings"] for own in after["tables"]}["persistence"]
+    assert written["cloud_normalisation"] == other
+    # Clouds are drawn and their bars found as the table has them.
+    run_id = config.runs[0].run_id
+    raw = sweep.checkpoint(run_id, 400)["embed"]["embedding"]
+    plane, _ = planes.principal_plane(clouds.normalize(raw, other))
+    drawn = unpack(after["details"][run_id]["components"])[-1].reshape(-1, 2)
+    np.testing.assert_allclose(np.abs(drawn), np.abs(plane), atol=1e-3)
 
 
 def test_small_tables_are_there_with_every_digit(grid):
