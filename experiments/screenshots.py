@@ -116,8 +116,8 @@ def main() -> None:
             picture(driver, page, view, arguments.folder / f"page-{name}.png", whole=True)
     if not arguments.all:
         return
-    every = {"overview": "overview", "phase": "phase", "curves": "curves", "run": views["after"], "runs": "runs",
-             "data": "data"}  # fmt: skip
+    others = ("overview", "phase", "curves", "runs", "data")
+    every = {"run": views["after"], **{name: name for name in others}}
     for kind, width, scheme in (
         ("light", WIDTH, "light"),
         ("dark", WIDTH, "dark"),

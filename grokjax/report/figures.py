@@ -301,5 +301,6 @@ def phase_diagram(
                 own.set_title(spacing.in_words(over, found.axes[2][key]))
         panels.colour_key(figure, grid, colour, found.title, any(map(math.isinf, found.values)))
         counts = sorted({n for _, n in found.cells.values()})
-        figure.suptitle(f"{' to '.join(map(str, counts[:: max(1, len(counts) - 1)]))} runs a cell")
+        ends = " to ".join(map(str, counts[:: max(1, len(counts) - 1)]))
+        figure.suptitle(f"{ends} run{'' if counts == [1] else 's'} a cell")
     return figure

@@ -248,6 +248,11 @@ class TestSurvival:
         assert math.isnan(never.median)
         assert never.share[-1] == pytest.approx(4 / 7)
 
+    def test_the_median_is_there_whenever_exactly_half_came(self):
+        for n in range(2, 60, 2):  # the product of shares is 0.5, or the next float above it
+            steps = [*range(n // 2), *[np.nan] * (n // 2)]
+            assert statistics.survival(steps, 100).median == n // 2 - 1, n
+
     def test_without_events_or_without_survivors(self):
         never = statistics.survival([np.nan, np.nan], 500)
         assert (list(never.steps), list(never.share), never.n_events) == ([500], [1], 0)

@@ -70,6 +70,7 @@ function reveal(name) {
   for (const id of Object.keys(VIEWS)) $(`view-${id}`).hidden = id !== name;
   for (const link of document.querySelectorAll("nav a")) {
     link.href = hash(link.dataset.view);
+    link.hidden = link.dataset.view === "phase" && !data.axes.length;
     if (link.dataset.view === name) link.setAttribute("aria-current", "page");
     else link.removeAttribute("aria-current");
   }
@@ -200,7 +201,9 @@ $("panel").addEventListener("change", (event) => go("curves", { panel: event.tar
 for (const name of ["x", "y", "over", "value", "when"]) {
   $(`phase-${name}`).addEventListener("change", () => phase.change());
 }
-$("which").addEventListener("change", (event) => go("run", { id: event.target.value }));
+$("which").addEventListener("change", (event) =>
+  go("run", { id: event.target.value, ...view.looks() }),
+);
 for (const [id, by] of [
   ["previous", -1],
   ["next", 1],
@@ -208,7 +211,7 @@ for (const [id, by] of [
   $(id).addEventListener("click", () => {
     const all = view.choices();
     const at = all.findIndex((run) => run.index === view.run.index);
-    go("run", { id: all[(at + by + all.length) % all.length].run_id });
+    go("run", { id: all[(at + by + all.length) % all.length].run_id, ...view.looks() });
   });
 }
 $("step").addEventListener("input", () => view.move(view.at()));

@@ -23,7 +23,7 @@ const overview = {
     );
     const measured = own.some((group) => group.runs.some((run) => run.before != null));
     const header = ["#", $("group").selectedOptions[0].textContent];
-    header.push("runs", "generalised", "half had by step", "earliest to latest");
+    header.push("runs", "generalised", "half generalised by", "earliest to latest");
     if (measured) header.push("H1 max before", "H1 max after", "ratio");
     header.push(...statuses);
     const body = own.map((group, i) => this.row(group, i, measured, statuses));
@@ -227,6 +227,7 @@ function measuredWith() {
       .join("; ");
     made.set(text, [...(made.get(text) ?? []), name]);
   }
+  if (!made.size) return [["measured", data.sweep.options.diagnostics.join(", ") || "nothing"]];
   return [...made].map(([text, names]) => [`measured: ${names.join(", ")}`, text]);
 }
 

@@ -157,13 +157,13 @@ const view = {
 
   /** Notes in the address which run and checkpoint are shown. */
   keep() {
+    keep("run", { id: this.run.run_id, step: this.step(), ...this.looks() });
+  },
+
+  /** How elements are joined and coloured, where it is not as usual. */
+  looks() {
     const [order, colour] = ["order", "colour"].map((id) => $(id).value);
-    keep("run", {
-      id: this.run.run_id,
-      step: this.step(),
-      order: order === "plain" ? order : null,
-      colour: colour === "own" ? colour : null,
-    });
+    return { order: order === "plain" ? order : null, colour: colour === "own" ? colour : null };
   },
 
   /** Buttons that lead to the checkpoints that matter. */

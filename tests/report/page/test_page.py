@@ -152,7 +152,7 @@ def test_the_overview_says_what_came_out_and_what_was_run(page, folder):
     assert f"{summary['median_step'][0]:,.0f}" in table and table.count("never") == 1
     assert "--label_permutations=0.0,1.0" in by_id(page, "command").text
     facts = by_id(page, "provenance").text
-    assert "measured: persistence\ncloud normalisation " in facts
+    assert "measured: persistence\nclouds embedding; " in facts
     assert "500" not in facts and "1,000" in facts
     assert re.search(r"started\n20.*Z\n", facts)
     assert re.search(r"tables last written\n20.*Z, \d+ seconds? later", facts)
