@@ -99,9 +99,8 @@ def test_columns_of_tables_are_taken_at_the_end_or_over_windows(sweep):
 
 
 def test_the_figure_has_a_panel_a_value_and_a_rectangle_a_cell(sweep, tmp_path):
-    figure = figures.phase_diagram(
-        sweep, x="weight_decay", y="train_fraction", value="generalisation_step", over="seed"
-    )
+    wanted = {"x": "weight_decay", "y": "train_fraction", "value": "generalisation_step"}
+    figure = figures.phase_diagram(sweep, **wanted, over="seed")
     *panels, bar = figure.axes
     assert [axes.get_title() for axes in panels] == ["seed 1", "seed 2", "seed 3"]
     assert figure.get_suptitle() == "1 run a cell" and "hatched" in bar.get_ylabel()
@@ -113,7 +112,7 @@ def test_the_figure_has_a_panel_a_value_and_a_rectangle_a_cell(sweep, tmp_path):
         np.testing.assert_allclose(axes.get_yticks(), [0.4, 0.5, 0.7], atol=0.06)
     paths = [tmp_path / "a.svg", tmp_path / "b.svg"]
     for path in paths:
-        figures.save(figure, path)
+        figures.save(figures.phase_diagram(sweep, **wanted, over="seed"), path)
     assert paths[0].read_bytes() == paths[1].read_bytes()
 
 

@@ -10,9 +10,9 @@ from typing import Any
 import numpy as np
 from numpy.typing import ArrayLike
 
-_SCRIPTS = (
-    "base", "groups", "plots", "overview", "phase", "curves", "checkpoint", "run", "runs", "main",
-)  # fmt: skip
+_SCRIPTS = ("base", "groups", "plots", "overview", "phase", "curves", "checkpoint", "coordinate",
+            "run", "runs", "main")  # fmt: skip
+_STYLES = ("page", "phase")
 _MISSING = 65535
 # Base64 of two bytes a value, and of two 4-byte limits a row.
 BYTES_A_VALUE, BYTES_A_ROW = 8 / 3, 32 / 3
@@ -26,15 +26,18 @@ def render(payload: dict[str, Any]) -> str:
     from plotly.offline import get_plotlyjs
 
     own = importlib.resources.files(__name__)
+
+    def read(name: str) -> str:
+        return (own / name).read_text(encoding="utf-8")
+
     parts = {
         "title": html.escape(payload["title"]),
-        "style": (own / "page.css").read_text(encoding="utf-8"),
+        "style": "\n".join(read(f"{name}.css") for name in _STYLES),
         "plotly": get_plotlyjs(),
-        "script": "\n".join((own / f"{name}.js").read_text(encoding="utf-8") for name in _SCRIPTS),
+        "script": "\n".join(read(f"{name}.js") for name in _SCRIPTS),
         "data": as_json(payload),
     }
-    page = (own / "page.html").read_text(encoding="utf-8")
-    return re.sub(r"\{\{(\w+)\}\}", lambda found: parts[found[1]], page)
+    return re.sub(r"\{\{(\w+)\}\}", lambda found: parts[found[1]], read("page.html"))
 
 
 def as_json(value: Any) -> str:

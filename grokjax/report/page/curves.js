@@ -4,7 +4,10 @@
 const TOGETHER = [
   ["accuracy", ["metrics/test_accuracy", "metrics/train_accuracy", "metrics/novel_accuracy"]],
   ["loss", ["metrics/test_loss", "metrics/train_loss"]],
-  ["accuracy by key frequencies or irreps", ["fourier/restricted_accuracy", "fourier/excluded_accuracy"]],
+  [
+    "accuracy by key frequencies or irreps",
+    ["fourier/restricted_accuracy", "fourier/excluded_accuracy"],
+  ],
   ["loss by key frequencies or irreps", ["fourier/restricted_loss", "fourier/excluded_loss"]],
 ];
 const SHOWN_FIRST =
@@ -41,7 +44,9 @@ const curves = {
     );
     $("panel").value = String(panel);
     this.wanted ??= new Set([...figures(runs()).keys()].filter((name) => SHOWN_FIRST.test(name)));
-    this.own = chosen().filter((run) => panel < 0 || data.settings[run.setting].panel === names[panel]);
+    this.own = chosen().filter(
+      (run) => panel < 0 || data.settings[run.setting].panel === names[panel],
+    );
     this.groups = groups(this.own);
     const hues = colours(this.groups.length);
     this.groups.forEach((group, i) => (group.hue = hues[i]));
@@ -137,7 +142,8 @@ const curves = {
         const rows = found.filter(([run]) => !hasEnded(run)).map(([, values]) => values);
         const [middle, low, high] = summarised(rows, steps.length);
         if (showsRuns()) traces.push(...this.singles(own, found, group.hue, DASHES[k]));
-        else if (k === 0) traces.push(...band(steps, scaled(low, own.log), scaled(high, own.log), group.hue));
+        else if (k === 0)
+          traces.push(...band(steps, scaled(low, own.log), scaled(high, own.log), group.hue));
         const text = members.length > 1 ? `${group.line} ${own.label}` : group.line;
         traces.push({
           ...line(steps, scaled(middle, own.log), group.hue, DASHES[k], showsRuns() ? 3 : 2),
@@ -158,7 +164,13 @@ const curves = {
   singles(own, found, colour, dash) {
     const steps = data.curves.steps;
     const thin = {
-      ...line(found.flatMap(() => [...steps, null]), [], colour, dash, found.length > 30 ? 0.5 : 0.8),
+      ...line(
+        found.flatMap(() => [...steps, null]),
+        [],
+        colour,
+        dash,
+        found.length > 30 ? 0.5 : 0.8,
+      ),
       mode: steps.length > 1 ? "lines" : "markers",
       y: found.flatMap(([, values]) => [...scaled(values, own.log), null]),
       customdata: found.flatMap(([run]) => [...steps.map(() => run.index), null]),
@@ -214,7 +226,10 @@ const curves = {
   words(name, own, ends) {
     const told = ends.slice(0, MOST_ROWS).map(([group, middle]) => {
       const values = scaled(middle, own.log);
-      const [first, last] = [values.find((one) => one != null), values.findLast((one) => one != null)];
+      const [first, last] = [
+        values.find((one) => one != null),
+        values.findLast((one) => one != null),
+      ];
       return `${group.line || group.name}: ${number(first)} at first, ${number(last)} at last`;
     });
     return `${name} against step, ${usesMedian() ? "medians" : "means"} by group. ${told.join("; ")}.`;

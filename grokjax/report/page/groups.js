@@ -33,9 +33,7 @@ function takeUp(words) {
   for (const name of Object.keys(USUAL)) if (words.has(name)) state[name] = words.get(name);
   if (!axisOf(state.group)) state.group = "setting";
   const groups = [["setting", "setting"], ...data.axes.map((own) => [own.column, own.title])];
-  $("group").replaceChildren(
-    ...groups.map(([value, name]) => element("option", { value }, name)),
-  );
+  $("group").replaceChildren(...groups.map(([value, name]) => element("option", { value }, name)));
   for (const name of Object.keys(USUAL)) {
     if ($(name).value !== state[name]) $(name).value = state[name];
   }

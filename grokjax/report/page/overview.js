@@ -79,9 +79,17 @@ const overview = {
     const y = axis("", { ...more, range: [shown.length - 0.5, -0.5] });
     const runs = shown.flatMap((own, row) =>
       // How far from the middle of its row each is drawn, so that none hides another.
-      own.runs.map((run, i) => ({ ...run, row, up: row + 0.7 * ((i + 0.5) / own.runs.length - 0.5) })),
+      own.runs.map((run, i) => ({
+        ...run,
+        row,
+        up: row + 0.7 * ((i + 0.5) / own.runs.length - 0.5),
+      })),
     );
-    return [runs, y, all.length > MOST_ROWS ? ` (the first ${MOST_ROWS} of ${all.length} rows)` : ""];
+    return [
+      runs,
+      y,
+      all.length > MOST_ROWS ? ` (the first ${MOST_ROWS} of ${all.length} rows)` : "",
+    ];
   },
 
   when() {
@@ -125,14 +133,21 @@ const overview = {
         ? `did, from step ${number(Math.min(...grown))} to ${number(Math.max(...grown))}.`
         : "did.");
     draw("when", [trace], layout(x, y), `${text}${crosses && " Crosses diverged or failed."}`);
-    pointAtRuns("when", (index) => dots(shown.filter((run) => run.index === index), [at]));
+    pointAtRuns("when", (index) =>
+      dots(
+        shown.filter((run) => run.index === index),
+        [at],
+      ),
+    );
   },
 
   rise() {
     const [every, y, only] = this.rows("rise");
     const shown = every.filter((run) => run.before != null);
     if (!shown.length) {
-      const none = every.length ? "Persistence of the embedding was not measured." : "No run passes the filter.";
+      const none = every.length
+        ? "Persistence of the embedding was not measured."
+        : "No run passes the filter.";
       drawNothing("rise", none);
       return;
     }
@@ -155,7 +170,12 @@ const overview = {
       "means and spreads stand in the table above.";
     draw("rise", traces, layout(x, y), text);
     const ends = [(run) => run.before, (run) => run.after];
-    pointAtRuns("rise", (index) => dots(shown.filter((run) => run.index === index), ends));
+    pointAtRuns("rise", (index) =>
+      dots(
+        shown.filter((run) => run.index === index),
+        ends,
+      ),
+    );
   },
 
   provenance() {
@@ -178,7 +198,8 @@ const overview = {
       ["tables last written", own.tables_written && own.tables_written + took(own)],
       [
         "device",
-        tally((last.devices ?? []).map((name) => name.replace(/^(.+):\1$/, "$1"))) + (last.cpu_count ? `, ${last.cpu_count} CPU cores` : ""),
+        tally((last.devices ?? []).map((name) => name.replace(/^(.+):\1$/, "$1"))) +
+          (last.cpu_count ? `, ${last.cpu_count} CPU cores` : ""),
       ],
       ["platform", last.platform],
       [

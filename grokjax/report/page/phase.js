@@ -30,11 +30,18 @@ const phase = {
 
   show(words) {
     const sizes = byValues().map((own) => own.column);
-    const usual = { x: sizes[0] ?? "", y: sizes[1] ?? "", over: sizes[2] ?? "", value: "share", when: "last" };
+    const usual = {
+      x: sizes[0] ?? "",
+      y: sizes[1] ?? "",
+      over: sizes[2] ?? "",
+      value: "share",
+      when: "last",
+    };
     for (const name of Object.keys(usual)) {
       const axis = "x y over".includes(name);
       const given = words.get(name) ?? this.now[name];
-      this.now[name] = given != null && (!axis || given === "" || axisOf(given)) ? given : usual[name];
+      this.now[name] =
+        given != null && (!axis || given === "" || axisOf(given)) ? given : usual[name];
     }
     this.fill();
     this.draw();
@@ -127,7 +134,9 @@ const phase = {
 
   draw() {
     const columns = ["x", "y", "over"].map((name) => this.now[name]).filter(Boolean);
-    const axes = Object.fromEntries(["x", "y", "over"].map((name) => [name, axisOf(this.now[name])]));
+    const axes = Object.fromEntries(
+      ["x", "y", "over"].map((name) => [name, axisOf(this.now[name])]),
+    );
     $("phase-when").parentElement.hidden = !quantity(this.now.value);
     $("phase-plots").replaceChildren();
     $("phase-key").replaceChildren();
@@ -136,7 +145,9 @@ const phase = {
       return;
     }
     // Cells that a click has left out of the filter stay, paler.
-    const others = split(state.filter).filter((word) => !columns.some((c) => word.startsWith(`${c}=`)));
+    const others = split(state.filter).filter(
+      (word) => !columns.some((c) => word.startsWith(`${c}=`)),
+    );
     const base = chosen(others.join(" "));
     const inside = new Set(chosen().map((run) => run.index));
     const cells = new Map();
@@ -150,12 +161,17 @@ const phase = {
     const scale = this.scale([...cells.values()].map((own) => own.value));
     const counts = [...cells.values()].map((own) => own.runs.length);
     const panels = (axes.over?.values ?? [null])
-      .map((_, k) => [...cells].filter(([key]) => !axes.over || key.split(",").at(-1) === String(k)))
+      .map((_, k) =>
+        [...cells].filter(([key]) => !axes.over || key.split(",").at(-1) === String(k)),
+      )
       .map((own, k) => this.panel(own, k, axes, scale, inside))
       .filter(Boolean);
     $("phase-plots").replaceChildren(...panels);
     $("phase-plots").style.setProperty("--least", `${least(axes.x)}rem`);
-    this.key(scale, [...cells.values()].some((own) => own.value === undefined));
+    this.key(
+      scale,
+      [...cells.values()].some((own) => own.value === undefined),
+    );
     this.says(base, columns, counts);
     this.restore();
   },
@@ -167,11 +183,22 @@ const phase = {
     const name = axes.over ? axes.over.names[k] : "";
     const buttons = own.map(([key, cell]) => {
       const [i, j] = key.split(",").map(Number);
-      return this.button(key, cell, x.place[i] + 1, axes.y ? y.last - y.place[j] : 1, scale, inside);
+      return this.button(
+        key,
+        cell,
+        x.place[i] + 1,
+        axes.y ? y.last - y.place[j] : 1,
+        scale,
+        inside,
+      );
     });
     const labels = (axis, at) =>
       (axis?.values ?? []).map((value, i) =>
-        element("span", { class: "tick", style: at(i), title: axis.names[i] }, short(value, axis.column)),
+        element(
+          "span",
+          { class: "tick", style: at(i), title: axis.names[i] },
+          short(value, axis.column),
+        ),
       );
     const bottom = labels(axes.x, (i) => `grid-area:${y.last}/${x.place[i] + 1}`);
     const left = labels(axes.y, (j) => `grid-area:${y.last - y.place[j]}/1`);
@@ -191,7 +218,8 @@ const phase = {
       ...buttons,
       ...bottom,
     );
-    const even = (axis) => (axis.scale === "even" && typeof known(axis.values)[0] === "number" ? " (not to scale)" : "");
+    const even = (axis) =>
+      axis.scale === "even" && typeof known(axis.values)[0] === "number" ? " (not to scale)" : "";
     const titles = [
       element("span", { class: "along" }, axes.x.title + even(axes.x)),
       axes.y && element("span", { class: "up" }, axes.y.title + even(axes.y)),
@@ -215,7 +243,9 @@ const phase = {
     const what = never ? STEPS[this.now.value][1] : `${this.title()} ${number(value)}`;
     const said = `${where}: ${what}; ${plural(own.length, "run")}`;
     const outside = !own.some((run) => inside.has(run.index));
-    const pressed = Object.entries(values).map(wordOf).every((word) => split(state.filter).includes(word));
+    const pressed = Object.entries(values)
+      .map(wordOf)
+      .every((word) => split(state.filter).includes(word));
     return element(
       "button",
       {
@@ -240,14 +270,17 @@ const phase = {
   /** Arrow keys go to the next cell that is there. */
   walk(event) {
     const [dx, dy] =
-      { ArrowLeft: [-1, 0], ArrowRight: [1, 0], ArrowUp: [0, 1], ArrowDown: [0, -1] }[event.key] ?? [];
+      { ArrowLeft: [-1, 0], ArrowRight: [1, 0], ArrowUp: [0, 1], ArrowDown: [0, -1] }[event.key] ??
+      [];
     const from = event.target.dataset.key?.split(",").map(Number);
     if (dx == null || !from) return;
     event.preventDefault();
     const grid = event.currentTarget;
     const size = Math.max(...data.axes.map((own) => own.values.length));
     for (let by = 1; by < size; by++) {
-      const to = this.now.y ? [from[0] + dx * by, from[1] + dy * by, ...from.slice(2)] : [from[0] + (dx + dy) * by, ...from.slice(1)];
+      const to = this.now.y
+        ? [from[0] + dx * by, from[1] + dy * by, ...from.slice(2)]
+        : [from[0] + (dx + dy) * by, ...from.slice(1)];
       const next = grid.querySelector(`[data-key="${to.join()}"]`);
       if (next) return this.enter(grid, next);
     }
@@ -279,7 +312,12 @@ const phase = {
         element("i", { style: `background:linear-gradient(to right,${stops})` }),
         ...scale.ticks.map((tick) => element("span", {}, brief(tick))),
       ),
-      ...(never ? [element("span", { class: "cell never" }, "never"), element("span", {}, ` ${STEPS[this.now.value][1]}`)] : []),
+      ...(never
+        ? [
+            element("span", { class: "cell never" }, "never"),
+            element("span", {}, ` ${STEPS[this.now.value][1]}`),
+          ]
+        : []),
     );
   },
 
@@ -292,7 +330,10 @@ const phase = {
     const [few, many] = [Math.min(...counts), Math.max(...counts)];
     const n = few === many ? `${number(few)} each` : `${number(few)} to ${number(many)} each`;
     const ended = base.filter(hasEnded).length;
-    const left = ended && quantity(this.now.value) ? `${plural(ended, "run")} diverged or failed and are not averaged.` : "";
+    const left =
+      ended && quantity(this.now.value)
+        ? `${plural(ended, "run")} diverged or failed and are not averaged.`
+        : "";
     $("phase-says").textContent = counts.length
       ? `${plural(counts.length, "cell")} of ${plural(base.length, "run")}, ${n}${pooled.length ? `, over ${pooled.join(", ")}` : ""}. ${left}`
       : "No run passes the filter.";
@@ -315,7 +356,13 @@ function tracks(axis) {
   const total = parts.reduce((sum, part) => sum + part, 0);
   const sizes = parts.map((part) => `minmax(0,${((100 * part) / total).toFixed(3)}fr)`);
   const narrowest = Math.min(...place.map((at) => parts[at - 1])) / total;
-  return { place, narrowest, last: parts.length + 1, columns: sizes.join(" "), rows: sizes.toReversed().join(" ") };
+  return {
+    place,
+    narrowest,
+    last: parts.length + 1,
+    columns: sizes.join(" "),
+    rows: sizes.toReversed().join(" "),
+  };
 }
 
 /** A setting's value as short as it can be. */

@@ -59,7 +59,8 @@ const stepAxis = (more = {}) =>
 function pointAtRuns(place, lights) {
   const div = typeof place === "string" ? $(place) : place;
   div.lights = lights;
-  for (const name of ["plotly_click", "plotly_hover", "plotly_unhover"]) div.removeAllListeners?.(name);
+  for (const name of ["plotly_click", "plotly_hover", "plotly_unhover"])
+    div.removeAllListeners?.(name);
   const run = (event) => event.points[0].customdata;
   div.on("plotly_click", (event) => {
     if (run(event) != null) go("run", { id: data.runs.run_id[run(event)] });
