@@ -302,8 +302,8 @@ def draw_cells(
     for (i, j), (value, n) in cells.items():
         (left, right), (low, high) = across[i], up[j]
         known = np.isfinite(value)
-        face = colour.to_rgba(value) if known else (1.0, 1.0, 1.0, 1.0)
-        style = {"edgecolor": "white"} if known else {"edgecolor": "0.75"}
+        face = colour.to_rgba(np.asarray(value)) if known else (1.0, 1.0, 1.0, 1.0)
+        style: dict[str, Any] = {"edgecolor": "white" if known else "0.75"}
         style |= {"hatch": "////"} if np.isinf(value) else {}
         cell = Rectangle((left, low), right - left, high - low, facecolor=face, lw=0.4, **style)
         axes.add_patch(cell)
@@ -331,7 +331,7 @@ def name_cells(
         long = name == "x" and sum(map(len, texts)) > 24
         axes.set(**{f"{name}ticks": middles, f"{name}label": column.replace("_", " ")})
         axes.set(**{f"{name}ticklabels": texts})
-        axes.tick_params(axis=name, length=0, rotation=90 if long else 0)
+        getattr(axes, f"{name}axis").set_tick_params(length=0, rotation=90 if long else 0)
     axes.spines[:].set_visible(False)
     axes.label_outer()
 
@@ -346,8 +346,9 @@ def colour_key(
 ) -> None:
     """The colour bar with three ticks, and what hatching says if it occurs."""
     bar = figure.colorbar(colour, ax=list(grid), shrink=0.9, aspect=25, pad=0.02)
-    ticks = [float(colour.norm.inverse(place)) for place in (0, 0.5, 1)]
+    norm: Any = colour.norm
+    ticks = [float(norm.inverse(place)) for place in (0, 0.5, 1)]
     bar.set_ticks(ticks, labels=[short_number(tick) for tick in ticks], minor=False)
     bar.minorticks_off()
     bar.set_label(textwrap.fill(title + "; hatched: fewer than half" * never, 36))
-    bar.outline.set_linewidth(0.4)  # type: ignore[operator]
+    bar.outline.set_linewidth(0.4)

@@ -28,13 +28,13 @@ def made_up_candidates(n_settings, n_seeds, n_steps=121, points=197):
 
 def test_every_setting_gets_one_run_before_any_gets_two():
     settings, runs, candidate = made_up_candidates(4, 5)
-    for n_bytes in (3e5, 1e6, 4e6):
+    for n_bytes in (3.4e5, 1e6, 4e6):
         chosen = samples.choose(settings, runs, candidate, n_bytes)
         cost = sum(candidate(run_id).cost(len(steps)) for run_id, steps in chosen.items())
         assert cost <= n_bytes
         counts = [sum(name.startswith(f"{k}-") for name in chosen) for k in range(4)]
         assert min(counts) >= 1 and max(counts) - min(counts) <= 1
-    few = samples.choose(settings, runs, candidate, 3e5)
+    few = samples.choose(settings, runs, candidate, 3.4e5)
     many = samples.choose(settings, runs, candidate, 4e6)
     assert {len(steps) for steps in many.values()} == {samples.MOST_STEPS}
     assert max(len(steps) for steps in few.values()) < samples.MOST_STEPS
