@@ -302,5 +302,5 @@ def phase_diagram(
         panels.colour_key(figure, grid, colour, found.title, any(map(math.isinf, found.values)))
         counts = sorted({n for _, n in found.cells.values()})
         ends = " to ".join(map(str, counts[:: max(1, len(counts) - 1)]))
-        figure.suptitle(f"{ends} run{'' if counts == [1] else 's'} a cell")
+        figure.suptitle(f"{ends} run{'' if counts == [1] else 's'} a cell", fontsize=8)
     return figure

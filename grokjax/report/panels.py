@@ -307,7 +307,7 @@ def draw_cells(
         style |= {"hatch": "////"} if np.isinf(value) else {}
         cell = Rectangle((left, low), right - left, high - low, facecolor=face, lw=0.4, **style)
         axes.add_patch(cell)
-        if (right - left) * inch > 0.17:
+        if (right - left) * inch > 0.18:
             ink = "white" if known and np.dot(face[:3], (0.3, 0.59, 0.11)) < 0.5 else "black"
             middle = (left + right) / 2, (low + high) / 2
             text = f"{short_number(value)}\n{n}" if known else str(n)
