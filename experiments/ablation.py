@@ -122,12 +122,16 @@ def conclusion(frame: pd.DataFrame, subspace: str = "wave1") -> list[str]:
             f"{row['setting']}, {row['n']} seeds: without {subspace} accuracy is "
             f"{row['accuracy']:.2f}, without random ones of its power "
             f"{row['random_accuracy']:.2f}. It costs {verdict} than they do: median difference "
-            f"{row['accuracy_difference']:+.3f} ({low:+.3f} to {high:+.3f}), more in "
+            f"{row['accuracy_difference']:+.3f} ({_span(low, high)}), more in "
             f"{row['accuracy_more']} of {row['n']} seeds; of the loss "
-            f"{row['loss_difference']:+.2f} ({row['loss_low']:+.2f} to {row['loss_high']:+.2f}), "
-            f"more in {row['loss_more']}."
+            f"{row['loss_difference']:+.2f} ({_span(row['loss_low'], row['loss_high'])}), more in "
+            f"{row['loss_more']}."
         )
     return texts
+
+
+def _span(low: float, high: float) -> str:
+    return "no interval below six seeds" if pd.isna(low) else f"{low:+.3f} to {high:+.3f}"
 
 
 def draw(rows: pd.DataFrame) -> Figure:
