@@ -13,6 +13,7 @@ exact in float32. Homology has coefficients in Z/2.
 """
 
 import importlib.util
+import itertools
 import math
 import zlib
 from collections.abc import Callable, Iterable, Mapping, Sequence
@@ -64,6 +65,36 @@ def diagrams(
     """
     _check_options(engine, max_dimension, n_threads)
     return _compute(_as_cloud(points), engine, max_dimension, n_threads)
+
+
+def critical_edges(points: ArrayLike) -> tuple[Diagram, NDArray[np.int64]]:
+    """The bars of H1, and the two edges of each whose lengths its birth and its death are.
+
+    A loop is born with the edge that closes it and dies with the triangle that fills it, as long
+    as the longest of its edges. While the order of the distances stays, so do the edges, and a
+    bar's gradient is that of the two lengths (Poulenard, Skraba and Ovsjanikov 2018, CGF 37(5),
+    13-25; Carrière et al. 2021, arXiv:2010.08356). Among equal distances the edges are one choice.
+
+    Args:
+        points: As in `diagrams`.
+
+    Returns:
+        (k, 2) bars, the longest first, and (k, 2, 2) edges, of birth and of death, two points each.
+
+    Raises:
+        ValueError: As for `diagrams`.
+    """
+    distances = _distances(_as_cloud(points))
+    diagrams, simplices = redzed_tda.rips(distances, 1, simplex_pairs=True)
+    bars, square = np.reshape(diagrams[1], (-1, 2)), squareform(distances)
+    longest = np.argsort(bars[:, 0] - bars[:, 1], kind="stable")
+    edges = np.zeros((len(bars), 2, 2), np.int64)
+    for place, i in enumerate(longest):
+        birth, triangle = simplices[1][i]
+        sides = itertools.combinations(triangle, 2)
+        edges[place] = birth, max(sides, key=lambda side: square[side])
+    n = np.count_nonzero(bars[:, 1] > bars[:, 0])
+    return bars[longest][:n], edges[:n]
 
 
 def many(

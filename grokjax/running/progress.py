@@ -84,8 +84,9 @@ class Display:
         spent = self._spent
         took = time.monotonic() - self._first_step
         took -= sum(s for what, s in spent.items() if what.startswith("compiling"))
-        parts = ", ".join(f"{what} {spent[what] / took:.0%}" for what in _PARTS)
-        rest = 1 - sum(spent[what] for what in _PARTS) / took
+        named = [*_PARTS, *(["topology"] if "topology" in spent else [])]
+        parts = ", ".join(f"{what} {spent[what] / took:.0%}" for what in named)
+        rest = 1 - sum(spent[what] for what in named) / took
         beside = f"diagnostics took {duration(spent['diagnostics'])} beside it"
         self.note(f"of {duration(took)} after compilation: {parts}, other {rest:.0%}; {beside}")
 

@@ -136,6 +136,9 @@ class SweepConfig:
             fits = self.train.steps * size < 2**31 - 2 * _LARGEST_TASK
             message = f"steps x --batch_size={size} must stay below 2^31"
             check(fits, "steps", self.train.steps, message)
+        for run in runs:
+            if run.static.topology is not None:
+                _check_topology(run, run.static.topology, self.train.checkpoint_every)
         return runs
 
     @functools.cached_property
@@ -209,6 +212,15 @@ class SweepConfig:
             members=None if members is None else frozenset(map(str, members)),
             unnamed=tuple(map(str, data.get("unnamed", ()))),
         )
+
+
+def _check_topology(run: Run, topology: grid.Topology, checkpoint_every: int) -> None:
+    # A run resumed at a checkpoint finds there the edges of the one that went on.
+    message = f"must divide --checkpoint_every={checkpoint_every}"
+    check(checkpoint_every % topology.every == 0, "topology_every", topology.every, message)
+    embeds = run.task.n_elements > 0 and ("embed", "embedding") in run.model.vocabulary
+    message = f"{run.model.name} embeds no elements of {run.task.name}, so there are no loops"
+    check(embeds, "topology_weights", run.settings.topology_weight, message)
 
 
 def _check_kinds(options: Mapping[str, Any]) -> None:

@@ -262,6 +262,31 @@ class RunSettings(Part):
         words={"full": FULL},
         label="batch {}",
     )
+    topology_weight: float = field(
+        0.0,
+        help="multiple of minus --topology_term of the embedding's unit rows that the loss gains: "
+        "above 0 loops are made longer, below 0 shorter",
+        allowed="a finite number",
+        accepts=math.isfinite,
+        traced=True,
+        flag="topology_weights",
+        label="topology × {}",
+    )
+    topology_term: str = field(
+        "h1_max",
+        help="h1_max, h1_total (of the 128 longest bars), or random_edges: a control, random edges "
+        "made longer and shorter with a gradient as large as that of h1_max; without a "
+        "--topology_weights nothing",
+        choices=("h1_max", "h1_total", "random_edges"),
+        label="by {}",
+    )
+    topology_every: int = field(
+        10,
+        help="steps after which a loop's two edges are looked up anew, on the host; divides "
+        "--checkpoint_every. Costs as experiments/results/benchmarks says",
+        between=(1, 2**31 - 1),
+        label="edges every {}",
+    )
     seed: int = field(
         46,
         help="seeds",

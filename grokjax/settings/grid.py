@@ -25,6 +25,13 @@ Axes = Mapping[str, Mapping[str, Values]]  # column of a kind (or "run") → nam
 COLUMNS = (*(kind.column for kind in KINDS), RUN)
 
 
+class Topology(NamedTuple):
+    """A term of the loss made of the embedding's loops."""
+
+    term: str
+    every: int  # steps between look-ups of edges
+
+
 class Static(NamedTuple):
     """What runs of one program have in common."""
 
@@ -33,6 +40,8 @@ class Static(NamedTuple):
     loss: Any
     batch_size: int  # examples a step, or ``FULL``
     features: str  # the task whose features examples have; empty of pairs of elements
+    # None at weight 0: such runs have the program that knows of no term, and its very bits.
+    topology: Topology | None
 
 
 @dataclasses.dataclass(frozen=True)
@@ -87,7 +96,9 @@ class Run:
         parts = self.model, self.optimizer, self.loss
         model, optimizer, loss = (part.static() for part in parts)
         features = "" if self.task.examples == "pairs" else self.task.name
-        return Static(model, optimizer, loss, self.settings.batch_size, features)
+        own = self.settings
+        term = Topology(own.topology_term, own.topology_every) if own.topology_weight else None
+        return Static(model, optimizer, loss, own.batch_size, features, term)
 
     @property
     def traced(self) -> dict[str, float]:
@@ -95,6 +106,8 @@ class Run:
         parts = (self.model, self.optimizer, self.loss, self.settings)
         found = {name: value for part in parts for name, value in part.traced().items()}
         del found["seed"]  # by way of keys
+        if self.static.topology is None:
+            del found["topology_weight"]
         return found
 
 

@@ -182,6 +182,11 @@ def cloud_generator(run: Run) -> np.random.Generator:
     return _generator("cloud", _told(run, "train_fraction"))
 
 
+def edges_generator(run: Run, step: int) -> np.random.Generator:
+    """The stream from which edges between random elements are drawn at a step."""
+    return _generator("edges", _told(run, "train_fraction") | {"step": step})
+
+
 class Data(NamedTuple):
     """One run's data, a row a place."""
 

@@ -13,6 +13,7 @@ from grokjax.models.network import Sizes
 from grokjax.settings import registry
 from grokjax.settings.grid import Run
 from grokjax.tasks.task import batch_key, init_key, make_data
+from grokjax.training.topology import no_edges
 
 Array: TypeAlias = Any  # NumPy on the host, JAX in a program
 
@@ -32,6 +33,8 @@ class RunData(NamedTuple):
     train_label: Array  # (R, N) int32
     labels: Array  # (R, E) int32
     split: Array  # (R, E) int8: PADDING, TRAIN, LEAKED (test, not novel) or NOVEL
+    # (R, …) int32 as ``topology.no_edges`` has them; None of a program without the term.
+    edges: Array | None = None
 
 
 def features(name: str) -> Any | None:
@@ -53,6 +56,7 @@ def stack(runs: Sequence[Run]) -> RunData:
     """The data of a batch, padded to its largest task and largest training set."""
     n_runs, side = len(runs), max(run.task.n_elements for run in runs)
     n_max = max(run.task.n_train for run in runs)
+    topology = runs[0].static.topology
     n_places = side**2 if side else max(run.task.n_places for run in runs)
     inputs = np.zeros((n_runs, n_max, 2 if side else 1), np.int32)
     train_label = np.zeros((n_runs, n_max), np.int32)
@@ -80,4 +84,5 @@ def stack(runs: Sequence[Run]) -> RunData:
         train_label=train_label,
         labels=labels,
         split=split,
+        edges=None if topology is None else np.stack([no_edges(topology)] * n_runs),
     )

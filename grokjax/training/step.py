@@ -12,11 +12,11 @@ import jax
 import jax.numpy as jnp
 import optax
 
-from grokjax.models.network import Model, Params, Sizes
+from grokjax.models.network import Model, Params, Sizes, embedding
 from grokjax.settings.config import TrainConfig
 from grokjax.settings.fields import FULL
 from grokjax.settings.grid import Run, Static
-from grokjax.training import data
+from grokjax.training import data, topology
 from grokjax.training.data import RunData
 
 
@@ -127,12 +127,17 @@ def example_losses(
 def loss(
     params: Params, program: Program, run: RunData, examples: jax.Array, label: jax.Array
 ) -> jax.Array:
-    """Mean loss of a batch; of a full batch over the run's own training set."""
+    """Mean loss of a batch, of a full one over the run's own training set, with what it gains."""
     losses = example_losses(program, run, params, examples, label)[0]
     if program.static.batch_size != FULL:
-        return losses.mean()
-    real = jnp.arange(losses.shape[0]) < run.n_train
-    return jnp.where(real, losses, 0).sum() / run.n_train
+        mean = losses.mean()
+    else:
+        real = jnp.arange(losses.shape[0]) < run.n_train
+        mean = jnp.where(real, losses, 0).sum() / run.n_train
+    if run.edges is None:
+        return mean
+    gained = topology.term(embedding(params), run.n_elements, run.edges)
+    return mean - run.traced["topology_weight"] * gained
 
 
 def train_run(

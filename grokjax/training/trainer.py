@@ -16,6 +16,7 @@ from typing import Any, Protocol
 import jax
 import numpy as np
 
+from grokjax.models.network import embedding
 from grokjax.settings.config import Saving, TrainConfig
 from grokjax.settings.grid import Run
 from grokjax.store import checkpoints
@@ -23,9 +24,11 @@ from grokjax.store.checkpoints import Reader, RunBatch, Writer
 from grokjax.store.errors import CheckpointError
 from grokjax.store.results import METRICS, Results
 from grokjax.training import data, evaluation, mapped
+from grokjax.training.data import RunData
 from grokjax.training.step import Program, State
 from grokjax.training.step import init as init_run
 from grokjax.training.stopping import Stopped, StopRequest
+from grokjax.training.topology import look_up
 
 # The device is handed this many steps at a time at most: fine enough for a live display and a
 # quick stop, coarse enough that handing over costs nothing.
@@ -43,7 +46,8 @@ class TrainingListener(Protocol):
 
         ``compiling training`` (told whenever the device has been handed steps, before they are
         done; next to nothing after the first time), ``compiling evaluation``, ``evaluation``,
-        ``checkpoints`` (copying the state, and waiting for the one before to be written).
+        ``checkpoints`` (copying the state, and waiting for the one before to be written),
+        ``topology`` (looking edges up).
         """
 
     def evaluated(self, batch: int, step: int, rows: Sequence[dict[str, Any]]) -> None:
@@ -219,14 +223,19 @@ class BatchTrainer:
 
     def _train_to(self, step: int, states: list[State]) -> list[State]:
         """The states at a checkpoint, from those at the one before."""
-        lengths = calls(self._every)
+        topology = self._program.static.topology
+        every = self._every if topology is None else topology.every
+        lengths = calls(every) * (self._every // every)
         calls_left = len(states) * len(lengths)
         trained = []
-        for state, own in zip(states, self._data, strict=True):
+        for state, own, part in zip(states, self._data, self._parts, strict=True):
             state, placed = self._on_device(state), self._on_device(own)
             n_runs = len(own.n_train)
             at = step - self._every
             for n_steps in lengths:
+                if topology is not None and at % every == 0:
+                    with self._timed("topology"):
+                        placed = self._with_edges(placed, self._runs[part], state, at)
                 # The call returns when its steps have begun, not when they are done.
                 with self._timed("compiling training"):
                     chunk = mapped.train_chunk(self._program, self._mesh, n_steps)
@@ -241,6 +250,11 @@ class BatchTrainer:
                     raise Stopped(self._stop.reason)
             trained.append(self._put_away(state))
         return trained
+
+    def _with_edges(self, placed: RunData, runs: Sequence[Run], state: State, step: int) -> RunData:
+        """The data with the edges that belong to the state at a step."""
+        embeddings = np.asarray(embedding(state.params))
+        return placed._replace(edges=self._on_device(look_up(runs, embeddings, step)))
 
     def _checkpoint(self, writer: Writer, step: int, states: Sequence[State]) -> None:
         with self._timed("checkpoints"):

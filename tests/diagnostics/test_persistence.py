@@ -152,6 +152,26 @@ def test_degree_zero_is_single_linkage():
 # Distances and input
 
 
+@pytest.mark.parametrize("seed", range(40))
+def test_critical_edges_are_as_long_as_the_ends_of_the_bars(seed):
+    points = random_cloud(seed)
+    bars, edges = ph.critical_edges(points)
+    assert rows(bars) == rows(by_gudhi(points, 1)[1])
+    assert edges.shape == (len(bars), 2, 2) and edges.dtype == np.int64
+    lengths = rounded_distances(points)[edges[..., 0], edges[..., 1]]
+    np.testing.assert_array_equal(lengths, bars)
+    assert (np.diff(bars[:, 1] - bars[:, 0]) <= 0).all()
+
+
+@pytest.mark.parametrize("n", [5, 12])
+def test_critical_edges_of_a_polygon_are_a_side_and_a_chord(n):
+    ((birth, death),) = ph.critical_edges(polygon(n))[1]
+    assert abs(birth[1] - birth[0]) in (1, n - 1)
+    # An equilateral triangle, as nearly as the corners allow, fills it.
+    assert abs(death[1] - death[0]) in (-(-n // 3), n - -(-n // 3))
+    assert ph.critical_edges(np.ones((4, 2)))[1].shape == (0, 2, 2)
+
+
 def test_values_are_exact_in_float32_and_close_points_do_not_cancel():
     points = 1e6 + np.array([[0.0], [1e-3], [3e-3]])
     h0, _ = ph.diagrams(points)

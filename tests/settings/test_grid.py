@@ -188,7 +188,14 @@ def test_a_setting_that_a_part_lacks_is_null_and_multiplies_nothing():
 
 @pytest.mark.parametrize(("column", "part", "field"), EVERY, ids=IDS)
 def test_runs_share_a_program_where_only_traced_settings_or_tasks_differ(column, part, field):
-    runs = grid.expand(axes_with(column, part, field.name, [field.default, others(field)[0]]))
+    values = [field.default, others(field)[0]]
+    axes = axes_with(column, part, field.name, values)
+    if field.name == "topology_weight":
+        axes[column][part][field.name] = (0.5, 1.0)  # at 0 the program knows of no term
+    elif field.name.startswith("topology"):
+        assert len(grid.plan_batches(grid.expand(axes), 10)) == 1
+        axes[column][part]["topology_weight"] = (0.5,)
+    runs = grid.expand(axes)
     one_program = field.traced or column == "operation"
     assert (runs[0].static == runs[1].static) == one_program
     assert len(grid.plan_batches(runs, 10)) == (1 if one_program else 2)
