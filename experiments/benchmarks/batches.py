@@ -20,9 +20,9 @@ from grokjax.training.step import Program
 BATCH_SIZE = 512
 
 
-def runs(kind: str, prime: int, n: int) -> tuple[Run, ...]:
-    """The study's runs at one prime and fraction 0.3, seeds 46 on."""
-    given = {"primes": str(prime), "train_fractions": "0.3", "seeds": f"46:{46 + n}"}
+def runs(kind: str, prime: int, n: int, **more: str) -> tuple[Run, ...]:
+    """The study's runs at one prime and fraction 0.3, seeds 46 on; ``more`` are other flags."""
+    given = {"primes": str(prime), "train_fractions": "0.3", "seeds": f"46:{46 + n}", **more}
     names = {"model": kind, "operation": "add", "optimizer": "adamw", "loss": "cross_entropy"}
     axes = {c: {name: grid.axes_of(c, name, given)} for c, name in {**names, RUN: RUN}.items()}
     return grid.expand(axes)
@@ -36,9 +36,9 @@ def steps_a_turn() -> int:
 class Batch:
     """Runs trained as one program; compiled, and past its first chunk of steps, once made."""
 
-    def __init__(self, kind: str, prime: int, n_runs: int, n_steps: int):
+    def __init__(self, kind: str, prime: int, n_runs: int, n_steps: int, **more: str):
         self.n_runs, self.n_steps = n_runs, n_steps
-        self.runs = runs(kind, prime, n_runs)
+        self.runs = runs(kind, prime, n_runs, **more)
         self.program = Program.of(self.runs, TrainConfig())
         self.mesh = mapped.runs_mesh(n_runs)
         self.data = mapped.place(self.mesh, data.stack(self.runs))

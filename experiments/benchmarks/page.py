@@ -117,6 +117,19 @@ def _fourier(record: dict[str, Any]) -> Iterator[Row]:
             )
 
 
+def _topology(record: dict[str, Any]) -> Iterator[Row]:
+    for result in record["results"]:
+        for name, cost in result["milliseconds_per_run_step"].items():
+            if name in result["over_none"]:
+                over, looking = result["over_none"][name], result["share_of_look_ups"][name]
+                yield (
+                    f"{result['model']}, p = {result['prime']}: a step with {name}",
+                    f"**{over:.2f}** times one without ({cost:.2f} ms; looking edges up "
+                    f"{looking:.1%} of it)",
+                    "",
+                )
+
+
 def _report(record: dict[str, Any]) -> Iterator[Row]:
     yield (
         "page of 1,000 runs with 121 checkpoints",
@@ -207,6 +220,7 @@ _ROWS: dict[str, Callable[[dict[str, Any]], Iterator[Row]]] = {
     "persistence": _persistence,
     "dimension": _dimension,
     "fourier": _fourier,
+    "topology": _topology,
     "report": _report,
     "plan": _plan,
     "many": _many,

@@ -56,8 +56,8 @@ def look_up(runs: Sequence[Run], embeddings: NDArray[np.float32], step: int) -> 
             edges[0, :n_bars] = found[:n_bars]
             if len(edges) == 2:
                 random = edges_generator(run, step)
-                for edge in edges[1, :n_bars].reshape(-1, 2):
-                    edge[:] = random.choice(len(own), 2, replace=False)
+                for bar in edges[1, :n_bars]:  # four points, which a loop has at least
+                    bar[:] = random.choice(len(own), (2, 2), replace=False)
         return edges
 
     with ThreadPoolExecutor(len(os.sched_getaffinity(0))) as pool:

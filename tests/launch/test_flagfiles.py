@@ -40,6 +40,7 @@ def grid_of(name):
         ("mnist.flags", 20),
         ("ablation.flags", 12),
         ("head_to_head.flags", 80),
+        ("cause.flags", 120),
     ],
 )
 def test_each_makes_its_grid(name, n_runs):
