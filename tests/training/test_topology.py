@@ -55,7 +55,7 @@ def train(runs, workdir, stop=None, steps=STEPS, checkpoint_every=CHECKPOINT_EVE
     """The parameters of every checkpoint, step → one tree for all runs."""
     workdir.mkdir(exist_ok=True)
     config = TrainConfig(steps=steps, checkpoint_every=checkpoint_every)
-    results = Results(workdir)
+    results = Results(workdir, [run.run_id for run in runs])
     trainer = BatchTrainer(0, runs, config, workdir, results, Quiet(), stop or StopRequest())
     trainer.run(set())
     reader = checkpoints.Reader(workdir / "checkpoints")
@@ -202,6 +202,7 @@ def test_weight_zero_is_to_the_bit_the_run_without_the_term(tmp_path):
         assert Program.of(mine[0], CONFIG) == Program.of([run], CONFIG)
         assert data.stack(mine[0]).edges is None
         assert jaxpr_of(mine[0][0]) == jaxpr_of(run) != jaxpr_of(mine[1][0])
+        assert "scatter" not in jaxpr_of(mine[1][0])
 
 
 CONFIG = TrainConfig(steps=STEPS, checkpoint_every=CHECKPOINT_EVERY)
