@@ -222,7 +222,7 @@ def figure(runs: pd.DataFrame, pool: Pool, found: pd.DataFrame) -> Figure:
     own = of_run.loc[h1["run_id"]]
     names = [arm(*pair) for pair in zip(own["topology_term"], own["topology_weight"], strict=True)]
     arms = (NONE, *LOOPS, *RANDOM)
-    colours = dict(zip(arms, panels.colours(len(arms)), strict=True))
+    colours = dict(zip(arms, reversed(panels.PALETTE), strict=True))
     with panels.style():
         drawn = Figure(figsize=(figures.PAGE, 3.1))
         left, right = drawn.subplots(1, 2, width_ratios=(1, 1.25))
@@ -232,8 +232,10 @@ def figure(runs: pd.DataFrame, pool: Pool, found: pd.DataFrame) -> Figure:
             left.plot(means[name], color=colours[name], linestyle=dash, label=name)
         middle = runs.loc[runs["arm"] == NONE, "generalisation_step"].median()
         left.axvline(middle, color="0.6", linewidth=0.6)
-        left.set(xlabel="step", ylabel="H1 max of the embedding, mean over seeds", ylim=(0, None))
-        left.legend(loc="upper left", title="the loss makes")
+        top = 1.4 * means[list(arms)].max()
+        left.set(xlabel="step", ylabel="H1 max of the embedding, mean over seeds", ylim=(0, top))
+        left.text(middle, 0.01 * top, " none generalises", fontsize=6, color="0.4")
+        left.legend(loc="upper left", ncols=2)
         panels.step_axis(left)
         rows = found.to_dict("records")
         jitter = np.random.default_rng(0).uniform(-0.25, 0.25, len(runs))
