@@ -221,8 +221,8 @@ def jaxpr_of(run):
 
 @pytest.mark.parametrize("kind", ["h1_total", "random_edges"])
 def test_stopped_anywhere_and_started_again_it_ends_with_the_same_bits(kind, tmp_path):
-    axes = {"h1_total": {"model": ["mlp"], "batch_size": [0]},
-            "random_edges": {"loss_precision": ["float64"]}}  # fmt: skip
+    axes = {"h1_total": {"batch_size": [0]}, "random_edges": {"loss_precision": ["float64"]}}
+    axes[kind]["model"] = ["mlp"]
     runs = runs_with(topology_weight=[2.0, -2.0], topology_term=[kind], **axes[kind])
     whole = train(runs, tmp_path / "whole")
     # Calls are of five steps, so every second stop falls between two checkpoints.
@@ -253,15 +253,14 @@ def test_a_run_in_a_batch_of_several_primes_equals_the_run_alone(
         together = train(runs, tmp_path / "together")[STEPS]
     padding = together["embed"]["embedding"][0, 13:]
     assert padding.shape == (4, 16) and not padding.any()
-    for i in (0, 2):
-        alone = own(train([runs[i]], tmp_path / f"{i}")[STEPS], [runs[i]], 0)
-        assert_same_parameters(own(together, runs, i), alone, 1e-3)
+    alone = own(train(runs[:1], tmp_path / "alone")[STEPS], runs, 0)
+    assert_same_parameters(own(together, runs, 0), alone, 1e-3)
 
 
 @pytest.mark.parametrize("term", ["h1_max", "h1_total"])
 def test_a_positive_weight_makes_loops_longer_and_a_negative_one_shorter(term, tmp_path):
     axes = {"prime": [23], "batch_size": [128], "topology_term": [term], "weight_decay": [0.0],
-            "model": ["mlp" if term == "h1_total" else "transformer"]}  # fmt: skip
+            "model": ["mlp"]}  # fmt: skip
     seeds = list(range(4))
     found = {}
     for weight in (0.0, 1.0, -1.0):
