@@ -14,7 +14,7 @@ from grokjax.diagnostics import persistence
 from grokjax.models import network
 from grokjax.models.network import Sizes
 from grokjax.settings import grid
-from grokjax.settings.config import TrainConfig
+from grokjax.settings.config import Saving, TrainConfig
 from grokjax.settings.fields import InvalidSettingError
 from grokjax.store import checkpoints
 from grokjax.store.results import Results
@@ -58,7 +58,8 @@ def train(runs, workdir, stop=None, steps=STEPS, checkpoint_every=CHECKPOINT_EVE
     workdir.mkdir(exist_ok=True)
     config = TrainConfig(steps=steps, checkpoint_every=checkpoint_every)
     results = Results(workdir, [run.run_id for run in runs])
-    trainer = BatchTrainer(0, runs, config, workdir, results, Quiet(), stop or StopRequest())
+    saving, stop = Saving(state_minutes=0.0), stop or StopRequest()
+    trainer = BatchTrainer(0, runs, config, saving, workdir, results, Quiet(), stop)
     trainer.run(set())
     reader = checkpoints.Reader(workdir / "checkpoints")
     model = Program.of(runs, config).model
