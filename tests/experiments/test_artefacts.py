@@ -255,7 +255,8 @@ def test_all_sixteen_are_in_the_order_of_the_study():
     numbered = [f"figure{i}" for i in range(1, 15)]
     assert list(registry.ARTEFACTS) == [*numbered, "table1", "table2"]
     assert {one.training for one in registry.ARTEFACTS.values()} == set(sweeps.TRAININGS)
-    flagfiles = {path.stem for path in sweeps.FOLDER.glob("*.flags")} - {"quick", "cause"}
+    flagfiles = {path.stem for path in sweeps.FOLDER.glob("*.flags")} - {"quick"}
+    flagfiles -= {"ablation", "cause", "head_to_head"}  # of questions of ours
     assert flagfiles == set(sweeps.TRAININGS)
 
 
