@@ -43,7 +43,7 @@ REFUSED = [
     ("--ph_engine=gudhi", f"--ph_engine=gudhi: must be one of {', '.join(ENGINES)}"),
     ("--ph_verify=2", "--ph_verify=2.0: must lie in 0 … 1"),
     ("--precision=tf32", "--precision=tf32: only a GPU has TF32 products"),
-    ("--precision=half", "--precision=half: must be one of float32, tf32, bfloat16"),
+    ("--precision=half", "--precision=half: must be one of float32, tf32x3, bfloat16x3, "),
     ("--loss_precision=tf32", "--loss_precision=tf32: tf32 cannot be used; each must be one of fl"),
     ("--runs_per_batch=0", "--runs_per_batch=0: must be an integer of at least 1"),
     ("--keep=first", "--keep=first: must be all, measured, last or every:N with N of at least 1"),

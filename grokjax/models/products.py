@@ -2,7 +2,9 @@
 
 Every matrix product of the networks is in here. Derivatives are those one would derive; where a
 transpose is written out, it reaches the matrix library in the orientation in which it is fast. The
-one XLA arrives at by itself copies and transposes. Letters of shapes as in ``network.py``.
+one XLA arrives at by itself copies and transposes. What is better computed otherwise on a TPU is,
+where a program is traced for one (experiments/benchmarks/compiled.py has what that brings). Letters
+of shapes as in ``network.py``.
 """
 
 import dataclasses
@@ -83,11 +85,28 @@ batching.primitive_batchers[_multilinear] = lambda xs, axes, rule: (rule.mapped(
 mlir.register_lowering(_multilinear, mlir.lower_fun(_apply, multiple_results=False))
 
 
+ACCELERATORS = ("tpu", "gpu")
+
+
+def platform() -> str | None:
+    """That of the devices of the mesh for which a program is being traced; None without one."""
+    device = jax.sharding.get_abstract_mesh().abstract_device
+    return None if device is None else device.platform
+
+
+def _rounded(x: jax.Array) -> jax.Array:
+    # Unlike a cast there and back, this is never taken out by the compiler.
+    return jax.lax.reduce_precision(x, exponent_bits=8, mantissa_bits=7)
+
+
 def _multiply(precision: str | None, x: jax.Array, y: jax.Array) -> jax.Array:
+    multiply = functools.partial(jnp.matmul, precision=precision)
     if precision == PRECISIONS["bfloat16"]:
-        # Unlike a cast there and back, this is never taken out by the compiler.
-        x, y = (jax.lax.reduce_precision(z, exponent_bits=8, mantissa_bits=7) for z in (x, y))
-    return jnp.matmul(x, y, precision=precision)
+        return multiply(_rounded(x), _rounded(y))
+    if precision == PRECISIONS["bfloat16x3"] and platform() not in ACCELERATORS:
+        (x, x_rest), (y, y_rest) = ((_rounded(z), _rounded(z - _rounded(z))) for z in (x, y))
+        return multiply(x, y) + (multiply(x, y_rest) + multiply(x_rest, y))
+    return multiply(x, y)
 
 
 @functools.cache
@@ -111,8 +130,8 @@ def product(x: jax.Array, y: jax.Array) -> jax.Array:
     """``x @ y`` of matrices at the precision in force (``jax.default_matmul_precision``).
 
     A CPU multiplies in float32 whatever it is told, so bfloat16 factors are rounded here, those of
-    the derivatives too. Their float32 products are exact, on any device, and so differ in the order
-    of the sum alone.
+    the derivatives too, and split and rounded for three passes. Their float32 products are exact,
+    on any device, and so differ in the order of the sum alone.
     """
     return _product_at(_precision())(x, y)
 
@@ -122,39 +141,67 @@ def affine(x: jax.Array, kernel: jax.Array, bias: jax.Array | None) -> jax.Array
     return product(x, kernel) if bias is None else product(x, kernel) + bias[None]
 
 
+def _exactly(x: jax.Array, y: jax.Array) -> jax.Array:
+    """``x @ y``, one a matrix of zeros and ones, in float32 whatever precision is in force."""
+    return jnp.matmul(x, y, precision="highest")
+
+
 @functools.cache
-def _rows_of(n_rows: int, precision: str | None) -> Multilinear:
+def _rows_of(n_rows: int, n_parts: int, hot: bool, precision: str | None) -> Multilinear:
+    """Looked up, or with ``hot`` multiplied; whatever is multiplied is so part by part."""
+
     def take(tables: jax.Array, index: jax.Array) -> jax.Array:
-        flat = index + n_rows * jnp.arange(len(tables))[:, None]
-        rows = tables.reshape(len(tables) * n_rows, -1)
-        return jnp.take(rows, flat.ravel(), axis=0, mode="clip")
+        if not hot:
+            flat = index + n_rows * jnp.arange(len(tables))[:, None]
+            rows = tables.reshape(len(tables) * n_rows, -1)
+            return jnp.take(rows, flat.ravel(), axis=0, mode="clip")
+        hot_SBP = jax.nn.one_hot(index, n_rows, dtype=tables.dtype)
+        rows = [jax.vmap(_exactly)(hot_SBP, part) for part in jnp.split(tables, n_parts, axis=-1)]
+        return jnp.concatenate([part.reshape(index.size, -1) for part in rows], axis=-1)
 
     def transpose(gradient: jax.Array, index: jax.Array) -> jax.Array:
-        gradient_SBC = gradient.reshape(*index.shape, -1)
-        hot = functools.partial(jax.nn.one_hot, num_classes=n_rows, dtype=gradient.dtype)
-        multiply = _product_at(precision)
-        return jnp.stack([multiply(hot(i).T, g) for i, g in zip(index, gradient_SBC, strict=True)])
+        multiply, gradient_SBC = _product_at(precision), gradient.reshape(*index.shape, -1)
+        one_hot = functools.partial(jax.nn.one_hot, num_classes=n_rows, dtype=gradient.dtype)
+        if n_parts == 1:
+            pairs = zip(index, gradient_SBC, strict=True)
+            return jnp.stack([multiply(one_hot(i).T, g) for i, g in pairs])
+        hot_SPB = one_hot(index).swapaxes(1, 2)
+        parts = jnp.split(gradient_SBC, n_parts, axis=-1)
+        return jnp.concatenate([jax.vmap(multiply)(hot_SPB, part) for part in parts], axis=-1)
 
     return Multilinear(take, (transpose, None))
 
 
-def take_rows(tables: jax.Array, index: jax.Array) -> jax.Array:
-    """Rows of S tables (S, P, C) at indices (S, B), as (S * B, C).
+def take_rows(tables: jax.Array, index: jax.Array, n_parts: int = 1) -> jax.Array:
+    """Rows of S tables (S, P, C) at indices (S, B), as (S * B, C); C columns are n_parts parts.
 
     The gradient is a one-hot product instead of a scatter: XLA's scatter-add collapses under
-    colliding indices on GPUs and is serial on CPUs, and the product is as exact.
+    colliding indices on GPUs and is serial on CPUs, and the product is as exact. Accelerators
+    multiply each part by itself, which spares joining and cutting their columns, and on a TPU the
+    rows are a product too.
     """
-    return _rows_of(tables.shape[1], _precision())(tables, index)
+    on = platform()
+    n_parts = n_parts if on in ACCELERATORS else 1
+    return _rows_of(tables.shape[1], n_parts, on == "tpu", _precision())(tables, index)
+
+
+def _heads(width: int, n_heads: int, dtype: Any) -> jax.Array:
+    """(D, H): ones where a column is a head's."""
+    return jnp.repeat(jnp.eye(n_heads, dtype=dtype), width // n_heads, axis=0)
 
 
 def sum_heads(rows: jax.Array, n_heads: int) -> jax.Array:
-    """(N, D) → (N, H): columns summed head by head."""
+    """(N, D) → (N, H): columns summed head by head; on a TPU by a product."""
+    if platform() == "tpu":
+        return _exactly(rows, _heads(rows.shape[1], n_heads, rows.dtype))
     return rows.reshape(rows.shape[0], n_heads, -1).sum(-1)
 
 
 def spread_heads(weights: jax.Array, width: int) -> jax.Array:
-    """(N, H) → (N, D): each head's number in all of its columns."""
+    """(N, H) → (N, D): each head's number in all of its columns; on a TPU by a product."""
     n, n_heads = weights.shape
+    if platform() == "tpu":
+        return _exactly(weights, _heads(width, n_heads, weights.dtype).T)
     spread = jnp.broadcast_to(weights[:, :, None], (n, n_heads, width // n_heads))
     return spread.reshape(n, width)
 

@@ -15,8 +15,15 @@ from grokjax.settings.grid import Axes, Run, Values
 from grokjax.settings.registry import KINDS
 
 # --precision → JAX's name for how a float32 matrix product is carried out. (Its "bfloat16" means
-# whatever the device likes best, which is TF32 on a GPU and float32 on a CPU.)
-PRECISIONS = {"float32": "highest", "tf32": "tensorfloat32", "bfloat16": "BF16_BF16_F32"}
+# whatever the device likes best, which is TF32 on a GPU and float32 on a CPU.) Those of three passes
+# split a factor in a rounded and a remaining part, and leave out the product of the two remainders.
+PRECISIONS = {
+    "float32": "highest",
+    "tf32x3": "TF32_TF32_F32_X3",
+    "bfloat16x3": "BF16_BF16_F32_X3",
+    "tf32": "tensorfloat32",
+    "bfloat16": "BF16_BF16_F32",
+}
 _LARGEST_TASK = 2000**2  # examples
 
 

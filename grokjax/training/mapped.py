@@ -20,8 +20,9 @@ from grokjax.training.step import Program
 def check_precision(precision: str) -> None:
     """Raises ``InvalidSettingError`` if the device would quietly train at another precision."""
     platform = jax.default_backend()
-    message = f"only a GPU has TF32 products, not a {platform}; float32 and bfloat16 are everywhere"
-    check(precision != "tf32" or platform == "gpu", "precision", precision, message)
+    elsewhere = ", ".join(name for name in PRECISIONS if "tf32" not in name)
+    message = f"only a GPU has TF32 products, not a {platform}; everywhere are {elsewhere}"
+    check("tf32" not in precision or platform == "gpu", "precision", precision, message)
 
 
 def use_every_core() -> None:

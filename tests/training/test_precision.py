@@ -80,10 +80,30 @@ def test_the_step_keeps_to_the_precision_asked_for():
     assert gap.max() < 0.05
 
 
-def test_tf32_is_refused_where_there_is_none(monkeypatch):
+@pytest.mark.parametrize("precision", ["tf32", "tf32x3"])
+def test_tf32_is_refused_where_there_is_none(precision, monkeypatch):
     monkeypatch.setattr(jax, "default_backend", lambda: "cpu")
-    with pytest.raises(InvalidSettingError, match="--precision=tf32: only a GPU has TF32"):
-        mapped.check_precision("tf32")
+    with pytest.raises(InvalidSettingError, match=f"--precision={precision}: only a GPU has TF32"):
+        mapped.check_precision(precision)
     mapped.check_precision("bfloat16")
+    mapped.check_precision("bfloat16x3")
     monkeypatch.setattr(jax, "default_backend", lambda: "gpu")
-    mapped.check_precision("tf32")
+    mapped.check_precision(precision)
+
+
+def test_three_passes_are_the_three_larger_products_of_bfloat16_halves():
+    rng = np.random.default_rng(0)
+    x, y = (rng.normal(size=shape).astype(np.float32) for shape in ((20, 300), (300, 10)))
+    halves = []
+    for z in (x, y):
+        rounded = np.asarray(jnp.asarray(z).astype(jnp.bfloat16).astype(jnp.float32))
+        rest = np.asarray(jnp.asarray(z - rounded).astype(jnp.bfloat16)).astype(np.float64)
+        halves.append((rounded.astype(np.float64), rest))
+    (x_1, x_2), (y_1, y_2) = halves
+    with jax.default_matmul_precision(PRECISIONS["bfloat16x3"]):
+        product = np.asarray(jax.jit(products.product)(x, y))
+    np.testing.assert_allclose(product, x_1 @ y_1 + x_1 @ y_2 + x_2 @ y_1, atol=2e-5)
+    exact, size = x.astype(np.float64) @ y, np.abs(x) @ np.abs(y)
+    assert np.abs(product - exact).max() < 2**-14 * size.max()
+    # Of the order of 2^-16, so neither one pass nor float32.
+    assert 2**-21 < np.abs((product - exact) / size).max() < 2**-14

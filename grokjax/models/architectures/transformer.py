@@ -127,7 +127,8 @@ class Transformer(Embedded):
 
     def _first_rows(self, net: Any, inputs: Any) -> Any:
         """First-layer input and its query, key, value of every token: (T·B, 4D)."""
-        rows = products.take_rows(self._tables(net), jnp.stack([inputs[:, 0], inputs[:, 1]]))
+        index = jnp.stack([inputs[:, 0], inputs[:, 1]])
+        rows = products.take_rows(self._tables(net), index, n_parts=4)
         if not self.equals_token:
             return rows
         equals = net.equals.embedding[...] + net.position.embedding[...][2:]
