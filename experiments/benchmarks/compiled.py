@@ -39,7 +39,7 @@ REQUIRED = {
     ("v5e", "float32"): 0.085,
     ("v6e", "float32"): 0.055,
     ("h100", "float32"): 0.045,
-    ("h100", "float32x3"): 0.035,
+    ("h100", "tf32x3"): 0.035,
 }
 REQUIRED_KERNELS = {("h100", "float32"): 80}
 FOLDER = pathlib.Path(__file__).parent.parent / "results" / "benchmarks"
@@ -58,11 +58,11 @@ class Target:
 
     def peak(self, precision: str) -> float:
         """FLOPs a second of products; a TPU multiplies in one, three or six passes of bfloat16."""
-        passes = {"bfloat16": 1, "float32x3": 3, "float32": 6}
+        passes = {"bfloat16": 1, "bfloat16x3": 3, "float32": 6}
         return self.flops.get(precision) or self.bfloat16_flops / passes[precision]
 
 
-_H100 = {"float32": 67e12, "tf32": 495e12, "bfloat16": 990e12, "float32x3": 495e12 / 3}
+_H100 = {"float32": 67e12, "tf32": 495e12, "bfloat16": 990e12, "tf32x3": 165e12}
 TARGETS = {
     "v5e": Target("libtpu", "v5e:2x2", 819e9, 197e12, 1.5e9),
     "v5p": Target("libtpu", "v5p:2x2x1", 2765e9, 459e12, 1.75e9),
@@ -98,6 +98,11 @@ class Asked:
     prime: int = PRIME
     steps: int = STEPS_A_CALL  # of a call, if it trains
 
+    @classmethod
+    def of(cls, result: Mapping[str, Any]) -> "Asked":
+        """That of a result."""
+        return cls(**{own.name: result[own.name] for own in dataclasses.fields(cls)})
+
     @property
     def name(self) -> str:
         """For a line, and a file."""
@@ -109,7 +114,11 @@ def quiet() -> None:
     os.environ["JAX_PLATFORMS"] = "cpu"
     # Else a second process that only compiles would end on the first one's lock file.
     os.environ["ALLOW_MULTIPLE_LIBTPU_LOAD"] = "1"
-    os.environ |= {"TPU_SKIP_MDS_QUERY": "1", "TPU_LOG_DIR": "disabled", "TF_CPP_MIN_LOG_LEVEL": "3"}
+    os.environ |= {
+        "TPU_SKIP_MDS_QUERY": "1",
+        "TPU_LOG_DIR": "disabled",
+        "TF_CPP_MIN_LOG_LEVEL": "3",
+    }
 
 
 def mesh(target: str) -> Any:
@@ -145,7 +154,8 @@ def lowered(asked: Asked, **settings: str) -> tuple[Any, int]:
     def shapes(tree: Any) -> Any:
         split = NamedSharding(on, PartitionSpec("runs"))
         return jax.tree.map(
-            lambda x: jax.ShapeDtypeStruct((asked.runs, *x.shape[1:]), x.dtype, sharding=split), tree
+            lambda x: jax.ShapeDtypeStruct((asked.runs, *x.shape[1:]), x.dtype, sharding=split),
+            tree,
         )
 
     state = shapes(jax.eval_shape(jax.vmap(functools.partial(step.init, program)), own))
@@ -167,28 +177,30 @@ def measure(asked: Asked, **settings: str) -> dict[str, Any]:
     target, module = TARGETS[asked.target], hlo.Module(compiled.as_text())
     memory: Any = compiled.memory_analysis()
     kernels = list(module.kernels(module.loop))
-    # Runs that the loop holds at once, all but where they are taken in groups.
-    rounds = asked.runs / module.runs_at_once(asked.runs)
-    moved = rounds * sum(module.bytes(*each) for each in kernels)
+    moved = sum(module.bytes(*each) for each in kernels)
     if target.clock:
-        took = rounds * module.cycles(module.loop) / target.clock
+        took = module.cycles() / target.clock
     else:
         fast, copying = 0.75 * target.peak(asked.precision), 0.85 * target.bytes_per_second
-        took = rounds * sum(
+        took = sum(
             max(module.flops(*each) / fast, module.bytes(*each) / copying) for each in kernels
         )
+    # From one run of the body to a step, or an evaluation, of one run.
+    share = module.times / asked.runs / (asked.steps if asked.program == "training" else 1)
     return dataclasses.asdict(asked) | {
         "compile_seconds": seconds,
         "bytes_of": {
             name: getattr(memory, f"{name}_size_in_bytes")
             for name in ("argument", "output", "alias", "temp", "generated_code")
         },
-        "loop": module.counts() | {"runs_at_once": asked.runs / rounds, "bytes": moved},
-        "flops": asked.runs * flops,
+        "loop": module.counts(),
+        # Of one step, or one evaluation, of one run.
+        "flops": flops,
+        "bytes": share * moved,
         "milliseconds": {
-            "estimate": 1e3 * took / asked.runs,
+            "estimate": 1e3 * share * took,
             "products": 1e3 * flops / target.peak(asked.precision),
-            "memory": 1e3 * moved / target.bytes_per_second / asked.runs,
+            "memory": 1e3 * share * moved / target.bytes_per_second,
         },
     }
 
@@ -211,7 +223,9 @@ def _kept(asked: Asked, folder: pathlib.Path) -> pathlib.Path:
     import grokjax
 
     sources = sorted(pathlib.Path(grokjax.__file__).parent.glob("[mst]*/**/*.py"))
-    own = [path.read_bytes() for path in (*sources, pathlib.Path(__file__), pathlib.Path(hlo.__file__))]
+    own = [
+        path.read_bytes() for path in (*sources, pathlib.Path(__file__), pathlib.Path(hlo.__file__))
+    ]
     key = hashlib.sha256(b"".join(own) + json.dumps(dataclasses.asdict(asked)).encode())
     return folder / f"{asked.name.replace(', ', '-').replace(' ', '-')}-{key.hexdigest()[:12]}.json"
 
@@ -232,10 +246,10 @@ def compiled(asked: Asked, folder: pathlib.Path) -> dict[str, Any]:
 def show(result: dict[str, Any]) -> None:
     """Prints one program."""
     loop, own = result["loop"], result["milliseconds"]
-    counts = ", ".join(f"{n} {name}" for name, n in loop.items() if name not in ("bytes",))
+    counts = ", ".join(f"{n} {name}" for name, n in loop.items())
     print(
-        f"{Asked(**{f.name: result[f.name] for f in dataclasses.fields(Asked)}).name}: "
-        f"{own['estimate']:.3f} ms a run-step (products {own['products']:.3f}, memory "
+        f"{Asked.of(result).name}: "
+        f"{own['estimate']:.3f} ms a run (products {own['products']:.3f}, memory "
         f"{own['memory']:.3f}); {counts}; compiled in {result['compile_seconds']:.0f} s",
         flush=True,
     )

@@ -13,7 +13,7 @@ _LINE = re.compile(r"(ROOT )?%?([\w.-]+) = (.*?) ([a-z][\w-]*)\((.*?)\)(?:, (.*)
 _HEAD = re.compile(r"(?:ENTRY )?%?([\w.-]+) \(.*\{$")
 # Instructions that start no kernel; what is asynchronous counts where it starts.
 _FREE = {"parameter", "constant", "tuple", "get-tuple-element", "bitcast", "after-all", "while",
-         "call", "conditional", "copy-done", "slice-done", "async-done", "partition-id"}  # fmt: skip
+         "call", "conditional", "copy-done", "slice-done", "async-done"}  # fmt: skip
 _COLLECTIVES = ("all-reduce", "all-gather", "all-to-all", "collective", "reduce-scatter")
 
 
@@ -58,10 +58,13 @@ class Module:
 
     def __init__(self, text: str):
         self.computations: dict[str, dict[str, Instruction]] = {}
+        self.entry = ""
         current: dict[str, Instruction] = {}
         for line in text.splitlines():
             if not line.startswith(" ") and (head := _HEAD.match(line)):
                 current = self.computations[head[1]] = {}
+                if line.startswith("ENTRY"):
+                    self.entry = head[1]
             elif line.startswith(" ") and (found := _LINE.match(line.strip())):
                 root, name, shape, opcode, inside, rest = found.groups()
                 operands = tuple(re.findall(r"%([\w.-]+)", inside))
@@ -79,28 +82,39 @@ class Module:
             elif one.opcode not in _FREE:
                 yield one, own
 
+    def loops(self, computation: str) -> Iterator[tuple[str, int]]:
+        """Bodies of the loops of a computation, and of those in them, with how often each is run.
+
+        The number is in the backend's configuration or is the constant of the condition.
+        """
+        for one in self.computations[computation].values():
+            if one.opcode == "while":
+                body, own = one.called("body") or "", one.called("condition") or ""
+                limits = [i.operands[0] for i in self.computations[own].values()
+                          if i.opcode == "constant" and i.operands[0].isdecimal()]  # fmt: skip
+                times = one.number("known_trip_count") or max(map(int, limits), default=1)
+                yield body, times
+                yield from ((inner, times * n) for inner, n in self.loops(body))
+            elif one.opcode == "call":
+                yield from self.loops(one.called("to_apply") or "")
+
     @functools.cached_property
     def loop(self) -> str:
-        """The body of the loop over steps: that with the most kernels, for it has the network."""
-        bodies = {
-            one.called("body") or ""
-            for own in self.computations.values()
-            for one in own.values()
-            if one.opcode == "while"
-        }
-        return max(bodies, key=lambda body: sum(1 for _ in self.kernels(body)))
+        """The body of the loop over steps: that with the most kernels, for it has the network.
 
-    def cycles(self, computation: str) -> int:
-        """A TPU compiler's estimate of a computation, loops in it as often as they are run."""
-        total = 0
-        for one in self.computations[computation].values():
-            total += one.number("estimated_cycles")
-            if one.opcode == "while":
-                times = one.number("known_trip_count") or 1
-                total += times * self.cycles(one.called("body") or "")
-            elif one.opcode == "call":
-                total += self.cycles(one.called("to_apply") or "")
-        return total
+        Of a program that has no loop, the whole.
+        """
+        bodies = dict(self.loops(self.entry)) or {self.entry: 1}
+        return max(bodies, key=lambda body: len(list(self.kernels(body))))
+
+    @property
+    def times(self) -> int:
+        """How often that body is run in one call of the program."""
+        return dict(self.loops(self.entry)).get(self.loop, 1)
+
+    def cycles(self) -> int:
+        """A TPU compiler's estimate of the body's kernels."""
+        return sum(one.number("estimated_cycles") for one, _ in self.kernels(self.loop))
 
     # ----------------------------------------------------------------------- one kernel
 
@@ -116,7 +130,9 @@ class Module:
         return read + self._written(one, inner)
 
     def _read(self, inner: Mapping[str, Instruction], place: int) -> float:
-        (own,) = (i for i in inner.values() if i.opcode == "parameter" and i.operands == (f"{place}",))
+        (own,) = (
+            i for i in inner.values() if i.opcode == "parameter" and i.operands == (f"{place}",)
+        )
         users = [i for i in inner.values() if own.name in i.operands]
         sliced = 0.0
         for user in users:
@@ -143,19 +159,19 @@ class Module:
     # ----------------------------------------------------------------------- the loop
 
     def counts(self) -> dict[str, int]:
-        """Kernels of a step, by what is asked about them."""
+        """Kernels of the body by what is in them, and moves between memories beside them."""
         found: Counter[str] = Counter()
         for one, _ in self.kernels(self.loop):
             inside = self._opcodes(one)
-            found["kernels"] += 1
+            found["kernels"] += not one.opcode.endswith("-start")
             found["products"] += bool(inside & {"dot", "convolution"}) or "gemm" in one.rest
             found["reductions"] += "reduce" in inside
             found["scatters"] += "scatter" in inside
             found["gathers"] += "gather" in inside
             found["sorts"] += "sort" in inside
-            found["copies"] += one.opcode in ("copy", "copy-start")
+            found["copies"] += one.opcode == "copy"
+            found["moves"] += one.opcode.endswith("-start")
             found["collectives"] += one.opcode.startswith(_COLLECTIVES)
-            found["loops"] += one.opcode == "while"
         return dict(found)
 
     def _opcodes(self, one: Instruction) -> set[str]:

@@ -211,6 +211,40 @@ def _many(record: dict[str, Any]) -> Iterator[Row]:
         yield f"{where}: time not spent training", f"**{result['not_training']:.0%}**", ""
 
 
+def _compiled(record: dict[str, Any]) -> Iterator[Row]:
+    from experiments.benchmarks.compiled import REQUIRED, REQUIRED_KERNELS, Asked
+
+    def key(result: dict[str, Any]) -> str:
+        return Asked.of(result).name
+
+    before = {key(result): result for result in record["before"]}
+    for result in record["results"]:
+        own, loop, first = result["milliseconds"], result["loop"], before.get(key(result))
+        was = "" if first is None else f", before {first['milliseconds']['estimate']:.3f}"
+        kernels = "" if first is None else f" (before {first['loop']['kernels']})"
+        asked = required_kernels = None
+        if (result["program"], result["model"], result["runs"]) == ("training", "transformer", 45):
+            asked = REQUIRED.get((result["target"], result["precision"]))
+            required_kernels = REQUIRED_KERNELS.get((result["target"], result["precision"]))
+        others = ", ".join(f"{n} {name}" for name, n in loop.items() if name != "kernels")
+        memory = sum(result["bytes_of"].values()) - 2 * result["bytes_of"]["alias"]
+        yield (
+            key(result),
+            f"**{own['estimate']:.3f} ms** a run{was} (products alone {own['products']:.3f}, bytes "
+            f"alone {own['memory']:.3f}); {loop['kernels']} kernels{kernels}, {others}; "
+            f"{result['flops'] / 1e9:.2f} GFLOP, {result['bytes'] / 1e6:.0f} MB a run; memory "
+            f"{memory / 1e9:.2f} GB; compiled in {result['compile_seconds']:.0f} s of a core",
+            ", ".join(
+                text
+                for text, n in (
+                    (f"≤ {asked} ms", asked),
+                    (f"≤ {required_kernels} kernels", required_kernels),
+                )
+                if n is not None
+            ),
+        )
+
+
 _ROWS: dict[str, Callable[[dict[str, Any]], Iterator[Row]]] = {
     "train": _train,
     "scaling": _scaling,
@@ -224,6 +258,7 @@ _ROWS: dict[str, Callable[[dict[str, Any]], Iterator[Row]]] = {
     "report": _report,
     "plan": _plan,
     "many": _many,
+    "compiled": _compiled,
 }
 NAMES = tuple(_ROWS)
 

@@ -15,8 +15,8 @@ from grokjax.settings.grid import Axes, Run, Values
 from grokjax.settings.registry import KINDS
 
 # --precision → JAX's name for how a float32 matrix product is carried out. (Its "bfloat16" means
-# whatever the device likes best, which is TF32 on a GPU and float32 on a CPU.) Those of three passes
-# split a factor in a rounded and a remaining part, and leave out the product of the two remainders.
+# whatever the device likes best, which is TF32 on a GPU and float32 on a CPU.) In three passes,
+# factors are a rounded part and the rest, and the product of the two rests is left out.
 PRECISIONS = {
     "float32": "highest",
     "tf32x3": "TF32_TF32_F32_X3",

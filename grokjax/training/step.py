@@ -148,11 +148,14 @@ def train_run(
     batches: Any = None
     if program.static.batch_size != FULL:
         order = training_order(run, first_step, n_steps, program.static.batch_size)
-        batches = (run.train_inputs[order], run.train_label[order])
+        # One look-up of rows, and not one of each column: a TPU takes scalars one after another.
+        batches = jnp.column_stack([run.train_inputs, run.train_label])[order]
 
     def step(state: State, batch: Any) -> tuple[State, jax.Array]:
-        examples = (run.train_inputs, run.train_label) if batch is None else batch
-        value, gradient = jax.value_and_grad(loss)(state.params, program, run, *examples)
+        whole = batch is None
+        examples = run.train_inputs if whole else batch[:, :-1]
+        label = run.train_label if whole else batch[:, -1]
+        value, gradient = jax.value_and_grad(loss)(state.params, program, run, examples, label)
         updates, opt_state = optimizer.update(gradient, state.opt_state, state.params)
         return State(optax.apply_updates(state.params, updates), opt_state), value
 

@@ -57,6 +57,11 @@ ATTEND = functools.partial(products.attend, 2), functools.partial(plain_attentio
 PARTS = {
     "affine": (products.affine, plain_affine, normal((4, 3), (3, 5), (5,))),
     "rows": (lambda x: products.take_rows(x, jnp.asarray(INDEX)), plain_rows, normal((2, 5, 3))),
+    "rows of parts": (
+        lambda x: products.take_rows(x, jnp.asarray(INDEX), 3),
+        plain_rows,
+        normal((2, 5, 6)),
+    ),
     "second token asks": (*ATTEND, normal((3, 4), (6, 4), (6, 4))),
     "both tokens ask": (*ATTEND, normal((6, 4), (6, 4), (6, 4))),
 }
@@ -97,10 +102,35 @@ ORDERS = {
 MAPPED = {"forward over reverse": ORDERS["forward over reverse"]}
 
 
+@pytest.fixture(params=["cpu", "tpu", "gpu"])
+def laid_out(request, monkeypatch):
+    """As programs for that platform are, which this CPU then runs."""
+    monkeypatch.setattr(products, "platform", lambda: request.param)
+    return request.param
+
+
+def test_the_platform_is_that_of_the_mesh():
+    seen = []
+
+    def part(x):
+        seen.append(products.platform())
+        return x
+
+    mesh, spec = mapped.runs_mesh(1), jax.sharding.PartitionSpec()
+    jax.jit(jax.shard_map(part, mesh=mesh, in_specs=spec, out_specs=spec)).lower(np.ones(2))
+    for name in products.ACCELERATORS:
+        device = jax.sharding.AbstractDevice("chip", 1, name)
+        mesh = jax.sharding.AbstractMesh((1,), ("runs",), abstract_device=device)
+        with jax.sharding.use_abstract_mesh(mesh):
+            jax.jit(part).lower(np.ones(2))
+    assert products.platform() is None
+    assert seen == ["cpu", *products.ACCELERATORS]
+
+
 @pytest.mark.parametrize("name", PARTS)
 @pytest.mark.parametrize("orders, over", [(ORDERS, lambda f: f), (MAPPED, each_mapped)],
                          ids=["alone", "mapped"])  # fmt: skip
-def test_derivatives_of_the_parts_equal_the_textbooks(name, orders, over):
+def test_derivatives_of_the_parts_equal_the_textbooks(name, orders, over, laid_out):
     *parts, arrays = PARTS[name]
     along = normal(*(array.shape for array in arrays), seed=1)
 
@@ -219,6 +249,37 @@ def test_derivatives_of_the_loss_equal_finite_differences(kind):
     np.testing.assert_allclose(slope, gradient @ along, rtol=1e-12)
     np.testing.assert_allclose(slope, differences[0], rtol=1e-7)
     np.testing.assert_allclose(curvature, differences[1], atol=1e-7 * np.abs(curvature).max())
+
+
+@pytest.mark.parametrize(
+    "kind, shape",
+    [
+        ("transformer", {}),
+        ("transformer", {"equals_token": True, "causal": True, "separate_embeddings": True}),
+        ("mlp", {}),
+    ],
+)
+def test_every_layout_gives_the_loss_and_the_gradient_of_the_others(kind, shape, monkeypatch):
+    loss, _, x = network(kind, **shape)
+    found = {}
+    for on in (None, *products.ACCELERATORS):
+        monkeypatch.setattr(products, "platform", lambda on=on: on)
+        found[on] = jax.jit(jax.value_and_grad(loss))(x)
+    value, gradient = found.pop(None)
+    for ours, theirs in found.values():
+        np.testing.assert_allclose(ours, value, rtol=1e-13)
+        np.testing.assert_allclose(theirs, gradient, atol=1e-13 * np.abs(gradient).max())
+
+
+def test_a_tpu_neither_gathers_nor_reshapes_heads(monkeypatch):
+    loss, _, x = network("transformer")
+    gathers = {}
+    for on in ("cpu", "tpu"):
+        monkeypatch.setattr(products, "platform", lambda on=on: on)
+        text = jax.jit(jax.grad(loss)).lower(x).as_text()
+        gathers[on] = text.count("stablehlo.gather"), text.count("16x2x4xf64")
+    assert gathers["tpu"] == (0, 0)
+    assert min(gathers["cpu"]) > 0
 
 
 @KINDS
