@@ -1,8 +1,13 @@
 """The table of precisions, from runs made up here."""
 
+import jax
+import numpy as np
 import pandas as pd
+import pytest
 
 from experiments import precision
+from grokjax.models import products
+from grokjax.settings.config import PRECISIONS
 
 
 def runs(steps):
@@ -32,3 +37,25 @@ def test_runs_that_never_generalise_leave_no_number():
 def test_combinations_have_names():
     assert precision.name_of("bfloat16", "float32") == "bfloat16"
     assert precision.name_of("float32", "float64") == "float32, float64 loss"
+
+
+@pytest.mark.parametrize("name", ["bfloat16", "bfloat16x3"])
+def test_products_are_those_that_a_cpu_trains_with(name):
+    rng = np.random.default_rng(0)
+    x, y = (rng.normal(size=size).astype(np.float32) for size in ((20, 50), (50, 10)))
+    with jax.default_matmul_precision(PRECISIONS[name]):
+        wanted = np.asarray(products.product(x, y))
+    found = precision.product(name, x, y)
+    np.testing.assert_allclose(found, wanted, atol=1e-5)
+    assert np.abs(found - x.astype(np.float64) @ y).max() > (1e-3 if name == "bfloat16" else 1e-5)
+
+
+def test_errors_grow_as_precisions_fall():
+    table = precision.errors().set_index("precision").astype(float)
+    assert list(table.index) == list(PRECISIONS)
+    for column in table:
+        in_order = table.loc[["float32", "tf32x3", "bfloat16x3", "tf32", "bfloat16"], column]
+        assert in_order.iloc[1:].is_monotonic_increasing
+        # Three passes are a hundred times as exact as one, and those of TF32 as float32.
+        assert table.loc["bfloat16x3", column] < table.loc["bfloat16", column] / 100
+        assert table.loc["tf32x3", column] < 2 * table.loc["float32", column]
