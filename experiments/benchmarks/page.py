@@ -223,7 +223,8 @@ def _compiled(record: dict[str, Any]) -> Iterator[Row]:
         was = "" if first is None else f", before {first['milliseconds']['estimate']:.3f}"
         kernels = "" if first is None else f" (before {first['loop']['kernels']})"
         asked = required_kernels = None
-        if (result["program"], result["model"], result["runs"]) == ("training", "transformer", 45):
+        trains = result["program"] != "evaluation"
+        if trains and (result["model"], result["runs"]) == ("transformer", 45):
             asked = REQUIRED.get((result["target"], result["precision"]))
             required_kernels = REQUIRED_KERNELS.get((result["target"], result["precision"]))
         others = ", ".join(f"{n} {name}" for name, n in loop.items() if name != "kernels")

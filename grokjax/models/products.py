@@ -160,14 +160,16 @@ def _rows_of(n_rows: int, n_parts: int, hot: bool, precision: str | None) -> Mul
         return jnp.concatenate([part.reshape(index.size, -1) for part in rows], axis=-1)
 
     def transpose(gradient: jax.Array, index: jax.Array) -> jax.Array:
-        multiply, gradient_SBC = _product_at(precision), gradient.reshape(*index.shape, -1)
+        multiply = _product_at(precision)
         one_hot = functools.partial(jax.nn.one_hot, num_classes=n_rows, dtype=gradient.dtype)
+        # Split before it is reshaped: a split of what was joined is nothing to a compiler.
+        parts = jnp.split(gradient, n_parts, axis=-1)
+        parts_SBC = [part.reshape(*index.shape, -1) for part in parts]
         if n_parts == 1:
-            pairs = zip(index, gradient_SBC, strict=True)
+            pairs = zip(index, parts_SBC[0], strict=True)
             return jnp.stack([multiply(one_hot(i).T, g) for i, g in pairs])
         hot_SPB = one_hot(index).swapaxes(1, 2)
-        parts = jnp.split(gradient_SBC, n_parts, axis=-1)
-        return jnp.concatenate([jax.vmap(multiply)(hot_SPB, part) for part in parts], axis=-1)
+        return jnp.concatenate([jax.vmap(multiply)(hot_SPB, part) for part in parts_SBC], axis=-1)
 
     return Multilinear(take, (transpose, None))
 
@@ -176,13 +178,11 @@ def take_rows(tables: jax.Array, index: jax.Array, n_parts: int = 1) -> jax.Arra
     """Rows of S tables (S, P, C) at indices (S, B), as (S * B, C); C columns are n_parts parts.
 
     The gradient is a one-hot product instead of a scatter: XLA's scatter-add collapses under
-    colliding indices on GPUs and is serial on CPUs, and the product is as exact. Accelerators
-    multiply each part by itself, which spares joining and cutting their columns, and on a TPU the
-    rows are a product too.
+    colliding indices on GPUs and is serial on CPUs, and the product is as exact. On a TPU the rows
+    are a product too, and each part is multiplied by itself, which spares joining and cutting them.
     """
-    on = platform()
-    n_parts = n_parts if on in ACCELERATORS else 1
-    return _rows_of(tables.shape[1], n_parts, on == "tpu", _precision())(tables, index)
+    on_tpu = platform() == "tpu"
+    return _rows_of(tables.shape[1], n_parts if on_tpu else 1, on_tpu, _precision())(tables, index)
 
 
 def _heads(width: int, n_heads: int, dtype: Any) -> jax.Array:

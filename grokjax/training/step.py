@@ -144,12 +144,19 @@ def train_run(
     program: Program, n_steps: int, state: State, run: RunData, first_step: jax.Array
 ) -> tuple[State, jax.Array]:
     """n_steps steps of one run; returns the state and the (n_steps,) batch losses."""
-    optimizer = _optimizer(program, run)
-    batches: Any = None
+    batches = None
     if program.static.batch_size != FULL:
         order = training_order(run, first_step, n_steps, program.static.batch_size)
         # One look-up of rows, and not one of each column: a TPU takes scalars one after another.
         batches = jnp.column_stack([run.train_inputs, run.train_label])[order]
+    return train_on(program, n_steps, state, run, batches)
+
+
+def train_on(
+    program: Program, n_steps: int, state: State, run: RunData, batches: jax.Array | None
+) -> tuple[State, jax.Array]:
+    """The same on (n_steps, B, T + 1) examples and labels; None: on all of the training set."""
+    optimizer = _optimizer(program, run)
 
     def step(state: State, batch: Any) -> tuple[State, jax.Array]:
         whole = batch is None
