@@ -230,7 +230,10 @@ def _kept(asked: Asked, folder: pathlib.Path) -> pathlib.Path:
     """Where the result of a program is kept: under its sources, its sizes and its versions."""
     import grokjax
 
-    sources = sorted(pathlib.Path(grokjax.__file__).parent.glob("[mst]*/**/*.py"))
+    package = pathlib.Path(grokjax.__file__).parent
+    sources = sorted(
+        p for name in ("models", "tasks", "training") for p in package.glob(f"{name}/**/*.py")
+    )
     own = [
         path.read_bytes() for path in (*sources, pathlib.Path(__file__), pathlib.Path(hlo.__file__))
     ]
