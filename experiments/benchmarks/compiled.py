@@ -19,6 +19,7 @@ import argparse
 import dataclasses
 import functools
 import hashlib
+import importlib.metadata
 import importlib.util
 import json
 import multiprocessing
@@ -237,7 +238,8 @@ def _kept(asked: Asked, folder: pathlib.Path) -> pathlib.Path:
     own = [
         path.read_bytes() for path in (*sources, pathlib.Path(__file__), pathlib.Path(hlo.__file__))
     ]
-    key = hashlib.sha256(b"".join(own) + json.dumps(dataclasses.asdict(asked)).encode())
+    made_of = [dataclasses.asdict(asked), importlib.metadata.version("jax")]
+    key = hashlib.sha256(b"".join(own) + json.dumps(made_of).encode())
     return folder / f"{asked.name.replace(', ', '-').replace(' ', '-')}-{key.hexdigest()[:12]}.json"
 
 
