@@ -301,8 +301,12 @@ def main() -> int:
     before = []
     if options.before.exists():
         before = json.loads(options.before.read_text().splitlines()[-1])["results"]
+    compilers = {"libtpu", "jax-cuda13-plugin"} & {
+        own.name for own in importlib.metadata.distributions()
+    }
+    packages = (*PACKAGES, *sorted(compilers))
     environment.append(
-        options.output, PACKAGES, benchmark="compiled", results=results, before=before
+        options.output, packages, benchmark="compiled", results=results, before=before
     )
     return 0
 
