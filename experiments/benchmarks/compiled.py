@@ -108,7 +108,9 @@ class Asked:
     @property
     def name(self) -> str:
         """For a line, and a file."""
-        return f"{self.target}, {self.program} of {self.runs} {self.model}s, {self.precision}"
+        steps = "" if self.steps == STEPS_A_CALL else f", {self.steps} steps a call"
+        whole = f"{self.target}, {self.program} of {self.runs} {self.model}s, {self.precision}"
+        return whole + steps
 
 
 def quiet() -> None:

@@ -154,16 +154,16 @@ def _devices(record: dict[str, Any]) -> Iterator[Row]:
         for name, rate in result["run_steps_per_second"].items():
             share = result["of_twice_one_core"].get(name)
             overhead = result["overhead"].get(name)
-            low, high = result["quartiles"].get(name, (0, 0))
+            # Measured since a later version than overheads.
+            quartiles = result.get("quartiles", {}).get(name)
+            spread = (
+                "" if quartiles is None else " (quartiles {:+.1%} to {:+.1%})".format(*quartiles)
+            )
             yield (
                 f"{result['model']}, p = {result['prime']}, {name}",
                 f"{rate:.1f} run-steps a second"
                 + ("" if share is None else f", {share:.1%} of twice one core")
-                + (
-                    ""
-                    if overhead is None
-                    else f"; overhead **{overhead:+.1%}** (quartiles {low:+.1%} to {high:+.1%})"
-                ),
+                + ("" if overhead is None else f"; overhead **{overhead:+.1%}**{spread}"),
                 "" if overhead is None else f"< {MOST_OVERHEAD:.0%}",
             )
         yield (

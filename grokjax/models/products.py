@@ -153,8 +153,8 @@ def _rows_of(n_rows: int, n_parts: int, hot: bool, precision: str | None) -> Mul
     def take(tables: jax.Array, index: jax.Array) -> jax.Array:
         if not hot:
             flat = index + n_rows * jnp.arange(len(tables))[:, None]
-            rows = tables.reshape(len(tables) * n_rows, -1)
-            return jnp.take(rows, flat.ravel(), axis=0, mode="clip")
+            joined = tables.reshape(len(tables) * n_rows, -1)
+            return jnp.take(joined, flat.ravel(), axis=0, mode="clip")
         hot_SBP = jax.nn.one_hot(index, n_rows, dtype=tables.dtype)
         rows = [jax.vmap(_exactly)(hot_SBP, part) for part in jnp.split(tables, n_parts, axis=-1)]
         return jnp.concatenate([part.reshape(index.size, -1) for part in rows], axis=-1)
