@@ -19,9 +19,10 @@ from grokjax.store.results import METRICS
 from grokjax.training import work
 
 # What Orbax leaves of a byte of trained weights, and its other files of a checkpoint.
-_COMPRESSED, _A_CHECKPOINT, _A_META = 0.93, 50_000, 25_000
+_COMPRESSED, _A_CHECKPOINT, _A_META = 0.93, 15_000, 4_000
 # Parquet: bytes of a float, of a value of any other kind, of a file and each of its columns.
 _A_FLOAT, _A_VALUE, _A_TABLE, _A_COLUMN = 6.5, 0.5, 1_500, 300
+_RUNS, _A_RUN = 23_000, 12  # the table of runs, and a row of it
 
 Parts = Mapping[pathlib.Path, tuple[SweepConfig, Batches]]  # of a sweep, by work directory
 
@@ -73,7 +74,8 @@ def disk(
 def _tables(config: SweepConfig, rows: Mapping[str, float]) -> float:
     """Bytes of all tables."""
     steps, options = config.train.checkpoint_steps, config.options
-    total, alike = _bytes_of(METRICS, len(config.runs) * len(steps)), _alike(config.runs)
+    total = _bytes_of(METRICS, len(config.runs) * len(steps)) + _RUNS + _A_RUN * len(config.runs)
+    alike = _alike(config.runs)
     for diagnostic, tables in tables_of(options).items():
         n_steps = len(diagnostics.steps(diagnostic, steps, options))
         own = [pair for pair in alike if measures(diagnostic, pair[0], options)]
