@@ -63,7 +63,7 @@ def latest_steps(part):
     """Latest step of parameters and of optimiser states of every batch of a part."""
     reader = Reader(part / "checkpoints")
     return [
-        reader.steps(name, item)[-1]
+        max(reader.steps(name, item), default=0)
         for name in reader.batches()
         for item in ("params", "opt_state")
     ]
