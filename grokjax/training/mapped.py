@@ -16,6 +16,10 @@ from grokjax.training import step
 from grokjax.training.evaluation import evaluate_run
 from grokjax.training.step import Program
 
+# Runs that a TPU takes side by side: of more, what they compute leaves its vector memory
+# (experiments/benchmarks/compiled.py).
+_SIDE_BY_SIDE = 15
+
 
 def check_precision(precision: str) -> None:
     """Raises ``InvalidSettingError`` if the device would quietly train at another precision."""
@@ -54,6 +58,18 @@ def _one_by_one(mesh: Mesh) -> bool:
     return bool(mesh.devices.flat[0].platform == "cpu")
 
 
+def _groups(mesh: Mesh, n_runs: int) -> int:
+    """Groups in which a device takes that many runs."""
+    return -(-n_runs // _SIDE_BY_SIDE) if mesh.devices.flat[0].platform == "tpu" else 1
+
+
+def _rows(mesh: Mesh, n_runs: int) -> int:
+    """Rows of that many runs: equally many for each device, and in each of its groups."""
+    own = -(-n_runs // mesh.size)
+    groups = _groups(mesh, own)
+    return mesh.size * groups * -(-own // groups)
+
+
 def takes_runs_in_turn() -> bool:
     """Whether a device here takes the runs of a batch one after the other."""
     return _one_by_one(runs_mesh(1))
@@ -64,14 +80,14 @@ def shapes(mesh: Mesh, tree: Any, n_runs: int) -> Any:
     sharding = NamedSharding(mesh, PartitionSpec("runs"))
 
     def placed(leaf: Any) -> jax.ShapeDtypeStruct:
-        n_rows = -(-n_runs // mesh.size) * mesh.size
-        return jax.ShapeDtypeStruct((n_rows, *leaf.shape), leaf.dtype, sharding=sharding)
+        shape = (_rows(mesh, n_runs), *leaf.shape)
+        return jax.ShapeDtypeStruct(shape, leaf.dtype, sharding=sharding)
 
     return jax.tree.map(placed, tree)
 
 
 def place(mesh: Mesh, tree: Any) -> Any:
-    """NumPy arrays with a leading R axis → device arrays, R padded to the mesh's devices.
+    """NumPy arrays with a leading R axis → device arrays, R padded for the mesh's devices.
 
     Padding repeats the last run; callers drop rows at or past R.
     """
@@ -79,7 +95,7 @@ def place(mesh: Mesh, tree: Any) -> Any:
 
     def put(leaf: Any) -> jax.Array:
         leaf = np.asarray(leaf)
-        missing = [(0, -len(leaf) % mesh.size), *[(0, 0)] * (leaf.ndim - 1)]
+        missing = [(0, _rows(mesh, len(leaf)) - len(leaf)), *[(0, 0)] * (leaf.ndim - 1)]
         return jax.device_put(np.pad(leaf, missing, mode="edge"), sharding)
 
     return jax.tree.map(put, tree)
@@ -91,10 +107,10 @@ def _jit(
     """Jits a one-run function over the runs of a batch, split over the mesh's devices.
 
     Its last ``n_shared`` arguments are the same for all runs. Runs never talk to each other, so
-    each device gets a program of its own without collectives. An accelerator takes its runs at once
-    (vmap). A CPU takes them one after the other: one run's parameters and activations stay in its
-    cache, where those of all runs would not, and the matrix products of a single run fill its cores
-    already.
+    each device gets a program of its own without collectives. A GPU takes its runs at once (vmap),
+    a TPU groups of them. A CPU takes them one after the other: one run's parameters and activations
+    stay in its cache, where those of all runs would not, and the matrix products of a single run
+    fill its cores already.
     """
     runs = PartitionSpec("runs")
 
@@ -105,6 +121,10 @@ def _jit(
             mapped, shared = arguments[:n_mapped], arguments[n_mapped:]
             if _one_by_one(mesh):
                 return jax.lax.map(lambda run: function(*run, *shared), mapped)
+            n_runs = len(jax.tree.leaves(mapped)[0])
+            if (groups := _groups(mesh, n_runs)) > 1:
+                size = n_runs // groups
+                return jax.lax.map(lambda run: function(*run, *shared), mapped, batch_size=size)
             return jax.vmap(function, (0,) * n_mapped + (None,) * n_shared)(*arguments)
 
         specs = (runs,) * n_mapped + (PartitionSpec(),) * n_shared

@@ -7,7 +7,7 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from grokjax.models import network
+from grokjax.models import network, products
 from grokjax.training import mapped
 from grokjax.training.step import State
 from tests.helpers import make_runs
@@ -147,6 +147,21 @@ def test_all_runs_at_once_as_accelerators_take_them_are_those_one_by_one(case, m
     np.testing.assert_array_equal(sums.count, expected.count)
     np.testing.assert_allclose(sums.loss, expected.loss, rtol=1e-4)
     np.testing.assert_allclose(sums.weight_norm, expected.weight_norm, rtol=1e-5)
+
+
+def test_groups_of_runs_as_tpus_take_them_are_those_one_by_one(monkeypatch):
+    runs = make_runs(model=["mlp"], prime=[11], seed=[46, 47, 48], batch_size=[16])
+    alone = Batch(runs).train(5)
+    monkeypatch.setattr(mapped, "_one_by_one", lambda mesh: False)
+    monkeypatch.setattr(mapped, "_groups", lambda mesh, n_runs: -(-n_runs // 2))
+    monkeypatch.setattr(products, "platform", lambda: "tpu")
+    batch = Batch(runs)
+    chunk = mapped.train_chunk.__wrapped__(batch.program, batch.mesh, 5)
+    assert "stablehlo.while" in chunk.lower(batch.state, batch.data, jnp.int32(0)).as_text()
+    _, found = chunk(batch.state, batch.data, jnp.int32(0))
+    assert found.shape == (4, 5)  # two groups of two; the last run is there twice
+    np.testing.assert_array_equal(found[3], found[2])
+    np.testing.assert_allclose(found[:3], alone, rtol=1e-4)
 
 
 def test_a_diverging_run_does_not_touch_its_batch_mates():
