@@ -39,7 +39,8 @@ def main(values: flags.FlagValues) -> int:
     ours.use_sources(values)
     config = record.read_config(folder)
     options = ours.options_from(values, base=config.options)
-    views.validate(options, config.runs)
+    asked = [name for name in values if values[name].present]
+    options = views.fitting(options, config.runs, asked, print)
     analyst = analyst_of.Analyst(folder, config, options)
     with errors.storage_errors(folder), locks.owning(folder, locks.ANALYSIS_LOCK):
         for message in analyst.prepare():

@@ -196,7 +196,6 @@ def main(values: flags.FlagValues) -> int:
     config = ours.sweep_config_from(values)
     asked = [name for name in values if values[name].present]
     options = views.fitting(config.options, config.grid, asked, print)
-    views.validate(options, config.grid)
     config = dataclasses.replace(config, options=options)
     mapped.check_precision(config.train.precision)
     folder = pathlib.Path(values.workdir or f"work/{config.name}")

@@ -33,7 +33,7 @@ REFUSED = [
     ("--clouds=layer7", "--clouds=layer7: there is no cloud 'layer7'; there are all, embedding, h"),
     ("--clouds=hidden1", "--clouds=hidden1: there is no cloud 'hidden1'"),  # of an MLP
     ("--models=mlp --clouds=layer1", "--clouds=layer1: there is no cloud 'layer1'"),
-    ("--diagnostics=dimension", "--lid_neighbors=64: the cloud 'embedding' of run"),
+    ("--diagnostics=dimension", "--lid_neighbors=64: these clouds have no point with so "),
     ("--lid_neighbors=2", "--lid_neighbors=2: must be an integer of at least 3"),
     ("--diagnostics=magic", "--diagnostics=magic: each must be one of ablation, co"),
     ("--diagnostics=fourier --operations=average", "--diagnostics=fourier: fourier measures tasks"),
@@ -137,12 +137,14 @@ def test_bad_input_exits_with_2_says_why_and_writes_nothing(arguments, words, tm
         ("--operations=average,add", []),
         ("--operations=s4", [
             "--batch_size=256: 512 is more than the 288 training examples of transformer-s4",
-            "--diagnostics=persistence,fourier: clouds here are too small for dimension",
+            "--lid_neighbors=64: too many for the local dimension of embedding (24 points), which",
         ]),
         ("--operations=s4 --lid_neighbors=10 --batch_size=full", []),
+        ("--d_model=6", ["--n_heads=3: 4 does not go with what is asked of transformer"]),
+        ("--steps=100", ["--checkpoint_every=10: 500 does not divide --steps=100"]),
         ("--primes=41 --train_fractions=0.3", [
             "--batch_size=256: 512 is more than the 504 training examples of transformer",
-            "--diagnostics=persistence,fourier: clouds here are too small for dimension",
+            "--lid_neighbors=64: too many for the local dimension of embedding (41 points), which",
         ]),
         ("--optimizers=adamw,sgd --momentum=0", []),
         ("--momentum=0 --mlp_width=9", ["--mlp_width=9: no part of", "--momentum=0: no part of"]),

@@ -36,6 +36,8 @@ class Table:
     # Rows of the diagnostic's first table → which of them have rows here; None: all.
     only_where: Callable[[Any], Any] | None = None
     empty: tuple[str, ...] = ()  # may be NaN although a network is finite, with nothing to measure
+    # Rows → which have too little to measure, so that their numbers are null; None: none.
+    too_little: Callable[[Any], Any] | None = None
     # Columns that tables of earlier versions lack → their value there, or a function of the frame.
     later: Mapping[str, Any] = dataclasses.field(default_factory=dict)
 

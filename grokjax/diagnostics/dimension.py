@@ -124,6 +124,7 @@ TABLES = {
         | dict.fromkeys((*DimensionSummary._fields, "lid_global"), "float64")
         | {"normalisation": "str", "empirical": "str"},
         unit=("run_id", "step", "cloud"),
+        too_little=lambda rows: rows["n_points"] <= rows["n_neighbors"],
     )
 }
 SETTINGS = ("clouds", "cloud_points", "cloud_selection", "cloud_normalisation", "lid_points",
@@ -131,7 +132,10 @@ SETTINGS = ("clouds", "cloud_points", "cloud_selection", "cloud_normalisation", 
 
 
 def measure(views: Sequence[RunView], options: Options) -> Rows:
-    """Local dimension of every cloud asked for, and of the study's: states of the last layer."""
+    """Local dimension of every cloud asked for, and of the study's: states of the last layer.
+
+    NaN where a cloud has no more points than neighbours.
+    """
     rows = []
     n_neighbors, empirical = options.lid_neighbors, options.lid_empirical
     for view in views:
@@ -143,10 +147,12 @@ def measure(views: Sequence[RunView], options: Options) -> Rows:
         clouds.append((view.last_states_name, "none", view.last_states(options.lid_points)))
         for name, how, cloud in clouds:
             key = {"run_id": view.run_id, "step": view.step, "cloud": name, "normalisation": how}
+            numbers = dict.fromkeys((*DimensionSummary._fields, "lid_global"), np.nan)
             # One cloud a call: a program is compiled for each shape, however many are waiting.
-            estimates = twonn_pointwise(cloud, n_neighbors, empirical=empirical)
-            numbers = summarize(estimates)._asdict()
-            numbers["lid_global"] = twonn_global(cloud, empirical=empirical)
+            if len(cloud) > n_neighbors:
+                estimates = twonn_pointwise(cloud, n_neighbors, empirical=empirical)
+                numbers = summarize(estimates)._asdict()
+                numbers["lid_global"] = twonn_global(cloud, empirical=empirical)
             described = {"n_points": len(cloud), "n_neighbors": n_neighbors, "empirical": empirical}
             rows.append(key | numbers | described)
     return {"dimension": rows}

@@ -1,10 +1,12 @@
 """Reading a work directory from Python: tables as frames, checkpoints as arrays."""
 
+import copy
+import dataclasses
 import functools
 import itertools
 import os
 import pathlib
-from collections.abc import Sequence
+from collections.abc import Collection, Iterable, Sequence
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -12,9 +14,11 @@ import pandas as pd
 from numpy.typing import ArrayLike, NDArray
 
 from grokjax import diagnostics
-from grokjax.diagnostics import RunView
+from grokjax.diagnostics import Options, RunView
+from grokjax.measuring import describing
 from grokjax.settings import plugins
 from grokjax.settings.fields import lazy
+from grokjax.settings.grid import Run
 from grokjax.store import record, runs
 from grokjax.store.results import METRICS, Results, known_tables
 
@@ -33,15 +37,51 @@ class Sweep:
 
     Attributes ``runs``, ``metrics`` and the diagnostics' tables (``persistence``, ``diagrams``,
     ``dimension``, ``fourier``, ``spectra`` …) are pandas frames, one row a key, in the order of
-    the grid. A table that was not asked for raises AttributeError.
+    the grid. A table that was not asked for raises AttributeError. Printed, or shown in a notebook,
+    it says what is there and what is missing.
     """
 
     def __init__(self, folder: str | os.PathLike[str], plug_ins: Sequence[str] = ()):
         plugins.load(plug_ins)
         self.workdir = pathlib.Path(folder)
         self.config = record.read_config(self.workdir)
-        self._runs = {run.run_id: run for run in self.config.runs}
-        self._results = Results(self.workdir, list(self._runs))
+        self.results = Results(self.workdir, [run.run_id for run in self.config.runs])
+
+    def where(self, **wanted: Any) -> "Sweep":
+        """The part of the sweep whose runs have what is wanted of columns of ``.runs``.
+
+        That is one value (None: null), a collection of values, or a function of the whole column,
+        a Series, that tells of every run whether it belongs:
+        ``sweep.where(prime=[97, 113], seed=range(46, 49), train_fraction=lambda f: f < 0.3)``.
+
+        Raises:
+            KeyError: naming the columns, if there is none of that name.
+        """
+        frame = self.runs
+        for name, value in wanted.items():
+            if name not in frame:
+                raise KeyError(f"runs have no column '{name}'; they have {', '.join(frame)}")
+            column = frame[name]
+            if callable(value):
+                kept = pd.Series(value(column), column.index)
+            elif isinstance(value, Collection) and not isinstance(value, str):
+                kept = column.isin(list(value))
+            else:
+                kept = column.isna() if value is None else column == value
+            frame = frame[kept.astype("boolean").fillna(False)]
+        part = copy.copy(self)
+        part.config = dataclasses.replace(self.config, members=frozenset(frame["run_id"]))
+        return part
+
+    @functools.cached_property
+    def _runs(self) -> dict[str, Run]:
+        """Those of the whole grid: a batch may hold others than the sweep's own."""
+        return {run.run_id: run for run in self.config.grid}
+
+    def _own(self, frame: pd.DataFrame) -> pd.DataFrame:
+        """The rows of the sweep's own runs."""
+        kept = frame["run_id"].isin([run.run_id for run in self.config.runs])
+        return frame if kept.all() else frame[kept].reset_index(drop=True)
 
     @functools.cached_property
     def _reader(self) -> "Reader":
@@ -50,24 +90,51 @@ class Sweep:
     @property
     def runs(self) -> pd.DataFrame:
         """One row a run: its settings, status, steps of memorisation and generalisation."""
-        return runs.read(self._results.path("runs"), self.config.runs)
+        return self._own(runs.read(self.results.path("runs"), self.config.grid))
 
     @property
     def metrics(self) -> pd.DataFrame:
         """Losses, accuracies and weight norm at every checkpoint."""
-        return self._results.read("metrics", METRICS)
+        return self._own(self.results.read("metrics", METRICS))
 
     def tables(self) -> tuple[str, ...]:
         """Names of the diagnostics' tables that are there."""
-        return tuple(name for name in known_tables() if self._results.path(name).exists())
+        return tuple(name for name in known_tables() if self.results.path(name).exists())
 
     def __getattr__(self, name: str) -> pd.DataFrame:
         """A diagnostic's table."""
         known = known_tables()
-        if name in known and self._results.path(name).exists():
-            return self._results.read(name, known[name])
+        if name in known and self.results.path(name).exists():
+            return self._own(self.results.read(name, known[name]))
         others = "" if name in known else f"; tables are runs, metrics, {', '.join(known)}"
         raise AttributeError(f"{self.__dict__.get('workdir')} has no table '{name}'{others}")
+
+    def __dir__(self) -> Iterable[str]:
+        return [*super().__dir__(), *self.tables()]
+
+    def __repr__(self) -> str:
+        return describing.as_text(self)
+
+    def _repr_html_(self) -> str:
+        return describing.as_html(self)
+
+    def with_runs(self, table: str) -> pd.DataFrame:
+        """A table with the columns of ``.runs`` beside every row: settings, steps, status.
+
+        A column that both have is the table's; the run's has ``_of_run`` behind its name.
+        """
+        suffixes = ("", "_of_run")
+        return getattr(self, table).merge(self.runs, "left", on="run_id", suffixes=suffixes)
+
+    def options(self, table: str = "persistence") -> Options:
+        """What a table was measured with, which need not be what the sweep was started with.
+
+        Options that its numbers do not depend on, and all of a table that is not there, are the
+        sweep's.
+        """
+        own = self.results.settings(table) or {}
+        values = {name: tuple(v) if isinstance(v, list) else v for name, v in own.items()}
+        return dataclasses.replace(self.config.options, **values)
 
     def steps(self, run_id: str) -> list[int]:
         """Steps at which parameters of the run are there."""
@@ -91,13 +158,18 @@ class Sweep:
         index = batch.run_ids.index(run_id)
         return analyst.own_params(stacked, index, members[index])
 
-    def cloud(self, run_id: str, step: int, name: str = _EMBEDDING) -> NDArray[np.float32]:
-        """The (n, d) cloud of that name as the diagnostics saw it."""
-        return self.view(run_id, step).cloud(name)
+    def cloud(
+        self, run_id: str, step: int, name: str = _EMBEDDING, table: str = "persistence"
+    ) -> NDArray[np.float32]:
+        """The (n, d) cloud of that name as it was measured for a table."""
+        return self.view(run_id, step, table).cloud(name)
 
     def diagram(self, run_id: str, step: int, cloud: str = _EMBEDDING) -> list[NDArray[np.float64]]:
-        """Persistence diagrams of a cloud, degrees 0 and 1, (k, 2) each; computed afresh."""
-        points, engine = self.cloud(run_id, step, cloud), self.config.options.ph_engine
+        """Persistence diagrams of a cloud, degrees 0 and 1, (k, 2) each.
+
+        Computed afresh, as the table ``persistence`` was.
+        """
+        points, engine = self.cloud(run_id, step, cloud), self.options().ph_engine
         return diagnostics.get("persistence").diagrams(points, engine=engine)
 
     def diagram_distances(
@@ -124,10 +196,10 @@ class Sweep:
         index = pd.Index(steps, name="step")
         return pd.DataFrame(values, index=index, columns=list(np.asarray(thresholds)))
 
-    def view(self, run_id: str, step: int) -> RunView:
-        """The run at a checkpoint as diagnostics see it: clouds, logits, neurons, labels."""
-        params = self.checkpoint(run_id, step)
-        return views.view(self._runs[run_id], params, step, self.config.train, self.config.options)
+    def view(self, run_id: str, step: int, table: str = "persistence") -> RunView:
+        """The run at a checkpoint as a table was measured: clouds, logits, neurons, labels."""
+        params, options = self.checkpoint(run_id, step), self.options(table)
+        return views.view(self._runs[run_id], params, step, self.config.train, options)
 
     def _batch(self, run_id: str) -> "RunBatch":
         for batch in self._reader.batches().values():

@@ -22,7 +22,7 @@ from grokjax.models import network
 from grokjax.models.network import Params
 from grokjax.settings import flags
 from grokjax.settings.config import PRECISIONS, TrainConfig
-from grokjax.settings.fields import InvalidSettingError, check
+from grokjax.settings.fields import check
 from grokjax.settings.grid import Run
 from grokjax.tasks import task
 from grokjax.tasks.task import Data, make_data
@@ -62,23 +62,27 @@ def measures(name: str, run: Run, options: Options) -> bool:
 def fitting(
     options: Options, runs: Sequence[Run], asked: Collection[str], say: Callable[[str], None]
 ) -> Options:
-    """The options with defaults that no run of the grid, or not each, can meet left out.
+    """The options, validated, with other defaults where no run of the grid can meet them.
 
-    What was ``asked`` for by a flag stays as it is; ``say`` is told what was left out.
+    What was ``asked`` for by a flag stays as it is; ``say`` is told of what adapts, and of clouds
+    that are too small for their dimension to be measured.
+
+    Raises:
+        InvalidSettingError: for what was asked for and some run cannot meet.
     """
     if "clouds" not in asked and not any(choose(options.clouds, run) for run in runs):
         say(f"--clouds=hidden: no network here has {', '.join(options.clouds)}")
         options = dataclasses.replace(options, clouds=("hidden",))
-    kept = tuple(name for name in options.diagnostics if name != "dimension")
-    if kept != options.diagnostics and not {"diagnostics", "lid_neighbors"} & set(asked):
-        try:
-            validate(options, runs)
-        except InvalidSettingError as error:
-            if error.flag != "lid_neighbors":
-                raise
-            text = ",".join(kept) or "none"
-            say(f"--diagnostics={text}: clouds here are too small for dimension")
-            options = dataclasses.replace(options, diagnostics=kept)
+    validate(options, runs)
+    small = _too_small(options, runs) if "dimension" in options.diagnostics else {}
+    if small:
+        sizes = [f"{k} ({', '.join(map(str, sorted(v)))} points)" for k, v in small.items()]
+        message = f"these clouds have no point with so many neighbours: {', '.join(sizes)}; take"
+        hint = "fewer, more points (--cloud_points, --lid_points), or no dimension in --diagnostics"
+        refused = bool({"diagnostics", "lid_neighbors"} & set(asked))
+        check(not refused, "lid_neighbors", options.lid_neighbors, f"{message} {hint}")
+        few = f"--lid_neighbors={options.lid_neighbors}: too many for the local dimension of"
+        say(f"{few} {', '.join(sizes)}, which is null")
     return options
 
 
@@ -114,16 +118,6 @@ def validate(options: Options, runs: Sequence[Run]) -> None:
     check(0 <= options.ph_verify <= 1, "ph_verify", options.ph_verify, "must lie in 0 … 1")
     classes, most = options.coordinate_classes, coordinates.MOST_CLASSES
     check(1 <= classes <= most, "coordinate_classes", classes, f"must lie in 1 … {most}")
-    if "dimension" in options.diagnostics:
-        for run in {(run.model, run.task): run for run in runs}.values():
-            for name, n_points in _cloud_sizes(options, run).items():
-                message = (
-                    f"the cloud '{name}' of run {run.run_id} has {n_points} points, and each needs "
-                    "that many neighbours beside itself; take fewer neighbours, more points "
-                    "(--cloud_points, --lid_points), or leave dimension out of --diagnostics"
-                )
-                fits = options.lid_neighbors < n_points
-                check(fits, "lid_neighbors", options.lid_neighbors, message)
 
 
 def _validate_nulls(options: Options, runs: Sequence[Run]) -> None:
@@ -135,6 +129,16 @@ def _validate_nulls(options: Options, runs: Sequence[Run]) -> None:
         clouds = {name for run in runs for name in choose(options.clouds, run)}
         message = f"hidden states have no order; add {' or '.join(lens.UNORDERED)}"
         check(clouds <= {EMBEDDING}, "surrogate_nulls", text, message)
+
+
+def _too_small(options: Options, runs: Sequence[Run]) -> dict[str, set[int]]:
+    """Cloud → numbers of points, of clouds without as many neighbours as their dimension takes."""
+    found: dict[str, set[int]] = {}
+    for run in {(run.model, run.task): run for run in runs}.values():
+        for name, n_points in _cloud_sizes(options, run).items():
+            if n_points <= options.lid_neighbors:
+                found.setdefault(name, set()).add(n_points)
+    return found
 
 
 def _cloud_sizes(options: Options, run: Run) -> dict[str, int]:

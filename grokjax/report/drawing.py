@@ -62,7 +62,7 @@ def draw(sweep: Sweep) -> Iterator[tuple[str, Figure]]:
 
 def _draw_run(sweep: Sweep, runs: pd.DataFrame) -> Iterator[tuple[str, Figure]]:
     """Figures of the typical run at a few steps."""
-    snapshots = Snapshots(sweep.workdir, sweep.config)
+    snapshots = Snapshots(sweep)
     # Those without an embedding have none to draw.
     run_id = typical_run(runs[[bool(snapshots.steps(name)) for name in runs["run_id"]]])
     if run_id is None:

@@ -2,7 +2,6 @@
 
 import dataclasses
 import functools
-import pathlib
 from collections import defaultdict
 from collections.abc import Iterator, Mapping, Sequence
 
@@ -12,12 +11,11 @@ from numpy.typing import NDArray
 
 from grokjax.clouds import normalize
 from grokjax.diagnostics import persistence
+from grokjax.measuring.loading import Sweep
 from grokjax.models import network
 from grokjax.models.network import Model
-from grokjax.settings.config import SweepConfig
 from grokjax.store.checkpoints import Reader, RunBatch
 from grokjax.store.errors import CheckpointError
-from grokjax.store.results import Results
 from grokjax.training import data
 
 
@@ -35,14 +33,10 @@ class Snapshot:
 class Snapshots:
     """Reads the embeddings, and nothing else, of committed checkpoints."""
 
-    def __init__(self, workdir: pathlib.Path, config: SweepConfig):
-        self._runs = {run.run_id: run for run in config.runs}
-        self._options = config.options
-        # As the table's numbers were made: it may have been measured anew with another.
-        stored = Results(workdir, []).settings("persistence") or {}
-        usual = config.options.cloud_normalisation
-        self._normalisation = stored.get("cloud_normalisation", usual)
-        self._reader = Reader(workdir / "checkpoints")
+    def __init__(self, sweep: Sweep):
+        self._runs = {run.run_id: run for run in sweep.config.runs}
+        self._options = sweep.options()
+        self._reader = Reader(sweep.workdir / "checkpoints")
         self.batches = {  # of the runs of which something is committed
             run_id: batch
             for batch in self._reader.batches().values()
@@ -79,7 +73,7 @@ class Snapshots:
                 continue
             padded = dict(zip(batch.run_ids, stack, strict=True))
             embeddings = [padded[name][: self._runs[name].task.n_elements] for name in run_ids]
-            clouds = [normalize(rows, self._normalisation) for rows in embeddings]
+            clouds = [normalize(rows, options.cloud_normalisation) for rows in embeddings]
             # Both engines give the same bars; this is the fast one.
             found = persistence.many(clouds, engine="redzed", n_threads=options.ph_threads)
             for run_id, rows, cloud, bars in zip(run_ids, embeddings, clouds, found, strict=True):

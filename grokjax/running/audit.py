@@ -201,6 +201,8 @@ def _rows(
     # Bars may be infinite. NaN stands for what an unmeasurable network, gone to infinity, has.
     sane = np.array([finite.get(key, False) for key in rows], bool)
     odd = sane & np.isnan(numbers).any(axis=1)
+    if table.too_little is not None:
+        odd &= ~table.too_little(frame).to_numpy(bool)
     # In the columns named ``empty`` it is what an empty set gives: no novel pair, no neuron.
     if set(frame.columns[frame[odd].isna().any()]) - set(table.empty):
         wrong = [key for key, bad in zip(rows, odd, strict=True) if bad]

@@ -12,7 +12,7 @@ import importlib
 import math
 import types
 import typing
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Collection, Mapping
 from typing import Any, ClassVar, Self
 
 _MOST_VALUES = 100_000  # of one field; beyond that a range is a typing error
@@ -201,6 +201,13 @@ class Part:
 
     def validate(self) -> None:
         """Raises ``InvalidSettingError`` for settings that cannot be together."""
+
+    @classmethod
+    def adapted(
+        cls, values: Mapping[str, tuple[Any, ...]], given: Collection[str]
+    ) -> dict[str, tuple[Any, ...]]:
+        """Setting → values, of those that no flag gave but must follow others, which are given."""
+        return {}
 
     @classmethod
     def title(cls, name: str) -> str:

@@ -1,6 +1,7 @@
 """Flags, derived from fields, and what they say."""
 
 import dataclasses
+import math
 import os
 import textwrap
 from collections.abc import Callable, Mapping, Sequence
@@ -156,11 +157,11 @@ def sweep_config_from(values: flags.FlagValues, say: Say = print) -> SweepConfig
     if not values[KINDS[0].flag].present:
         chosen["model"] = [_network_for(chosen["operation"], chosen["model"][0], say)]
     axes = {
-        column: {name: grid.axes_of(column, name, given) for name in names}
+        column: {name: _axes(column, name, given, say) for name in names}
         for column, names in {**chosen, RUN: [RUN]}.items()
     }
     _say_unused(axes, given, say)
-    budget: Any = {name: values[name].value for name in fields_of(TrainConfig)}
+    budget: Any = _budget_that_fits({name: values[name] for name in fields_of(TrainConfig)}, say)
     train, options = TrainConfig(**budget), options_from(values)
     stored: Any = {name: values[name].value for name in fields_of(Saving)}
     config = SweepConfig(axes=axes, train=train, options=options, saving=Saving(**stored))
@@ -190,6 +191,35 @@ def _network_for(tasks: Sequence[str], default: str, say: Say) -> str:
         lacking = kinds - set(registry.find("model", default).learns)
         say(f"--models={name}: {default} learns no {', '.join(sorted(lacking))}")
     return name
+
+
+def _axes(column: str, name: str, given: Mapping[str, str], say: Say) -> grid.Values:
+    """The values of a part's settings, those that were not given adapted to those that were."""
+    axes, part = grid.axes_of(column, name, given), registry.find(column, name)
+    changes = part.adapted(axes, given)
+    for own in map(fields_of(part).get, changes):
+        text, usual = (",".join(map(own.text, v)) for v in (changes[own.name], axes[own.name]))
+        say(f"--{own.flag}={text}: {usual} does not go with what is asked of {name}")
+    return {**axes, **changes}
+
+
+def _budget_that_fits(values: Mapping[str, flags.Flag], say: Say) -> dict[str, Any]:
+    """Steps and what comes with them; of steps and checkpoints, what was not asked for adapts."""
+    budget = {name: flag.value for name, flag in values.items()}
+    steps, every = budget["steps"], budget["checkpoint_every"]
+    if min(steps, every) < 1 or steps % every == 0:
+        return budget
+    if not values["steps"].present:
+        budget["steps"] = max(1, steps // every) * every
+        say(f"--steps={budget['steps']}: {steps} is no multiple of --checkpoint_every={every}")
+    elif not values["checkpoint_every"].present:
+        # About ten checkpoints of a short training, and not one a step of a prime number of them.
+        small = [n for n in range(1, math.isqrt(steps) + 1) if steps % n == 0]
+        aim = min(every, max(1, steps // 10))
+        fits = min((*small, *(steps // n for n in small)), key=lambda n: abs(math.log(n / aim)))
+        say(f"--checkpoint_every={fits}: {every} does not divide --steps={steps}")
+        budget["checkpoint_every"] = fits
+    return budget
 
 
 def _say_unused(axes: Mapping[str, Any], given: Mapping[str, str], say: Say) -> None:

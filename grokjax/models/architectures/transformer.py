@@ -49,6 +49,16 @@ class Transformer(Embedded):
         between=(0, 1),
     )
 
+    @classmethod
+    def adapted(cls, values: Any, given: Any) -> Any:
+        """As many heads, or as great a width, as go with all that is given of the other."""
+        width, heads = math.gcd(*values["d_model"]), math.lcm(*values["n_heads"])
+        if width % heads == 0 or {"d_model", "n_heads"} <= set(given):
+            return {}
+        if "d_model" in given:
+            return {"n_heads": (max(n for n in range(1, heads + 1) if width % n == 0),)}
+        return {"d_model": (-(-width // heads) * heads,)}
+
     def validate(self) -> None:
         """The heads must divide the width."""
         fits = self.d_model % self.n_heads == 0

@@ -37,7 +37,10 @@ class Quantity:
 
 
 def quantities(sweep: Sweep, run_ids: Sequence[str], steps: Sequence[int]) -> Iterator[Quantity]:
-    """Every numeric column of the tables that has one value a run and step (and cloud)."""
+    """Every numeric column of the tables that has one value a run and step (and cloud).
+
+    Of diagnostics, those that are not null throughout.
+    """
     every = pd.MultiIndex.from_product([run_ids, steps])
     for name in ("metrics", *sweep.tables()):
         if name == "diagrams":  # many rows for every cloud, and by far the largest table
@@ -53,6 +56,8 @@ def quantities(sweep: Sweep, run_ids: Sequence[str], steps: Sequence[int]) -> It
                 if column in _NOT_MEASURED or not pd.api.types.is_numeric_dtype(own[column]):
                     continue
                 numbers = grid[column].to_numpy(np.float64, na_value=np.nan)
+                if name != "metrics" and not np.isfinite(numbers).any():
+                    continue
                 values = numbers.reshape(len(run_ids), len(steps))
                 text = labels.COLUMNS.get(column, column.replace("_", " "))
                 yield Quantity(

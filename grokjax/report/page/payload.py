@@ -5,13 +5,15 @@ import dataclasses
 import itertools
 import shlex
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
 import numpy as np
 import pandas as pd
 import pyarrow.parquet as pq
 
+from grokjax import diagnostics
+from grokjax.diagnostics import Options
 from grokjax.measuring.loading import Sweep
 from grokjax.report import spacing, summaries
 from grokjax.report.page import curves, details
@@ -60,7 +62,7 @@ def build(sweep: Sweep, wanted: Sequence[str] = ()) -> dict[str, Any]:
         "checkpoints": any((sweep.workdir / "checkpoints").glob("*/params/*")),
         "tables": _tables(sweep),
         "figures": sorted(path.name for path in (sweep.workdir / "figures").glob("*.svg")),
-        "notes": [*_curve_notes(drawn, len(steps), len(runs)), *notes],
+        "notes": [*_curve_notes(drawn, len(steps), len(runs)), *_measuring_notes(sweep), *notes],
     }
 
 
@@ -79,13 +81,17 @@ def provenance(sweep: Sweep) -> dict[str, Any]:
     usual = {flag: [own[0].text(v) for v in own[0].grid] for flag, own in ours.axis_flags().items()}
     # Where parts have values of their own for a flag, none of them was asked for.
     trained = {flag: values for flag, values in config.trained().items() if " of " not in flag}
+    options, others = measured(sweep)
     flags = {
         **{k: value for k, value in record.get("flags", {}).items() if value not in (None, "")},
         **{flag: values for flag, values in trained.items() if values != usual.get(flag)},
-        **dataclasses.asdict(config.options),
+        **dataclasses.asdict(options),
     }
     flags.pop("workdir", None)
-    flags["diagnostics"] = config.options.diagnostics or "none"
+    flags["diagnostics"] = options.diagnostics or "none"
+    commands = [_command("sweep", flags)]
+    for name, own in others.items():
+        commands.append(_command("analyze", {"workdir": "W", "diagnostics": name, **own}))
     return {
         # What is in every run id, or not at its default.
         "grid": {
@@ -96,12 +102,42 @@ def provenance(sweep: Sweep) -> dict[str, Any]:
         },
         "steps": config.train.steps,
         "checkpoint_every": config.train.checkpoint_every,
-        "options": dataclasses.asdict(config.options),
-        "command": " ".join(["python -m grokjax.sweep", *itertools.starmap(_flag, flags.items())]),
+        "options": dataclasses.asdict(options),
+        "command": "\n".join(commands),
         "starts": record.get("starts", []),
         "tables_written": _tables_written(sweep),
         "folder": str(sweep.workdir),
     }
+
+
+def measured(sweep: Sweep) -> tuple[Options, dict[str, dict[str, Any]]]:
+    """What the tables were measured with, as they say themselves.
+
+    Returns:
+        Options as far as all tables have the same, else the sweep's own; and diagnostic → options
+        of its own that are other ones.
+    """
+    first = {name: next(iter(diagnostics.get(name).TABLES)) for name in diagnostics.names()}
+    there = {name: sweep.options(key) for name, key in first.items() if key in sweep.tables()}
+    own = {
+        name: {key: getattr(options, key) for key in diagnostics.get(name).SETTINGS}
+        for name, options in there.items()
+    }
+    values: dict[str, set[Any]] = {}
+    for key, value in itertools.chain.from_iterable(map(dict.items, own.values())):
+        values.setdefault(key, set()).add(value)
+    same = {key: value.pop() for key, value in values.items() if len(value) == 1}
+    every = tuple(dict.fromkeys([*sweep.config.options.diagnostics, *there]))
+    options = dataclasses.replace(sweep.config.options, **same, diagnostics=every)
+    others = {
+        name: {key: value for key, value in settings.items() if value != getattr(options, key)}
+        for name, settings in own.items()
+    }
+    return options, {name: settings for name, settings in others.items() if settings}
+
+
+def _command(name: str, flags: Mapping[str, Any]) -> str:
+    return " ".join([f"python -m grokjax.{name}", *itertools.starmap(_flag, flags.items())])
 
 
 def _tables_written(sweep: Sweep) -> str | None:
@@ -176,7 +212,7 @@ def _details(
     sweep: Sweep, runs: pd.DataFrame, settings: Sequence[labels.Setting], wanted: Sequence[str]
 ) -> tuple[dict[str, Any], list[str]]:
     """Details of the runs chosen, and what is to be told of the choice."""
-    snapshots = Snapshots(sweep.workdir, sweep.config)
+    snapshots = Snapshots(sweep)
     specs = {run.run_id: run for run in sweep.config.runs}
     grown = runs.set_index("run_id")["generalisation_step"]
     saved = "diagrams" in sweep.tables()
@@ -227,6 +263,21 @@ def _curve_notes(drawn: dict[str, Any], n_steps: int, n_runs: int) -> Iterator[s
         )
     if len(drawn["steps"]) < n_steps:
         yield f"Curves are drawn at {len(drawn['steps'])} of {n_steps} checkpoints."
+
+
+def _measuring_notes(sweep: Sweep) -> Iterator[str]:
+    """Which tables have settings of their own, and why clouds have no local dimension."""
+    for name, own in measured(sweep)[1].items():
+        yield f"{name} was measured with {' '.join(itertools.starmap(_flag, own.items()))}."
+    if "dimension" in sweep.tables():
+        table = sweep.dimension
+        small = table[table["n_points"] <= table["n_neighbors"]]
+        for (cloud, wanted), own in small.groupby(["cloud", "n_neighbors"], sort=False):
+            points = ", ".join(map(str, sorted(set(own["n_points"]))))
+            yield (
+                f"Local dimension is null for the cloud {cloud} where it has {points} points: it "
+                f"is estimated from {wanted} neighbours of each (--lid_neighbors)."
+            )
 
 
 def _tables(sweep: Sweep) -> list[dict[str, Any]]:
