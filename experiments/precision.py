@@ -8,10 +8,10 @@ cores, about 25 minutes, with --errors (of products alone) seconds. On a GPU add
 float32 tf32x3 tf32: TF32 products exist there alone.
 Found, with what it means: experiments/results/precision/README.md.
 
-Runs of the quick sweep's settings with true labels, ten seeds of each prime, once for each
-precision and otherwise alike: same splits, same initial weights, same batches. So runs are compared
-in pairs with their float32 twins; the differences between twins show how soon rounding alone
-separates two trainings.
+Runs of the quick sweep's networks with true labels, at a constant learning rate and a weight decay
+of 1, ten seeds of each prime, once for each precision and otherwise alike: same splits, same
+initial weights, same batches. So runs are compared in pairs with their float32 twins; the
+differences between twins show how soon rounding alone separates two trainings.
 """
 
 import argparse
@@ -29,7 +29,7 @@ from grokjax.settings.config import PRECISIONS
 
 FLAGS = (
     *("--flagfile=experiments/quick.flags", "--label_permutations=0", "--diagnostics=none"),
-    *("--seeds=0:10", "--checkpoint_every=40"),
+    *("--schedules=constant", "--weight_decays=1.0", "--seeds=0:10", "--checkpoint_every=40"),
 )
 AXES = ["prime", "seed"]
 

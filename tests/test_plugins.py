@@ -1,4 +1,4 @@
-"""Parts from outside the package: those of the README, and what is refused."""
+"""Parts from outside the package: those of the texts, and what is refused."""
 
 import importlib
 import importlib.metadata
@@ -23,7 +23,8 @@ from grokjax.settings import plugins, registry
 from grokjax.store.errors import WorkdirError
 from tests.programs import assert_same_tables, call, tables
 
-TEXT = (pathlib.Path(__file__).parent.parent / "README.md").read_text()
+ROOT = pathlib.Path(__file__).parent.parent
+TEXT = "".join((ROOT / name).read_text() for name in ("grokjax/PARTS.md", "README.md"))
 MODULES = {
     name: code for name, code in re.findall(r"```python\n# (\w+)\.py\n(.*?)```", TEXT, re.DOTALL)
 }
