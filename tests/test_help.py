@@ -2,6 +2,7 @@
 
 import os
 import pathlib
+import re
 import subprocess
 import sys
 
@@ -25,3 +26,19 @@ def test_help_has_examples_and_flags_and_loads_little(command):
     loaded = {line.rpartition("|")[2].strip().split(".")[0] for line in run.stderr.splitlines()}
     assert "grokjax" in loaded
     assert not loaded & set(HEAVY)
+
+
+def test_flags_of_a_sweep_come_in_groups():
+    ours = [sys.executable, "-m", "grokjax.sweep", "--help"]
+    shown = subprocess.run(ours, cwd=ROOT, capture_output=True, text=True).stdout
+    groups = re.split(r"\n\n(\w+)(?: \(.*\))?:\n", shown)
+    assert groups[1::2] == ["grid", "network", "training", "measuring", "running"]
+    flags = {
+        name: re.findall(r"^  --(\w+): ", text, re.M)
+        for name, text in zip(groups[1::2], groups[2::2], strict=True)
+    }
+    assert {"models", "losses", "primes", "seeds", "batch_size"} <= set(flags["grid"])
+    assert {"d_model", "mlp_depth"} <= set(flags["network"])
+    assert {"weight_decays", "loss_precision", "steps"} <= set(flags["training"])
+    assert {"diagnostics", "lid_neighbors"} <= set(flags["measuring"])
+    assert {"workdir", "shard", "plugins"} <= set(flags["running"])

@@ -20,6 +20,7 @@ from grokjax.settings.registry import KINDS
 Say = Callable[[str], None]
 
 _groups: dict[str, list[str]] = {}  # what ``--help`` shows together
+_ORDER = ("grid", "network", "training", "measuring", "running")
 
 
 def define(
@@ -35,8 +36,9 @@ def define(
 def help_text() -> str:
     """Every flag that was defined, in groups, with its default."""
     lines = []
-    for group, own in sorted(_groups.items(), key=lambda item: item[0] == "running"):
-        lines += ["", f"{group}:"]
+    for group, own in sorted(_groups.items(), key=lambda item: _ORDER.index(item[0])):
+        several = " (most take a comma list: an axis of the grid)" * (group in _ORDER[:3])
+        lines += ["", f"{group}{several}:"]
         for name in dict.fromkeys(own):
             default = flags.FLAGS[name].default
             usual = "" if default in (None, "", False) else f" (default: {default})"
@@ -55,12 +57,14 @@ def define_grid_flags() -> None:
     for kind in KINDS:
         text = f"{kind.noun}: {registry.known(kind.column)} (comma list)"
         define(kind.flag, None, text, str, "grid")
+    kinds = {kind.column: kind.group for kind in KINDS} | {RUN: "grid"}
+    classes = [(kinds[part.column], part) for part in registry.classes()]
+    groups = {own.flag: group for group, part in classes for own in fields_of(part).values()}
     for flag, own in axis_flags().items():
         usual = " or ".join(",".join(map(each.text, each.grid)) for each in own)
-        group = "grid" if own[0].symbol else "parts (each a comma list, an axis of the grid)"
-        define(flag, None, f"{own[0].help} (default: {usual})", str, group)
+        define(flag, None, f"{own[0].help} (default: {usual})", str, groups[flag])
     for setting in fields_of(TrainConfig).values():
-        define(setting.name, setting.default, setting.help, group="budget")
+        define(setting.name, setting.default, setting.help, group="training")
     for setting in fields_of(Saving).values():
         define(setting.name, setting.default, setting.help)
     define(

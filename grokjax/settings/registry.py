@@ -22,14 +22,15 @@ class Kind(NamedTuple):
     flag: str  # that names parts of it
     package: str  # whose modules hold them
     noun: str  # what one is called
+    group: str  # of the flags of its settings in ``--help``
 
 
 # In the order in which a grid is listed.
 KINDS = (
-    Kind("model", "models", "grokjax.models.architectures", "architecture"),
-    Kind("operation", "operations", "grokjax.tasks", "task"),
-    Kind("optimizer", "optimizers", "grokjax.training.optimizers", "optimiser"),
-    Kind("loss", "losses", "grokjax.training.losses", "loss"),
+    Kind("model", "models", "grokjax.models.architectures", "architecture", "network"),
+    Kind("operation", "operations", "grokjax.tasks", "task", "grid"),
+    Kind("optimizer", "optimizers", "grokjax.training.optimizers", "optimiser", "training"),
+    Kind("loss", "losses", "grokjax.training.losses", "loss", "training"),
 )
 
 
