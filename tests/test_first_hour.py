@@ -45,6 +45,11 @@ def test_from_help_to_a_diagnostic_of_ones_own(tmp_path, capsys, radius):
     )
     assert shown.returncode == 0
     assert "--primes: moduli n, prime or not (default: 113,149,197)" in shown.stdout
+    # What would it cost?
+    assert call(sweep.main, "--primes=31", *SMALL, where, "--plan") == 0
+    plan = capsys.readouterr().out
+    assert "1 run of 30 steps, 11 checkpoints" in plan and "\ntime: " in plan
+    assert not (tmp_path / "w").exists()
     # A sweep, by the front door's own spelling; what is not asked for adapts.
     assert call(sweep.main, "--primes=31", *SMALL, where) == 0
     assert told(capsys) == [
