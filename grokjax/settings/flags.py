@@ -201,8 +201,9 @@ def _axes(column: str, name: str, given: Mapping[str, str], say: Say) -> grid.Va
     """The values of a part's settings, those that were not given adapted to those that were."""
     axes, part = grid.axes_of(column, name, given), registry.find(column, name)
     changes = part.adapted(axes, given)
-    for own in map(fields_of(part).get, changes):
-        text, usual = (",".join(map(own.text, v)) for v in (changes[own.name], axes[own.name]))
+    for setting, values in changes.items():
+        own = fields_of(part)[setting]
+        text, usual = (",".join(map(own.text, some)) for some in (values, axes[setting]))
         say(f"--{own.flag}={text}: {usual} does not go with what is asked of {name}")
     return {**axes, **changes}
 

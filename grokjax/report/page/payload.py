@@ -124,8 +124,9 @@ def measured(sweep: Sweep) -> tuple[Options, dict[str, dict[str, Any]]]:
         for name, options in there.items()
     }
     values: dict[str, set[Any]] = {}
-    for key, value in itertools.chain.from_iterable(map(dict.items, own.values())):
-        values.setdefault(key, set()).add(value)
+    for settings in own.values():
+        for key, value in settings.items():
+            values.setdefault(key, set()).add(value)
     same = {key: value.pop() for key, value in values.items() if len(value) == 1}
     every = tuple(dict.fromkeys([*sweep.config.options.diagnostics, *there]))
     options = dataclasses.replace(sweep.config.options, **same, diagnostics=every)
