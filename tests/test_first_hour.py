@@ -17,7 +17,7 @@ from tests.programs import call
 
 README = (pathlib.Path(__file__).parent.parent / "README.md").read_text()
 # What --primes=31 alone is, but for the time: a narrow network, one seed, few steps.
-SMALL = ["--train_fractions=0.5", "--seeds=46", "--d_model=12", "--d_ff=16", "--steps=30"]
+SMALL = ["--train_fractions=0.5", "--seeds=46", "--d_model=12", "--d_ff=16", "--steps=4"]
 
 
 @pytest.fixture
@@ -48,12 +48,12 @@ def test_from_help_to_a_diagnostic_of_ones_own(tmp_path, capsys, radius):
     # What would it cost?
     assert call(sweep.main, "--primes=31", *SMALL, where, "--plan") == 0
     plan = capsys.readouterr().out
-    assert "1 run of 30 steps, 11 checkpoints" in plan and "\ntime: " in plan
+    assert "1 run of 4 steps, 5 checkpoints" in plan and "\ntime: " in plan
     assert not (tmp_path / "w").exists()
     # A sweep, by the front door's own spelling; what is not asked for adapts.
     assert call(sweep.main, "--primes=31", *SMALL, where) == 0
     assert told(capsys) == [
-        "--checkpoint_every=3: 500 does not divide --steps=30",
+        "--checkpoint_every=1: 500 does not divide --steps=4",
         "--batch_size=256: 512 is more than the 480 training examples of transformer-add-p31-f0.5-"
         "c0.0-wd0.1-lr0.003-i1.0-s46-d_model=12-d_ff=16",
         "--lid_neighbors=64: too many for the local dimension of embedding (31 points), "
@@ -84,16 +84,16 @@ def test_from_help_to_a_diagnostic_of_ones_own(tmp_path, capsys, radius):
         summary = diagnostics.persistence.summarize(loaded.diagram(row["run_id"], row["step"]))
         assert summary.h1_max == row["h1_max"]
     small = loaded.dimension.query("cloud == 'embedding'")
-    assert len(small) == 2 * 11 and small["lid_mean"].isna().all()
+    assert len(small) == 2 * 5 and small["lid_mean"].isna().all()
     assert loaded.dimension.query("cloud != 'embedding'")["lid_mean"].notna().all()
     # A question of one's own.
     assert call(analyze.main, where, "--plugins=radius", "--diagnostics=radius") == 0
     loaded = grokjax.load(tmp_path / "w", plugins=["radius"])
     run_id = loaded.runs["run_id"][1]
-    length = np.linalg.norm(loaded.checkpoint(run_id, 30)["embed"]["embedding"], axis=1)
+    length = np.linalg.norm(loaded.checkpoint(run_id, 4)["embed"]["embedding"], axis=1)
     assert loaded.radius.iloc[-1].to_dict() == {
         "run_id": run_id,
-        "step": 30,
+        "step": 4,
         "mean": pytest.approx(length.mean()),
         "spread": pytest.approx(length.std()),
     }
