@@ -267,9 +267,7 @@ def _curve_notes(drawn: dict[str, Any], n_steps: int, n_runs: int) -> Iterator[s
 
 
 def _measuring_notes(sweep: Sweep) -> Iterator[str]:
-    """Which tables have settings of their own, and why clouds have no local dimension."""
-    for name, own in measured(sweep)[1].items():
-        yield f"{name} was measured with {' '.join(itertools.starmap(_flag, own.items()))}."
+    """Why clouds have no local dimension."""
     if "dimension" in sweep.tables():
         table = sweep.dimension
         small = table[table["n_points"] <= table["n_neighbors"]]
