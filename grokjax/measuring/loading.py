@@ -60,7 +60,9 @@ class Sweep:
         frame = self.runs
         for name, value in wanted.items():
             if name not in frame:
-                raise KeyError(f"runs have no column '{name}'; they have {', '.join(frame)}")
+                raise KeyError(
+                    f"runs have no column '{name}'; they have {', '.join(map(str, frame))}"
+                )
             column = frame[name]
             if callable(value):
                 kept = pd.Series(value(column), column.index)
@@ -132,8 +134,8 @@ class Sweep:
         Options that its numbers do not depend on, and all of a table that is not there, are the
         sweep's.
         """
-        own = self.results.settings(table) or {}
-        values = {name: tuple(v) if isinstance(v, list) else v for name, v in own.items()}
+        values: dict[str, Any] = self.results.settings(table) or {}
+        values = {name: tuple(v) if isinstance(v, list) else v for name, v in values.items()}
         return dataclasses.replace(self.config.options, **values)
 
     def steps(self, run_id: str) -> list[int]:

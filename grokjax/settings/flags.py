@@ -208,7 +208,7 @@ def _axes(column: str, name: str, given: Mapping[str, str], say: Say) -> grid.Va
     return {**axes, **changes}
 
 
-def _budget_that_fits(values: Mapping[str, flags.Flag], say: Say) -> dict[str, Any]:
+def _budget_that_fits(values: Mapping[str, Any], say: Say) -> dict[str, Any]:
     """Steps and what comes with them; of steps and checkpoints, what was not asked for adapts."""
     budget = {name: flag.value for name, flag in values.items()}
     steps, every = budget["steps"], budget["checkpoint_every"]
