@@ -148,13 +148,12 @@ def loaded_by(code):
     return run.stdout.splitlines()[-1]
 
 
+NEED_JAX = ("store/checkpoints", "diagnostics/_twonn", "diagnostics/_derivatives")
+
+
 def test_settings_tables_and_lenses_need_no_jax():
     light = ("settings", "tasks", "store", "statistics", "diagnostics", "clouds")
-    names = [
-        DOTTED[name]
-        for name in FILES
-        if room(name) in light and name not in ("store/checkpoints", "diagnostics/_twonn")
-    ]
+    names = [DOTTED[name] for name in FILES if room(name) in light and name not in NEED_JAX]
     assert len(names) > 30
     assert loaded_by(f"import {', '.join(names)}") == "[]"
 

@@ -103,6 +103,30 @@ class Options:
     coordinate_classes: int = _option(
         2, "H1 classes whose circular coordinates are taken, the longest first"
     )
+    hole_surrogates: int = _option(
+        19,
+        "surrogates that Betti numbers are compared with; with 19 a cloud takes 0.6 s of a core at "
+        "113 points, 8 s at 197",
+    )
+    hole_every: int = _option(10, "Betti numbers at every k-th checkpoint and the last")
+    diagram_range: float = _option(
+        2.0, "where the grids of landscapes, images and CROCKER matrices end; unit rows: 2"
+    )
+    diagram_grid: int = _option(50, "scales from 0 to there, of landscapes and CROCKER matrices")
+    landscape_levels: int = _option(3, "persistence landscapes of a diagram, the largest first")
+    image_pixels: int = _option(20, "pixels along a side of a persistence image")
+    image_bandwidth: float = _option(0.1, "standard deviation of a bar in a persistence image")
+    hessian_every: int = _option(
+        10,
+        "sharpness at every k-th checkpoint and the last; at p = 113 one takes the time of 300 to "
+        "600 training steps",
+    )
+    hessian_examples: int = _option(
+        4096, "training examples whose loss sharpness and gradient norms are of, at most"
+    )
+    symmetricity_triples: int = _option(
+        1000, "triples (a, b, output) over which gradient symmetricity is averaged"
+    )
 
 
 class Structure(Protocol):
@@ -146,6 +170,13 @@ class RunView:
     with_embedding: Callable[[np.ndarray], np.ndarray]
     labels: np.ndarray  # (places,) int32, told to the run (true on test pairs); −1: no example
     train_mask: np.ndarray  # (places,) bool
+    params: Mapping[str, Any]  # nested dictionaries of arrays, as a checkpoint holds them
+    # Functions of parameters that JAX can trace and take derivatives of. They are pytrees, to be
+    # handed to a jitted function as arguments: it is then compiled once for all runs of a kind.
+    # Number of training examples → (params) ↦ their mean loss.
+    loss: Callable[[int], Any]
+    # → (params, (2,) elements a and b, (2, d) shifts of their embedding rows) ↦ (outputs,) logits.
+    pair_logits: Callable[[], Any]
 
 
 Rows = Mapping[str, list[dict[str, Any]]]

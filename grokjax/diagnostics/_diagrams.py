@@ -164,3 +164,52 @@ def _entropy(lengths: NDArray[np.float64]) -> float:
     if len(lengths) < 2:
         return 0.0
     return math.fsum(entr(lengths / math.fsum(lengths)))
+
+
+def landscapes(diagram: ArrayLike, scales: ArrayLike, n_levels: int = 3) -> Diagram:
+    """Persistence landscapes (Bubenik 2015, JMLR 16, 77-102) of one degree's finite bars.
+
+    Level m at t is the m-th largest of max(0, min(t − birth, death − t)) over the bars (k, 2).
+    Computed by GUDHI, whose own are √2 times these.
+
+    Returns:
+        (n_levels, t) float64, for ``scales`` (t,) evenly spaced, at least 2.
+
+    Raises:
+        ValueError: Rows that are not bars, or scales that are not evenly spaced.
+    """
+    from gudhi.representations import Landscape
+
+    at = np.asarray(scales, np.float64)
+    if at.ndim != 1 or len(at) < 2 or not np.allclose(np.diff(at, 2), 0, atol=1e-9 * np.ptp(at)):
+        raise ValueError("scales must be evenly spaced, of shape (t,) with t >= 2")
+    lens = Landscape(n_levels, len(at), sample_range=[at[0], at[-1]])
+    values = lens(_finite(diagram)).reshape(n_levels, len(at)) / math.sqrt(2)
+    return np.asarray(values, np.float64)
+
+
+def image(diagram: ArrayLike, reach: float, n_pixels: int = 20, bandwidth: float = 0.1) -> Diagram:
+    """Persistence image (Adams et al. 2017, JMLR 18, 1-35) of one degree's finite bars.
+
+    The sum of a Gaussian density about (birth, persistence) of each bar (k, 2), times a weight that
+    grows linearly with persistence, 1 at ``reach``, so that what is near the diagonal counts for
+    nothing; taken at the middles of n × n pixels on [0, reach]². Computed by GUDHI.
+
+    Returns:
+        (n_pixels, n_pixels) float64, row the persistence, column the birth, both ascending.
+
+    Raises:
+        ValueError: Rows that are not bars.
+    """
+    from gudhi.representations import PersistenceImage
+
+    ends = [reach / n_pixels / 2, reach - reach / n_pixels / 2]
+    lens = PersistenceImage(
+        bandwidth, lambda bar: bar[1] / reach, [n_pixels, n_pixels], im_range=ends * 2
+    )
+    return np.asarray(lens(_finite(diagram)), np.float64).reshape(n_pixels, n_pixels)
+
+
+def _finite(diagram: ArrayLike) -> Diagram:
+    bars = _as_diagram(diagram)
+    return bars[np.isfinite(bars[:, 1])]

@@ -16,7 +16,7 @@ import importlib.util
 import itertools
 import math
 import zlib
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from concurrent.futures import BrokenExecutor, ThreadPoolExecutor
 from typing import Any, TypeAlias
 
@@ -31,6 +31,8 @@ from grokjax.diagnostics._diagrams import Diagram, Summary, canonical, require_s
 from grokjax.diagnostics._diagrams import EngineMismatch as EngineMismatch
 from grokjax.diagnostics._diagrams import betti_curve as betti_curve
 from grokjax.diagnostics._diagrams import distance as distance
+from grokjax.diagnostics._diagrams import image as image
+from grokjax.diagnostics._diagrams import landscapes as landscapes
 from grokjax.diagnostics._diagrams import summarize as summarize
 
 Diagrams: TypeAlias = list[Diagram]
@@ -121,6 +123,22 @@ def many(
     good = [cloud for cloud in prepared if not isinstance(cloud, Exception)]
     computed = iter(_in_parallel(good, engine, max_dimension, n_threads))
     return [c if isinstance(c, Exception) else next(computed) for c in prepared]
+
+
+def of_views(
+    views: Sequence[RunView], options: Options
+) -> Iterator[tuple[RunView, str, NDArray[Any], Diagrams | None]]:
+    """Every cloud asked for of every view, and its diagrams; None of one that is not finite."""
+    keys = [(view, name) for view in views for name in view.cloud_names]
+    clouds = [view.cloud(name) for view, name in keys]
+    computed = many(clouds, engine=options.ph_engine, n_threads=options.ph_threads)
+    for (view, name), cloud, found in zip(keys, clouds, computed, strict=True):
+        if not isinstance(found, Exception):
+            yield view, name, cloud, found
+        elif np.isfinite(cloud).all():
+            raise found
+        else:
+            yield view, name, cloud, None
 
 
 def verify(
@@ -265,14 +283,11 @@ def measure(views: Sequence[RunView], options: Options) -> Rows:
     Raises:
         EngineMismatch: the engines disagree; the message names the cloud.
     """
-    keys = [(view, name) for view in views for name in view.cloud_names]
-    points = [view.cloud(name) for view, name in keys]
-    computed = many(points, engine=options.ph_engine, n_threads=options.ph_threads)
     rows: dict[str, list[dict[str, Any]]] = {"persistence": [], "diagrams": []}
-    for (view, name), cloud, result in zip(keys, points, computed, strict=True):
+    for view, name, cloud, result in of_views(views, options):
         key = {"run_id": view.run_id, "step": view.step, "cloud": name}
         numbers: dict[str, Any] = dict.fromkeys(_SUMMARY_COLUMNS, math.nan) | {"h1_count": 0}
-        if not isinstance(result, Exception):
+        if result is not None:
             if _sampled(key, options.ph_verify):
                 try:
                     verify(cloud, result, options.ph_engine)
@@ -284,8 +299,6 @@ def measure(views: Sequence[RunView], options: Options) -> Rows:
                 for degree, bars in enumerate(result)
                 for birth, death in bars.tolist()
             ]
-        elif np.isfinite(cloud).all():
-            raise result
         described = {"n_points": len(cloud), **numbers, "engine": options.ph_engine}
         rows["persistence"].append(key | described)
     return rows

@@ -36,7 +36,7 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 from threadpoolctl import threadpool_limits
 
-from grokjax.diagnostics import Options, Rows, RunView, Table, irreps, persistence
+from grokjax.diagnostics import Options, Rows, RunView, Table, irreps, persistence, ranks
 
 Floats = NDArray[np.float64]
 
@@ -98,16 +98,6 @@ def circulance(points: ArrayLike, table: ArrayLike | None = None) -> float:
     """
     cloud = _centred(points)
     return _circulance(cloud @ cloud.T, _quotients(_table(len(cloud), table)))
-
-
-def effective_rank(points: ArrayLike) -> float:
-    """Effective rank (Roy and Vetterli 2007, EUSIPCO) of centred points (n, d).
-
-    The exponential of the entropy of the singular values, divided by their sum: m where m of them
-    are equal. NaN where points are not finite, 0 where all are the same.
-    """
-    cloud = _centred(points)
-    return _effective_rank(cloud @ cloud.T)
 
 
 def compare(
@@ -193,10 +183,11 @@ def _statistics(
         summary = persistence.summarize(result)
         centred = _centred(cloud)
         gram = centred @ centred.T
+        sizes = np.sqrt(np.linalg.eigvalsh(gram).clip(min=0))
         row[:] = [
             *(getattr(summary, name) for name in _FROM_DIAGRAMS),
             _circulance(gram, quotients),
-            _effective_rank(gram),
+            ranks.of_singular_values(sizes).effective_rank,
         ]
     return rows
 
@@ -278,16 +269,6 @@ def _circulance(gram: Floats, quotients: NDArray[np.int64]) -> float:
     if not entries.size or np.ptp(entries) <= _SAME * np.abs(gram).max():
         return 0.0
     return float(_circulant_part(gram, quotients)[off].var() / entries.var())
-
-
-def _effective_rank(gram: Floats) -> float:
-    if not np.isfinite(gram).all():
-        return math.nan
-    sizes = np.sqrt(np.linalg.eigvalsh(gram).clip(min=0))
-    if not sizes.any():
-        return 0.0
-    shares = sizes[sizes > 0] / sizes.sum()
-    return float(np.exp(-(shares * np.log(shares)).sum()))
 
 
 TABLES = {

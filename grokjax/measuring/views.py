@@ -8,6 +8,7 @@ points each. Hidden states are taken on test examples, the same at every checkpo
 
 import dataclasses
 import functools
+import math
 from collections.abc import Callable, Collection, Sequence
 from typing import Any
 
@@ -18,6 +19,7 @@ from numpy.typing import NDArray
 from grokjax import diagnostics
 from grokjax.clouds import NORMALISATIONS, farthest_points, normalize
 from grokjax.diagnostics import Options, RunView, Table, coordinates, persistence
+from grokjax.measuring import functions
 from grokjax.models import network
 from grokjax.models.network import Params
 from grokjax.settings import flags
@@ -106,15 +108,19 @@ def validate(options: Options, runs: Sequence[Run]) -> None:
         value = getattr(options, field)
         check(value in values, field, value, f"must be one of {', '.join(values)}")
     # TwoNN needs three neighbours.
-    least = {"lid_neighbors": 3, "cloud_points": 2} | dict.fromkeys(
-        ("ph_threads", "lid_points", "surrogates", "surrogate_every"), 1
-    )
-    least |= dict.fromkeys(("ablation_waves", "ablation_draws", "ablation_every"), 1)
+    least = {"lid_neighbors": 3} | dict.fromkeys(
+        ("ph_threads", "lid_points", "surrogates", "surrogate_every", "hole_surrogates",
+         "hole_every", "landscape_levels", "hessian_every", "hessian_examples",
+         "symmetricity_triples", "ablation_waves", "ablation_draws", "ablation_every"), 1
+    ) | dict.fromkeys(("cloud_points", "diagram_grid", "image_pixels"), 2)  # fmt: skip
     for field, lowest in least.items():
         value = getattr(options, field)
         whole = isinstance(value, int) and value >= lowest
         check(whole, field, value, f"must be an integer of at least {lowest}")
     _validate_nulls(options, runs)
+    for field in ("diagram_range", "image_bandwidth"):
+        value = getattr(options, field)
+        check(0 < value < math.inf, field, value, "must be a finite number above 0")
     check(0 <= options.ph_verify <= 1, "ph_verify", options.ph_verify, "must lie in 0 … 1")
     classes, most = options.coordinate_classes, coordinates.MOST_CLASSES
     check(1 <= classes <= most, "coordinate_classes", classes, f"must lie in 1 … {most}")
@@ -297,4 +303,7 @@ def view(run: Run, params: Any, step: int, config: TrainConfig, options: Options
         with_embedding=with_embedding,
         labels=data.labels,
         train_mask=data.train_mask,
+        params=params,
+        loss=lambda n: functions.loss(program, run, n),
+        pair_logits=lambda: functions.pair_logits(program, run),
     )

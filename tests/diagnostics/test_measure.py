@@ -2,6 +2,8 @@
 
 import dataclasses
 
+import jax
+import jax.numpy as jnp
 import numpy as np
 import pytest
 from scipy import special
@@ -38,7 +40,19 @@ def make_view(finite=True, seed=0, operation="add"):
         with_embedding=lambda rows: draw(n * n, n),
         labels=run.task.truth,
         train_mask=(rng.random(n * n) < 0.5) & (run.task.truth >= 0),
+        params={"embed": {"embedding": draw(n, 6)}, "unembed": {"kernel": draw(6, n)}},
+        loss=lambda n_examples: jax.tree_util.Partial(_loss),
+        pair_logits=lambda: jax.tree_util.Partial(_pair_logits),
     )
+
+
+def _loss(params):
+    return (jnp.tanh(params["embed"]["embedding"]) @ params["unembed"]["kernel"]).sum()
+
+
+def _pair_logits(params, pair, shifts):
+    rows = params["embed"]["embedding"][pair] + shifts
+    return rows.prod(0) @ params["unembed"]["kernel"]
 
 
 OPTIONS = Options(
@@ -53,10 +67,12 @@ OPTIONS = Options(
 
 def test_the_diagnostics_are_found_by_name():
     assert diagnostics.names() == (
-        *("ablation", "coordinates", "dimension", "fourier", "persistence", "surrogates"),
+        *("ablation", "clock_pizza", "coordinates", "crocker", "dimension", "fourier", "holes"),
+        *("homology_dimension", "landscapes", "participation", "persistence", "ranks"),
+        *("sharpness", "surrogates", "weights"),
     )
     assert diagnostics.get("fourier").TABLES["fourier"]
-    with pytest.raises(ValueError, match="dimension, fourier, persistence, surrogates"):
+    with pytest.raises(ValueError, match="dimension, fourier, holes, homology_dimension"):
         diagnostics.get("entropy")
 
 
@@ -76,16 +92,20 @@ def test_every_diagnostic_fills_its_tables(name, finite, operation):
     units = [tuple(row[c] for c in (*spec.unit, *(spec.within or ()))) for row in rows[main]]
     assert len(set(units)) == len(units)
     assert {row["run_id"] for row in rows[main]} == {"run0", "run1"}
+    measured = {"persistence": "h1_max", "dimension": "lid_mean", "fourier": "excluded_loss"}
+    measured |= {
+        "coordinates": "birth",
+        "surrogates": "value",
+        "clock_pizza": "gradient_symmetricity",
+    }
+    measured |= {"crocker": "betti", "holes": "ratio", "homology_dimension": "slope"}
+    measured |= {"landscapes": "value", "participation": "ipr_mean", "ranks": "effective_rank"}
+    measured |= {"sharpness": "sharpness", "weights": "gradient_norm", "ablation": "loss"}
     for row in rows[main]:
-        measured = {"persistence": "h1_max", "dimension": "lid_mean"}
-        measured |= {
-            "ablation": "loss",
-            "fourier": "excluded_loss",
-            "coordinates": "birth",
-            "surrogates": "value",
-        }
-        # An embedding may have no loop at all.
-        assert np.isfinite(row[measured[name]]) == finite or (finite and name == "coordinates")
+        # An embedding may have no loop at all, and few points no dimension; clocks are of cycles.
+        may_lack = name in ("coordinates", "holes", "homology_dimension")
+        may_lack |= name == "clock_pizza" and operation == "d5"
+        assert np.isfinite(row[measured[name]]) == finite or (finite and may_lack)
 
 
 def test_spectra_hold_the_embedding_and_every_head():
@@ -200,8 +220,7 @@ def test_what_has_no_structure_is_left_out():
     assert diagnostics.needs_structure("fourier")
     assert not diagnostics.needs_structure("persistence")
     assert [name for name in diagnostics.names() if diagnostics.needs_clouds(name)] == [
-        "persistence",
-        "surrogates",
+        *("crocker", "holes", "landscapes", "persistence", "ranks", "surrogates"),
     ]
 
 

@@ -160,19 +160,6 @@ def test_circulance_of_noise_is_about_one_over_n():
     assert np.isnan(surrogates.circulance(noise() * np.nan))
 
 
-def test_effective_rank():
-    for k in (1, 3, 5):
-        flat = np.pad(np.linalg.qr(centred(noise(n=20)))[0][:, :k], ((0, 0), (0, 4)))
-        assert surrogates.effective_rank(flat + 5) == pytest.approx(k, abs=1e-4)
-    # Singular values 3 and 1: shares 3/4 and 1/4.
-    left = np.linalg.qr(centred(noise(n=20)))[0][:, :2]
-    share = np.array([0.75, 0.25])
-    expected = np.exp(-(share * np.log(share)).sum())
-    assert surrogates.effective_rank(left * [3, 1]) == pytest.approx(expected, abs=1e-5)
-    assert surrogates.effective_rank(np.ones((5, 2))) == 0
-    assert np.isnan(surrogates.effective_rank(noise() * np.nan))
-
-
 def rows_of(points, *args, **kwargs):
     rows = surrogates.compare(points, *args, **kwargs)
     return {(row["null"], row["statistic"]): row for row in rows}
@@ -221,8 +208,6 @@ def test_what_cannot_be_is_said():
         surrogates.draw(noise() * np.inf, "phase", 1)
     with pytest.raises(ValueError, match="a table of shape"):
         surrogates.circulance(noise(), TABLES["s3"])
-    with pytest.raises(ValueError, match=r"shape \(n, d\)"):
-        surrogates.effective_rank(np.zeros(3))
 
 
 # --------------------------------------------------------------------------- exactness
