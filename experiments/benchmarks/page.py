@@ -88,6 +88,20 @@ def _checkpoint(record: dict[str, Any]) -> Iterator[Row]:
         )
 
 
+def _lenses(record: dict[str, Any]) -> Iterator[Row]:
+    from experiments.benchmarks.lenses import EXEMPT, REQUIRED_SHARE, STEPS
+
+    for result in record["results"]:
+        for name, share in result["share_of_steps"].items():
+            often = result["share_of_checkpoints"][name]
+            yield (
+                f"{result['model']}, p = {result['prime']}: {name} over {STEPS} steps",
+                f"**{share:.2%}** ({result['milliseconds'][name]:.0f} ms"
+                + (f", at one checkpoint in {1 / often:.0f})" if often < 0.9 else ")"),
+                "" if name in EXEMPT else f"< {REQUIRED_SHARE:.0%}",
+            )
+
+
 def _persistence(record: dict[str, Any]) -> Iterator[Row]:
     for result in record["results"]:
         yield (
@@ -252,6 +266,7 @@ _ROWS: dict[str, Callable[[dict[str, Any]], Iterator[Row]]] = {
     "devices": _devices,
     "sweep": _sweep,
     "checkpoint": _checkpoint,
+    "lenses": _lenses,
     "persistence": _persistence,
     "dimension": _dimension,
     "fourier": _fourier,

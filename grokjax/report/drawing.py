@@ -80,6 +80,11 @@ def _draw_run(sweep: Sweep, runs: pd.DataFrame) -> Iterator[tuple[str, Figure]]:
     frequency = planes.circle_frequency(last, spec.task.structure)
     yield "diagrams", figures.persistence_diagrams(diagrams)
     yield "embedding", figures.embedding(clouds, frequency=frequency)
+    if "crocker" in sweep.tables() and run_id in set(sweep.crocker["run_id"]):
+        mark = summaries.optional_step(grokked)
+        for cloud in dict.fromkeys(sweep.crocker.query("run_id == @run_id")["cloud"]):
+            suffix = "" if cloud == "embedding" else f"-{cloud}"
+            yield "crocker" + suffix, figures.crocker(sweep.crocker, run_id, cloud=cloud, mark=mark)
     if "persistence" in sweep.tables():
         own = sweep.persistence.query("run_id == @run_id and cloud == 'embedding'")
         curve = own.merge(sweep.metrics, on=["run_id", "step"])

@@ -193,6 +193,38 @@ def persistence_diagrams(
     return figure
 
 
+def crocker(
+    table: pd.DataFrame,
+    run_id: str,
+    *,
+    cloud: str = "embedding",
+    mark: int | None = None,
+    width: float = PAGE,
+) -> Figure:
+    """A run's CROCKER matrices, out of the table of that name: Betti numbers by step and scale.
+
+    A panel a degree; where a cloud was not finite it stays white. A line marks a step, such as that
+    at which the run generalised.
+
+    Raises:
+        ValueError: if the table has no rows of the run's cloud.
+    """
+    own = table[(table["run_id"] == run_id) & (table["cloud"] == cloud)]
+    if own.empty:
+        raise ValueError(f"the table has no rows of cloud '{cloud}' of run {run_id}")
+    degrees = sorted(set(own["degree"]))
+    with panels.style():
+        figure, grid = panels.curve_panels(len(degrees), width, "scale")
+        figure.set_figheight(figure.get_figheight() + 0.6)
+        for degree, axes in zip(degrees, grid, strict=True):
+            rows = own[own["degree"] == degree]
+            matrix = rows.pivot(index="scale", columns="step", values="betti")
+            drawn = panels.draw_betti(axes, matrix, mark)
+            axes.set_title(f"{('components', 'loops')[degree]} (b{degree})")
+        figure.colorbar(drawn, ax=grid, label="Betti number", extend="max")
+    return figure
+
+
 def embedding(
     clouds: Mapping[int, ArrayLike], *, frequency: int = 1, width: float = PAGE
 ) -> Figure:

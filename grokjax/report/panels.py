@@ -12,6 +12,8 @@ import pandas as pd
 from matplotlib.artist import Artist
 from matplotlib.axes import Axes
 from matplotlib.cm import ScalarMappable
+from matplotlib.collections import QuadMesh
+from matplotlib.colors import BoundaryNorm
 from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
 from matplotlib.patches import Rectangle
@@ -155,6 +157,19 @@ def draw_two_scales(axes: Axes, curve: pd.DataFrame, marks: Iterable[int]) -> No
     other.plot(curve["step"], curve["h1_max"], color=H1, linestyle=DASHES[1])
     other.set_ylim(bottom=0)
     other.set_ylabel("H1 max (dashed)", color=H1)
+
+
+def draw_betti(axes: Axes, matrix: pd.DataFrame, mark: int | None) -> QuadMesh:
+    """Betti numbers, scales (rows) by steps (columns), in colours that tell small ones apart."""
+    levels = BoundaryNorm([0, 1, 2, 3, 4, 5, 10, 20, 50], 256, extend="max")
+    values = np.ma.masked_invalid(matrix.to_numpy(float))
+    mesh = axes.pcolormesh(
+        matrix.columns, matrix.index, values, norm=levels, cmap=ORDERED, shading="nearest"
+    )
+    mesh.set_rasterized(True)  # thousands of cells would be as many paths of an SVG
+    if mark is not None:
+        axes.axvline(mark, color="white", linewidth=1, linestyle=DASHES[1])
+    return mesh
 
 
 def square_panels(

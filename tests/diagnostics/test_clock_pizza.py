@@ -57,7 +57,7 @@ def test_gradient_symmetricity_of_a_clock_is_the_mean_cosine():
 
     every = [cosine(a, b, c) for a in range(P) for b in range(P) for c in range(P)]
     found = measured(clock, "add", symmetricity_triples=4000)[0]
-    assert found == pytest.approx(np.mean(every), abs=5 * np.std(every) / 4000**0.5)
+    assert found == pytest.approx(np.mean(every), abs=float(5 * np.std(every) / 4000**0.5))
     assert abs(found) < 0.4
 
 

@@ -2,11 +2,9 @@
 
 import pathlib
 
-import numpy as np
 import pytest
 from absl import flags
 
-from experiments.recipes.clock_pizza import distance_irrelevance
 from grokjax import diagnostics, sweep
 from grokjax.measuring import views
 from grokjax.settings import flags as ours
@@ -46,15 +44,3 @@ def test_a_recipe_is_a_sweep_with_its_source_time_and_expectation(name):
 
 def test_there_is_one_for_each_publication():
     assert RECIPES == ["chughtai", "gromov", "nanda", "power", "prieto", "zhong"]
-
-
-def test_distance_irrelevance_is_none_for_a_pizza_and_all_for_a_clock():
-    n = 7
-    a, b = np.divmod(np.arange(n * n), n)
-    labels = (a + b) % n
-    hot = np.eye(n)[labels]
-    rng = np.random.default_rng(0)
-    pizza = hot * rng.normal(size=n)[(b - a) % n][:, None]
-    clock = hot * rng.normal(size=n)[labels][:, None]
-    assert distance_irrelevance(pizza, labels) < 1e-12
-    assert distance_irrelevance(clock, labels) == pytest.approx(1)

@@ -215,6 +215,28 @@ def birth():
     return curve, clouds, diagrams
 
 
+def test_crocker_draws_a_matrix_a_degree():
+    scales, steps = [0.0, 0.5, 1.0], [0, 100, 300]
+    table = pd.DataFrame(
+        [
+            (name, step, "embedding", degree, scale, float(degree + step / 100 + i))
+            for name in ("a", "b") for step in steps for degree in (0, 1)
+            for i, scale in enumerate(scales)
+        ],
+        columns=["run_id", "step", "cloud", "degree", "scale", "betti"],
+    )  # fmt: skip
+    table.loc[(table["step"] == 300) & (table["scale"] == 1.0), "betti"] = np.nan
+    figure = figures.crocker(table, "b", mark=100)
+    for degree, axes in enumerate(figure.axes[:2]):
+        values = axes.collections[0].get_array()
+        expected = np.add.outer([0, 1, 2], [0, 1, 3]) + degree
+        np.testing.assert_array_equal(values.filled(-1)[:2], expected[:2])
+        assert values.mask[2].tolist() == [False, False, True]
+        assert axes.lines[0].get_xdata() == [100, 100]
+    with pytest.raises(ValueError, match="no rows of cloud 'layer1' of run a"):
+        figures.crocker(table, "a", cloud="layer1")
+
+
 def test_birth_marks_its_steps_on_the_curves():
     figure = figures.birth(*birth(), frequency=5, title="a run")
     titles = [axes.get_title() for axes in figure.axes]

@@ -1,1 +1,0 @@
-"""Published set-ups as flagfiles, and what they need beside the package."""
