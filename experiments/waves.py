@@ -14,7 +14,7 @@ follows its wave with a correlation of at least 0.95.
 import argparse
 import functools
 import pathlib
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from typing import Any
 
 import numpy as np
@@ -73,16 +73,21 @@ def planted_table() -> pd.DataFrame:
     return pd.DataFrame(rows)
 
 
-def trained_table(path: pathlib.Path) -> pd.DataFrame:
-    """A row a class of each seed's last embedding, the longest bar's first."""
+def last_embeddings(path: pathlib.Path) -> Iterator[tuple[int, int, np.ndarray]]:
+    """Seed, step and raw embedding (p, d) of the last step of each seed in a file."""
     stored = np.load(path)
     last: dict[int, int] = {}
     for name in stored.files:
         seed, step = map(int, name.removeprefix("s").split("_"))
         last[seed] = max(step, last.get(seed, 0))
-    rows = []
     for seed, step in sorted(last.items()):
-        raw = stored[f"s{seed}_{step}"].astype(np.float64)
+        yield seed, step, stored[f"s{seed}_{step}"].astype(np.float64)
+
+
+def trained_table(path: pathlib.Path) -> pd.DataFrame:
+    """A row a class of each seed's last embedding, the longest bar's first."""
+    rows = []
+    for seed, step, raw in last_embeddings(path):
         power = fourier.spectrum(raw - raw.mean(axis=0))
         strong = np.argsort(-power)[:5]
         share = power / power.sum()

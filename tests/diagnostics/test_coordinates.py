@@ -4,11 +4,14 @@ import itertools
 import types
 
 import numpy as np
+import pandas as pd
 import pytest
+from scipy.spatial.distance import pdist, squareform
 from scipy.stats import kstest
 
 from grokjax.diagnostics import Options, persistence
 from grokjax.diagnostics import coordinates as co
+from tests.data.dreimac import make as dreimac
 from tests.helpers import make_runs
 from tests.shapes import flat_torus, polygon, sphere
 
@@ -120,6 +123,41 @@ def test_nothing_is_found_in_noise(n, width):
     assert sum(n_holes(cloud) > 0 for cloud in clouds) <= 7  # binomial(60, 0.05): 0.5 %
 
 
+# --------------------------------------------------------------------------- DREiMac
+
+CLOUDS = dreimac.clouds()
+ANGLES = pd.read_csv(dreimac.FOLDER / "angles.csv").pivot(
+    index=["cloud", "point"], columns="coordinate", values="angle"
+)
+
+
+@pytest.mark.parametrize("name", CLOUDS)
+def test_angles_are_those_of_dreimac_up_to_its_smoothing(name):
+    """DREiMac weighs edges alike and then averages each angle over its neighbours: see below."""
+    points, n_classes = CLOUDS[name]
+    theirs = ANGLES.loc[name].to_numpy()[:, :n_classes]
+    ours = co.circular(points, n_classes).reduced
+    off = [[apart(ours[:, i], own) for i in range(n_classes)] for own in theirs.T]
+    assert {int(np.argmin(one)) for one in off} == set(range(n_classes))
+    assert max(map(min, off)) < 0.16
+
+
+@pytest.mark.parametrize("name", [name for name, (_, n) in CLOUDS.items() if n == 1])
+def test_with_dreimacs_weights_and_smoothing_angles_are_its_own(name, monkeypatch):
+    monkeypatch.setattr(co, "_weights", lambda edges, _: edges & ~np.eye(len(edges), dtype=bool))
+    points = CLOUDS[name][0]
+    distances = squareform(pdist(points))
+    bars, _, (cocycle,) = co._longest(distances, 1, 47)
+    (scale,) = co._scales(bars)
+    edges = distances <= scale
+    potential, left = co._smoothed(co._lift(cocycle, 47, edges), edges, distances)
+    # Its partition of unity falls linearly to half the scale (Perea 2020).
+    share = np.maximum(scale / 2 - distances, 0)
+    share /= share.sum(axis=1, keepdims=True)
+    angles = 2 * np.pi * (potential - (share * left).sum(axis=1))
+    assert apart(angles, ANGLES.loc[name].to_numpy()[:, 0]) < 2e-4
+
+
 # --------------------------------------------------------------------------- waves
 
 
@@ -144,10 +182,13 @@ def test_planted_waves_are_found_after_reduction(p, frequencies, noise):
 
 def test_reduction_undoes_a_change_of_the_torus_basis():
     """Persistence may give the classes of 33 and 33 + 9 for the waves 33 and 9."""
+    given = set()
     for seed in range(6):
         found = co.circular(waves(113, [33, 9], 0.2, seed), 2)
+        given |= {co.wave(angles, 9).frequency for angles in found.angles.T}
         assert {co.wave(angles, 9).frequency for angles in found.reduced.T} == {33, 9}
         assert (found.reduced_residuals < 0.5).all()
+    assert given == {33, 9, 33 + 9, 33 - 9}
 
 
 def test_reduction_finds_a_short_basis_whatever_the_given_one():
