@@ -11,6 +11,7 @@ from grokjax.diagnostics import Options, _derivatives, sharpness, weights
 from grokjax.measuring import functions, views
 from grokjax.models.network import Model
 from grokjax.settings.config import TrainConfig
+from grokjax.settings.fields import FULL
 from grokjax.training import data, evaluation
 from grokjax.training.step import Program
 from tests.helpers import make_runs
@@ -20,7 +21,7 @@ KINDS = {
     "transformer": SMALL,
     "mlp": {"model": ["mlp"], "prime": [7], "d_model": [8], "mlp_width": [8], "mlp_depth": [1]},
     "separate": SMALL | {"separate_embeddings": [True], "equals_token": [True]},
-    "full batch": SMALL | {"batch_size": ["full"], "loss": ["squared_error"]},
+    "full batch": SMALL | {"batch_size": [FULL], "loss": ["squared_error"]},
     "float64": SMALL | {"loss_precision": ["float64"]},
 }
 kinds = pytest.mark.parametrize("kind", KINDS)
