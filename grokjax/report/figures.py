@@ -221,7 +221,7 @@ def crocker(
             matrix = rows.pivot(index="scale", columns="step", values="betti")
             drawn = panels.draw_betti(axes, matrix, mark)
             axes.set_title(f"{('components', 'loops')[degree]} (b{degree})")
-        figure.colorbar(drawn, ax=grid, label="Betti number", extend="max")
+        panels.betti_bar(figure, grid, drawn)
     return figure
 
 

@@ -1,6 +1,7 @@
 """What `figures` is made of: functions that draw on matplotlib axes, and their style."""
 
 import contextlib
+import itertools
 import textwrap
 from collections.abc import Iterable, Mapping, Sequence
 from typing import Any, Literal
@@ -31,6 +32,7 @@ DASHES: tuple[Dash, ...] = ("-", (0, (3, 1.5)), ":", "-.")
 # Both even for all common colour visions; the first is cyclic.
 CYCLE, ORDERED = "twilight", "cividis"
 H0, H1 = PALETTE[0], PALETTE[1]
+BETTI = (0, 1, 2, 3, 4, 5, 10, 20, 50)  # where colours of Betti numbers change
 
 STYLE: dict[Any, Any] = {
     **dict.fromkeys(("font.size", "axes.titlesize", "axes.labelsize"), 8),
@@ -161,7 +163,7 @@ def draw_two_scales(axes: Axes, curve: pd.DataFrame, marks: Iterable[int]) -> No
 
 def draw_betti(axes: Axes, matrix: pd.DataFrame, mark: int | None) -> QuadMesh:
     """Betti numbers, scales (rows) by steps (columns), in colours that tell small ones apart."""
-    levels = BoundaryNorm([0, 1, 2, 3, 4, 5, 10, 20, 50], 256, extend="max")
+    levels = BoundaryNorm(BETTI, 256, extend="max")
     values = np.ma.masked_invalid(matrix.to_numpy(float))
     mesh = axes.pcolormesh(
         matrix.columns, matrix.index, values, norm=levels, cmap=ORDERED, shading="nearest"
@@ -170,6 +172,15 @@ def draw_betti(axes: Axes, matrix: pd.DataFrame, mark: int | None) -> QuadMesh:
     if mark is not None:
         axes.axvline(mark, color="white", linewidth=1, linestyle=DASHES[1])
     return mesh
+
+
+def betti_bar(figure: Figure, grid: Sequence[Axes], mesh: QuadMesh) -> None:
+    """A bar beside the panels that says which numbers have which colour."""
+    bar = figure.colorbar(mesh, ax=list(grid), label="Betti number (arrow: more)", extend="max")
+    pairs = list(itertools.pairwise(BETTI))
+    names = [str(low) if high == low + 1 else f"{low}–{high - 1}" for low, high in pairs]
+    bar.set_ticks([(low + high) / 2 for low, high in pairs], labels=names)
+    bar.ax.tick_params(length=0)
 
 
 def square_panels(
