@@ -10,7 +10,6 @@ from typing import Any
 
 import jax
 import jax.numpy as jnp
-import numpy as np
 
 from grokjax.models.network import Params, map_vocabulary
 from grokjax.settings.config import PRECISIONS
@@ -69,6 +68,6 @@ def _pair_logits(program: Program) -> Callable[..., jax.Array]:
         model = type(model)(config=model.config, sizes=model.sizes._replace(elements=2))
         two = map_vocabulary(model.config, rows, params)
         with jax.default_matmul_precision(PRECISIONS[program.precision]):
-            return model.logits(two, inputs_of(program, np.array([[0, 1]], np.int32)))[0]
+            return model.logits(two, inputs_of(program, jnp.array([[0, 1]], jnp.int32)))[0]
 
     return logits

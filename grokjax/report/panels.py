@@ -165,9 +165,8 @@ def draw_betti(axes: Axes, matrix: pd.DataFrame, mark: int | None) -> QuadMesh:
     """Betti numbers, scales (rows) by steps (columns), in colours that tell small ones apart."""
     levels = BoundaryNorm(BETTI, 256, extend="max")
     values = np.ma.masked_invalid(matrix.to_numpy(float))
-    mesh = axes.pcolormesh(
-        matrix.columns, matrix.index, values, norm=levels, cmap=ORDERED, shading="nearest"
-    )
+    steps, scales = matrix.columns.to_numpy(), matrix.index.to_numpy()
+    mesh = axes.pcolormesh(steps, scales, values, norm=levels, cmap=ORDERED, shading="nearest")
     mesh.set_rasterized(True)  # thousands of cells would be as many paths of an SVG
     if mark is not None:
         axes.axvline(mark, color="white", linewidth=1, linestyle=DASHES[1])
