@@ -14,8 +14,8 @@ p-value is (1 + surrogates whose longest is as long) / (1 + surrogates), so that
 stretches of a cloud together. Above ``LEVEL`` the space is ``undecided``; one in twenty clouds of
 noise is called something by accident. Several stretches may be long: p residues on the torus of
 two waves are a circle at scales at which each sees but its nearest neighbours along one direction,
-and the torus above. That nothing is found does not say that there is nothing: tori of three and
-more waves need more than a hundred points.
+and the torus above. Of three or more waves a hundred points show a circle or torus of fewer, as a
+rule, or nothing: read ``space`` beside ``waves``.
 
 **Planes.** Of an embedding of residues, X (n, d), the frequencies that stand out: the strongest is
 tested against rows that are independent and Gaussian, whose share of the power at one frequency of
