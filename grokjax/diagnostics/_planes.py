@@ -7,7 +7,7 @@ from typing import Any, NamedTuple
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
-from scipy.stats import beta
+from scipy.special import betaincc
 from threadpoolctl import threadpool_limits
 
 from grokjax.diagnostics import persistence, surrogates
@@ -41,7 +41,7 @@ def standing_out(rows: ArrayLike, level: float = 0.05) -> tuple[int, ...]:
         gram = left.reshape(-1, left.shape[2]) @ left.reshape(-1, left.shape[2]).T
         shapes = sizes * np.trace(gram) ** 2 / (gram**2).sum()
         share = power[strongest] / power[kept].sum()
-        if beta.sf(share, shapes, shapes.sum() - shapes).sum() > level:
+        if betaincc(shapes, shapes.sum() - shapes, share).sum() > level:
             break
         found.append(strongest + 1)
         kept[strongest] = False
