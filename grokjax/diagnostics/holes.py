@@ -118,9 +118,10 @@ def stretches(diagrams: Sequence[ArrayLike]) -> list[Stretch]:
     new = np.ones(len(ends), bool)
     new[1:] = (numbers[1:] != numbers[:-1]).any(axis=1)
     found = [
-        Stretch(*numbers[first].tolist(), float(ends[first]), float(ends[behind]))
+        Stretch(b0, b1, b2, float(ends[first]), float(ends[behind]))
         for first, behind in itertools.pairwise(np.flatnonzero(new))
-        if numbers[first, 1:].any()
+        for b0, b1, b2 in [numbers[first].tolist()]
+        if b1 or b2
     ]
     return sorted(found, key=lambda own: own.ratio, reverse=True)
 

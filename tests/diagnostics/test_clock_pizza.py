@@ -86,14 +86,18 @@ def test_distance_irrelevance_is_none_of_a_pizza_and_all_of_a_clock(operation):
     by_difference = logits_of(lambda i, j, n: values[(i - j) % n], operation)
     by_sum = logits_of(lambda i, j, n: values[(i + j) % n], operation)
     assert measured(clock, operation, by_difference)[1] < 1e-6
-    assert measured(clock, operation, by_sum)[1] == pytest.approx(1)
+    # Of an even number, a sum is even or odd with the difference: it varies less within one.
+    even = operation == "multiply"
+    halves = np.mean([values[:12][first::2].std() for first in (0, 1)]) / values[:12].std()
+    assert measured(clock, operation, by_sum)[1] == pytest.approx(halves if even else 1)
 
 
 def test_permuted_labels_do_not_change_which_answer_is_right():
     own = view(clock, "add", logits_of(lambda i, j, n: np.cos(i * j + j)))
     before = clock_pizza.measure([own], Options())["clock_pizza"]
     own.labels = own.labels.copy()
-    own.labels[::3] = np.roll(own.labels[::3], 1)
+    some = np.random.default_rng(0).permutation(P * P)[: P * P // 3]
+    own.labels[some] = np.roll(own.labels[some], 1)
     assert clock_pizza.measure([own], Options())["clock_pizza"] == before
 
 

@@ -41,8 +41,8 @@ def test_the_loss_is_that_of_evaluation(kind):
     run, params, view = made(kind)
     own = jax.tree.map(lambda leaf: leaf[0], data.stack([run]))
     found = evaluation.evaluate_run(Program.of([run], TrainConfig()), params, own)
-    expected = found.loss[0] / found.count[0]
-    assert view.loss(4096)(params) == pytest.approx(expected, rel=1e-5)
+    expected = float(found.loss[0]) / int(found.count[0])
+    assert float(view.loss(4096)(params)) == pytest.approx(expected, rel=1e-5)
 
 
 def test_fewer_examples_are_a_part_of_those_that_train_always_the_same():
