@@ -27,7 +27,6 @@ import grokjax
 from experiments import html_page
 from experiments.waves import last_embeddings, planted
 from grokjax.diagnostics import holes
-from grokjax.diagnostics._planes import compare as compare_planes
 
 FOLDER = pathlib.Path(__file__).parent / "results" / "holes"
 NOISE = (0.05, 0.1, 0.2)
@@ -132,7 +131,7 @@ def trained_table(path: pathlib.Path) -> pd.DataFrame:
             for own, p in zip(found.stretches, found.p_values, strict=True)
             if p <= holes.LEVEL
         ]
-        n_waves, planes = compare_planes(raw, SURROGATES, (seed,))
+        n_waves, planes = holes.compare_planes(raw, SURROGATES, (seed,))
         row: dict[str, Any] = {"seed": seed, "step": step, "stretches": "; ".join(long[:5])}
         row |= {"longest ratio": found.stretches[0].ratio, "its p": found.p_values[0]}
         row |= {f"long H{k} bars": holes.n_long(found.diagrams[k]) for k in (1, 2)}

@@ -175,10 +175,11 @@ PARTS = {
     for name in registry.names(kind.column)
     if (part := registry.find(kind.column, name)).__module__.startswith("grokjax.")
 }
-# The same words for something else: an activation, and what pandas takes of a group.
+# The same words for something else: an activation, what pandas takes of a group, an end of colours.
 HOMONYMS = {
     ("models/architectures/shared", "quadratic"),
     ("models/layers", "quadratic"),
+    ("report/panels", "max"),
     ("running/audit", "max"),
 }
 

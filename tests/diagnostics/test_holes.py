@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 from scipy.stats import kstest
 
-from grokjax.diagnostics import Options, _planes, holes, persistence
+from grokjax.diagnostics import Options, holes, persistence
 from tests.helpers import make_runs
 from tests.shapes import flat_torus, polygon, sphere
 
@@ -160,11 +160,11 @@ def test_planes_can_say_no():
     n_small = 0
     for seed in range(40):
         rows = np.random.default_rng(seed).normal(size=(31, 16))
-        n_waves, found = _planes.compare(rows, 19, (seed,))
+        n_waves, found = holes.compare_planes(rows, 19, (seed,))
         n_small += found[0]["p_value"] <= 0.05
         assert len(found) == max(n_waves, 1)
     assert n_small <= 8  # binomial(40, 0.05): 0.1 %
-    n_waves, found = _planes.compare(waves(59, [7, 20], 0.3), 19, (0,))
+    n_waves, found = holes.compare_planes(waves(59, [7, 20], 0.3), 19, (0,))
     assert n_waves == 2
     assert {own["frequency"] for own in found} == {7, 20}
     assert all(own["p_value"] == 0.05 and own["purity"] > 0.9 for own in found)

@@ -39,7 +39,7 @@ def made(kind):
 @kinds
 def test_the_loss_is_that_of_evaluation(kind):
     run, params, view = made(kind)
-    own = jax.tree.map(lambda leaf: leaf[0], data.stack([run]))
+    own = jax.tree.map(lambda leaf: jax.numpy.asarray(leaf[0]), data.stack([run]))
     found = evaluation.evaluate_run(Program.of([run], TrainConfig()), params, own)
     expected = float(found.loss[0]) / int(found.count[0])
     assert float(view.loss(4096)(params)) == pytest.approx(expected, rel=1e-5)
