@@ -40,7 +40,7 @@ from experiments import artefact, html_page
 from experiments.artefact import Output
 from experiments.evidence import Folder, Pool
 from grokjax import statistics
-from grokjax.diagnostics import surrogates
+from grokjax.diagnostics import ranks
 from grokjax.report import figures, panels
 from grokjax.settings import labels
 
@@ -114,7 +114,7 @@ def of_embeddings(pool: Pool, frame: pd.DataFrame) -> pd.DataFrame:
     for run_id, step in frame[["run_id", "step"]].itertuples(index=False):
         rows = pool.sweep_of(run_id).checkpoint(run_id, step)["embed"]["embedding"]
         centred = rows - rows.mean(axis=0)
-        found.append((float(np.linalg.norm(centred)), surrogates.effective_rank(rows)))
+        found.append((float(np.linalg.norm(centred)), ranks.of_points(rows).effective_rank))
     return frame.assign(**dict(zip(FROM_CHECKPOINTS, np.array(found).T, strict=True)))
 
 

@@ -88,8 +88,8 @@ def _checkpoint(record: dict[str, Any]) -> Iterator[Row]:
         )
 
 
-def _lenses(record: dict[str, Any]) -> Iterator[Row]:
-    from experiments.benchmarks.lenses import EXEMPT, REQUIRED_SHARE, STEPS
+def _costs(record: dict[str, Any]) -> Iterator[Row]:
+    from experiments.benchmarks.costs import EXEMPT, REQUIRED_SHARE, STEPS
 
     for result in record["results"]:
         for name, share in result["share_of_steps"].items():
@@ -266,7 +266,7 @@ _ROWS: dict[str, Callable[[dict[str, Any]], Iterator[Row]]] = {
     "devices": _devices,
     "sweep": _sweep,
     "checkpoint": _checkpoint,
-    "lenses": _lenses,
+    "costs": _costs,
     "persistence": _persistence,
     "dimension": _dimension,
     "fourier": _fourier,

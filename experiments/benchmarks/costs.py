@@ -3,7 +3,7 @@
 Claim: at p = 113 each takes less than 2 % of the time of 500 training steps of the same run, on
 average over checkpoints, but those whose help says that they cost more: sharpness (about 10 % at
 every tenth checkpoint), surrogates and holes.
-Command: python -m experiments.benchmarks.lenses [--prime P] [--output FILE]; on 2 cores five
+Command: python -m experiments.benchmarks.costs [--prime P] [--output FILE]; on 2 cores five
 minutes.
 Expected: below 1 % for ranks, participation, crocker, landscapes and clock_pizza, 2 to 3 % for
 weights and homology_dimension.
@@ -84,7 +84,7 @@ def main() -> None:
             verdict = "" if name in EXEMPT else verdict
             milliseconds = result["milliseconds"][name]
             print(f"  {name:20} {milliseconds:8.1f} ms, {share:6.2%} {verdict}", flush=True)
-    environment.append(options.output, PACKAGES, benchmark="lenses", results=results)
+    environment.append(options.output, PACKAGES, benchmark="costs", results=results)
 
 
 if __name__ == "__main__":
