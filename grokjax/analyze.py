@@ -17,6 +17,7 @@ from grokjax.store import errors, locks
 # What takes seconds to import, and --help needs none of.
 clusters, views = lazy("grokjax.measuring.clusters"), lazy("grokjax.measuring.views")
 analyst_of, record = lazy("grokjax.measuring.analyst"), lazy("grokjax.store.record")
+mapped = lazy("grokjax.training.mapped")
 
 
 def define() -> None:
@@ -41,6 +42,7 @@ def main(values: flags.FlagValues) -> int:
     options = ours.options_from(values, base=config.options)
     asked = [name for name in values if values[name].present]
     options = views.fitting(options, config.runs, asked, print)
+    mapped.use_every_core()
     analyst = analyst_of.Analyst(folder, config, options)
     with errors.storage_errors(folder), locks.owning(folder, locks.ANALYSIS_LOCK):
         for message in analyst.prepare():

@@ -148,7 +148,8 @@ def loaded_by(code):
     return run.stdout.splitlines()[-1]
 
 
-NEED_JAX = ("store/checkpoints", "diagnostics/_twonn", "diagnostics/_derivatives")
+NEED_JAX = ("store/checkpoints", "diagnostics/_twonn", "diagnostics/_on_device",
+            "diagnostics/_derivatives")  # fmt: skip
 
 
 def test_settings_tables_and_lenses_need_no_jax():

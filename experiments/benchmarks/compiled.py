@@ -169,7 +169,7 @@ def lowered(asked: Asked, **settings: str) -> tuple[Any, int]:
         size = (1, asked.steps, int(settings.get("batch_size", batches.BATCH_SIZE)), 3)
         given = shapes(jax.ShapeDtypeStruct(size, np.int32))
         steps = functools.partial(step.train_on, program, asked.steps)
-        train = mapped._jit(program, on, steps, donate_argnums=0)
+        train = mapped.over_runs(program, on, steps, donate_argnums=0)
         return train.lower(state, shapes(own), given), flops
     if asked.program == "training":
         first = jax.ShapeDtypeStruct((), np.int32, sharding=NamedSharding(on, PartitionSpec()))

@@ -260,11 +260,51 @@ def _compiled(record: dict[str, Any]) -> Iterator[Row]:
         )
 
 
+def _lenses(record: dict[str, Any]) -> Iterator[Row]:
+    from experiments.benchmarks import lenses
+
+    for result in record["results"].get("sweeps", ()):
+        own, before = result["found"]["with"], result["before"]
+        what = f"transformer, p = 113, {result['size']}, {result['steps']:,} steps: "
+        seconds = ", ".join(f"{k} {v['seconds']:.0f} s" for k, v in result["found"].items())
+        was = f"; before: {before['ratio']:.0%}" if "ratio" in before else ""
+        least = f"≤ {lenses.MOST_RATIO:.0%}"
+        yield (
+            what + "with lenses over without",
+            f"**{result['ratio']:.1%}** ({seconds}{was})",
+            least,
+        )
+        was = ", ".join(
+            f"{k.replace('_', ' ')} {v:,.0f}" for k, v in before.items() if k != "ratio"
+        )
+        yield (
+            what + "run checkpoints waiting at the last step, seconds until all is measured",
+            f"**{own['run_checkpoints_waiting']}**, **{own['after_last_step']:.1f} s** "
+            f"(before: {was})",
+            f"≤ {lenses.MOST_WAITING} of the batch, ≤ {lenses.MOST_SECONDS:.0f} s",
+        )
+        equal = all(result["tables_equal"].values())
+        yield what + "tables equal to analyze's, to the bit", "yes" if equal else "**no**", "yes"
+    for part in ("shares", "operations"):
+        for result in record["results"].get(part, ()):
+            told = result.get("milliseconds") or result["operations"]
+            unit = "ms" if part == "shares" else "operations"
+            listed = ", ".join(f"{name} {value:,.0f}" for name, value in told.items())
+            what = "time" if part == "shares" else "operations on the device"
+            yield (
+                f"{result['model']}, p = {result['prime']}: {what} of all lenses of a checkpoint "
+                f"over {lenses.STEPS} steps",
+                f"**{result['share_of_steps']:.1%}** ({listed} {unit})",
+                f"< {lenses.MOST_SHARE:.0%}",
+            )
+
+
 _ROWS: dict[str, Callable[[dict[str, Any]], Iterator[Row]]] = {
     "train": _train,
     "scaling": _scaling,
     "devices": _devices,
     "sweep": _sweep,
+    "lenses": _lenses,
     "checkpoint": _checkpoint,
     "costs": _costs,
     "persistence": _persistence,

@@ -122,7 +122,7 @@ def show(result: dict[str, Any]) -> None:
     if result["start"] == "warm":
         verdict = "PASS" if first <= MOST_SECONDS else "above"
         print(f"  {verdict}: first step within {MOST_SECONDS:.0f} s on a warm cache")
-    parts = ("training", "evaluation", "checkpoints")
+    parts = ("training", "evaluation", "lenses", "checkpoints")
     for part in parts:
         print(f"  {part:12} {seconds.get(part, 0):7.1f} s {seconds.get(part, 0) / took:6.1%}")
     rest = took - sum(seconds.get(part, 0) for part in parts)

@@ -8,7 +8,16 @@ A diagnostic that a sweep can run is a module in this package, found by its name
 * ``SETTINGS``: the options that its numbers depend on;
 * ``NEEDS_STRUCTURE``, optional: whether it measures only tasks whose elements have a structure;
 * ``NEEDS_CLOUDS``, optional: whether it measures only the clouds that the options name;
-* ``steps(checkpoint_steps, options)``, optional: the checkpoints that it measures, if not all.
+* ``steps(checkpoint_steps, options)``, optional: the checkpoints that it measures, if not all;
+* ``on_device(run, constants, options)``, optional: from the arrays of one run (``RunArrays``) to a
+  few small ones, in JAX and traceable. At a checkpoint it is mapped over all runs, in float64 where
+  it says so, on the devices that train them; what it gave ``measure`` finds in ``view.reduced``
+  under the diagnostic's name, as NumPy arrays. A view that nobody looked at in this way has nothing
+  there, and ``measure`` has to do without. ``measure`` itself runs beside training: what it asks of
+  a device (``neurons``, ``logits``) waits for the steps in hand, so what needs much belongs here;
+* ``ON_DEVICE``, with ``on_device``: which of ``answers``, ``clouds`` and ``last_states`` it reads;
+* ``constants(structure, options)``, optional: NumPy arrays that ``on_device`` is given too, the
+  same for all runs of a task; without it, None.
 
 The numerical functions beside ``measure`` take plain arrays and serve anyone's data.
 """
@@ -18,7 +27,7 @@ import importlib
 import pkgutil
 from collections.abc import Callable, Mapping, Sequence
 from types import ModuleType
-from typing import Any, Protocol
+from typing import Any, NamedTuple, Protocol
 
 import numpy as np
 from numpy.typing import NDArray
@@ -129,6 +138,20 @@ class Options:
     )
 
 
+class RunArrays(NamedTuple):
+    """One run at one checkpoint as ``on_device`` sees it: arrays of JAX, not padded.
+
+    What the diagnostic does not name in ``ON_DEVICE`` is None.
+    """
+
+    labels: Any  # (places,) int32 as in ``RunView``, but 0 where there is no example
+    train_mask: Any  # (places,) bool
+    neurons: Any  # (places, width) float32; these two are the ``answers``
+    logits: Any  # (places, outputs) float32
+    clouds: Any  # name → (n, d) float32, those that the options name, normalised
+    last_states: Any  # (n, d) float32, at most ``lid_points`` states of the last layer, as they are
+
+
 class Structure(Protocol):
     """What a task's elements are to each other; see ``grokjax.tasks.task.Structure``."""
 
@@ -154,11 +177,11 @@ class RunView:
     cloud_names: tuple[str, ...]  # the clouds that ``--clouds`` asks of this run's model
     # Name → (n, d) float32 cloud, selected and normalised as the options say.
     cloud: Callable[[str], np.ndarray]
-    # Number of points → (n, d) float32 states of the last layer as they are, both token positions
-    # where the model has two.
     # Name → the same points as they are, and how such points become a cloud.
     points: Callable[[str], np.ndarray]
     normalise: Callable[[np.ndarray], np.ndarray]
+    # Number of points → (n, d) float32 states of the last layer as they are, both token positions
+    # where the model has two.
     last_states: Callable[[int], np.ndarray]
     last_states_name: str  # what that cloud is called
     embedding: np.ndarray  # (n, d_model) float32, raw; (0, 0) of a network without one
@@ -177,6 +200,8 @@ class RunView:
     loss: Callable[[int], Any]
     # → (params, (2,) elements a and b, (2, d) shifts of their embedding rows) ↦ (outputs,) logits.
     pair_logits: Callable[[], Any]
+    # Diagnostic → what its ``on_device`` gave of this run, or the exception that it raised.
+    reduced: Mapping[str, Any] = dataclasses.field(default_factory=dict)
 
 
 Rows = Mapping[str, list[dict[str, Any]]]

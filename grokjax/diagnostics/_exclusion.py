@@ -7,7 +7,7 @@ Shapes: N totals, Q outputs, M inputs of one total, S sets of frequencies or irr
 """
 
 import math
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -19,9 +19,9 @@ KeySets = Sequence[Sequence[int]]
 Parts = Callable[[Floats, KeySets], Floats]
 
 # A neuron whose variance is below this share of its mean square varies by rounding alone.
-_NEGLIGIBLE = 1e-10
+NEGLIGIBLE = 1e-10
 # Two float32 roundings: logits closer than this share of the largest are not told apart.
-_TIE = 2.5e-7
+TIE = 2.5e-7
 # Times its even share that a key frequency of the logits has of their power.
 _KEY_SHARE = 2
 # A removed row that spans more than this could underflow the products of exponentials.
@@ -77,7 +77,7 @@ def strongest(
     power: Floats, scale: int, variance: Floats, mean_square: Floats
 ) -> NeuronFrequencies:
     """(F, W), (W,), (W,) → each neuron's strongest frequency or irrep, numbered from 1."""
-    varies = np.isfinite(power).all(axis=0) & (variance > _NEGLIGIBLE * mean_square)
+    varies = np.isfinite(power).all(axis=0) & (variance > NEGLIGIBLE * mean_square)
     winner = np.where(varies, power.argmax(axis=0), 0)
     best = np.take_along_axis(power, winner[None], axis=0)[0] / scale
     share = np.divide(best, variance, out=np.full_like(best, np.nan), where=varies)
@@ -127,12 +127,32 @@ def of_logits(
         for block in logits.reshape(n, n, -1):
             variance += float(((block - mean) ** 2).sum())
         own = lens.power(sums) / n
-        even = np.asarray(lens.sizes) / (n - 1)
+    test = evaluate(logits, labels, ~train_mask, keys, lens, each=False)
+    excluded = test.excluded_loss, test.excluded_accuracy
+    return OfLogits(*_of_power(own, variance, keys, lens), *excluded)
+
+
+def _of_power(own: Floats, variance: float, keys: Sequence[int], lens: Lens) -> tuple[str, float]:
+    """Key frequencies of logits of that power (K,), and the share of variance at ``keys``."""
+    even = np.asarray(lens.sizes) / (len(lens.totals) - 1)
+    with np.errstate(invalid="ignore", over="ignore"):
         found = np.flatnonzero(own > _KEY_SHARE * even * own[1:].sum())
     on_keys = float(own[list(keys)].sum()) / variance if variance else math.nan
-    test = evaluate(logits, labels, ~train_mask, keys, lens, each=False)
-    names = ",".join(map(str, found[found > 0]))
-    return OfLogits(names, on_keys, test.excluded_loss, test.excluded_accuracy)
+    return ",".join(map(str, found[found > 0])), on_keys
+
+
+def of_sums(
+    found: Mapping[str, NDArray[Any]], keys: Sequence[int], lens: Lens
+) -> tuple[RestrictedExcluded, OfLogits]:
+    """The measures of a whole set of keys, from the sums of ``_on_device.logits``."""
+    count = np.where(found["count"] > 0, found["count"], math.nan)
+    (train_loss, test_loss), (train, test) = (found["excluded"] / count).tolist()
+    restricted_loss, restricted = found["restricted"].tolist()
+    measures = [restricted_loss, train_loss, restricted, train, test_loss, test]
+    if not found["finite"]:
+        measures = [math.nan] * len(measures)
+    of_power = _of_power(found["power"], float(found["variance"]), keys, lens)
+    return RestrictedExcluded(*measures[:4]), OfLogits(*of_power, *measures[4:])
 
 
 def _sums_by_total(logits: NDArray[Any], totals: NDArray[np.int64]) -> Floats:
@@ -157,7 +177,7 @@ def _evaluate(
     n, sums = len(totals), _sums_by_total(logits, totals)
     if not np.isfinite(sums).all():
         return np.full((4, len(key_sets)), np.nan)
-    tie = _TIE * max(float(logits.max()), -float(logits.min()))
+    tie = TIE * max(float(logits.max()), -float(logits.min()))
     total = totals.ravel()
     # How often each label is asked for among the inputs that share restricted logits.
     asked = np.bincount(total * logits.shape[1] + labels, minlength=sums.size).reshape(sums.shape)

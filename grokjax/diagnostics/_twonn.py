@@ -31,23 +31,48 @@ def in_float64(function: Callable[..., Any], points: Any, *settings: Any) -> NDA
         return np.asarray(function(jnp.asarray(points, jnp.float64), *settings))
 
 
+def centred(points: jax.Array) -> jax.Array:
+    """(N, D) float32 points about their mean, as ``clouds.normalize`` has them with ``none``."""
+    wide = points.astype(jnp.float64)
+    return (wide - wide.mean(axis=0, keepdims=True)).astype(jnp.float32)
+
+
+def both(points: jax.Array, n_neighbors: int, from_zero: bool) -> tuple[jax.Array, jax.Array]:
+    """(N, D) → (N,), (): pointwise estimates and that of the whole."""
+    wide = points.astype(jnp.float64)
+    squared = _squared_distances(wide)
+    rounded = _rounded(squared)
+    finite = jnp.isfinite(wide).all()
+    estimates = _pointwise(squared, rounded, n_neighbors, from_zero), _whole(rounded, from_zero)
+    return jnp.where(finite, estimates[0], jnp.nan), jnp.where(finite, estimates[1], jnp.nan)
+
+
 @partial(jax.jit, static_argnums=(1, 2))
 def pointwise(points: jax.Array, n_neighbors: int, from_zero: bool) -> jax.Array:
     """(N, D) → (N,)."""
     squared = _squared_distances(points)
-    rounded = _rounded(squared)
+    estimates = _pointwise(squared, _rounded(squared), n_neighbors, from_zero)
+    return jnp.where(jnp.isfinite(points).all(), estimates, jnp.nan)
+
+
+def _pointwise(
+    squared: jax.Array, rounded: jax.Array, n_neighbors: int, from_zero: bool
+) -> jax.Array:
     neighbors = _nearest(squared, rounded, n_neighbors)
-    first, second = _two_nearest_members(rounded, neighbors)
-    return jnp.where(jnp.isfinite(points).all(), _fit(first, second, from_zero), jnp.nan)
+    return _fit(*_two_nearest_members(rounded, neighbors), from_zero)
 
 
 @partial(jax.jit, static_argnums=1)
 def whole(points: jax.Array, from_zero: bool) -> jax.Array:
     """(N, D) → ()."""
-    nearest_two, _ = lax.top_k(-_rounded(_squared_distances(points)), 2)
-    nearest_two = lax.optimization_barrier(nearest_two)
-    estimate = _fit(-nearest_two[:, 0], -nearest_two[:, 1], from_zero)
+    estimate = _whole(_rounded(_squared_distances(points)), from_zero)
     return jnp.where(jnp.isfinite(points).all(), estimate, jnp.nan)
+
+
+def _whole(rounded: jax.Array, from_zero: bool) -> jax.Array:
+    nearest_two, _ = lax.top_k(-rounded, 2)
+    nearest_two = lax.optimization_barrier(nearest_two)
+    return _fit(-nearest_two[:, 0], -nearest_two[:, 1], from_zero)
 
 
 def _squared_distances(points: jax.Array) -> jax.Array:
@@ -64,8 +89,28 @@ def _squared_distances(points: jax.Array) -> jax.Array:
     scale = norms[:, None] + norms[None, :]
     squared = scale - 2 * products
     cancelled = jnp.any((squared <= _CANCELLATION * scale) & ~itself)
-    squared = lax.cond(cancelled, _squared_differences, lambda _: squared, shifted)
-    return jnp.where(itself, jnp.inf, squared)
+    return jnp.where(itself, jnp.inf, _chosen(cancelled, shifted, squared))
+
+
+@jax.custom_batching.custom_vmap
+def _chosen(cancelled: jax.Array, shifted: jax.Array, squared: jax.Array) -> jax.Array:
+    return lax.cond(cancelled, _squared_differences, lambda _: squared, shifted)
+
+
+@_chosen.def_vmap
+def _any_chosen(size: int, mapped: Any, *arrays: jax.Array) -> tuple[jax.Array, bool]:
+    """Of clouds side by side, where differences are slow to be had for all: if any needs them."""
+    arrays = tuple(
+        own if is_mapped else jnp.broadcast_to(own, (size, *own.shape))
+        for own, is_mapped in zip(arrays, mapped, strict=True)
+    )
+    cancelled, shifted, squared = arrays
+
+    def some(shifted: jax.Array) -> jax.Array:
+        differences = jax.vmap(_squared_differences)(shifted)
+        return jnp.where(cancelled[:, None, None], differences, squared)
+
+    return lax.cond(cancelled.any(), some, lambda _: squared, shifted), True
 
 
 def _squared_differences(points: jax.Array) -> jax.Array:

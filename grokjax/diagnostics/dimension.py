@@ -29,7 +29,7 @@ from typing import Any, NamedTuple
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
-from grokjax.diagnostics import Options, Rows, RunView, Table
+from grokjax.diagnostics import Options, Rows, RunArrays, RunView, Table
 
 EMPIRICAL = ("from_one", "from_zero")
 
@@ -129,6 +129,26 @@ TABLES = {
 }
 SETTINGS = ("clouds", "cloud_points", "cloud_selection", "cloud_normalisation", "lid_points",
             "lid_neighbors", "lid_empirical")  # fmt: skip
+ON_DEVICE = ("clouds", "last_states")
+
+
+def on_device(run: RunArrays, constants: None, options: Options) -> dict[str, Any]:
+    """Cloud → pointwise estimates and that of the whole; of the last states under no name.
+
+    NaN where a cloud has no more points than neighbours.
+    """
+    import jax.numpy as jnp
+
+    from grokjax.diagnostics import _twonn  # here, because it needs JAX
+
+    clouds = run.clouds | {"": _twonn.centred(run.last_states)}
+    n_neighbors, from_zero = options.lid_neighbors, options.lid_empirical == "from_zero"
+    return {
+        name: _twonn.both(cloud, n_neighbors, from_zero)
+        if len(cloud) > n_neighbors
+        else (jnp.full(len(cloud), jnp.nan), jnp.nan)
+        for name, cloud in clouds.items()
+    }
 
 
 def measure(views: Sequence[RunView], options: Options) -> Rows:
@@ -139,20 +159,25 @@ def measure(views: Sequence[RunView], options: Options) -> Rows:
     rows = []
     n_neighbors, empirical = options.lid_neighbors, options.lid_empirical
     for view in views:
-        clouds = [
-            (name, options.cloud_normalisation, view.cloud(name))
-            for name in view.cloud_names
-            if name != view.last_states_name
-        ]
-        clouds.append((view.last_states_name, "none", view.last_states(options.lid_points)))
-        for name, how, cloud in clouds:
+        last, reduced = view.last_states_name, view.reduced.get("dimension")
+        names = [name for name in view.cloud_names if name != last]
+        for name in [*names, last]:
+            how = "none" if name == last else options.cloud_normalisation
             key = {"run_id": view.run_id, "step": view.step, "cloud": name, "normalisation": how}
-            numbers = dict.fromkeys((*DimensionSummary._fields, "lid_global"), np.nan)
-            # One cloud a call: a program is compiled for each shape, however many are waiting.
-            if len(cloud) > n_neighbors:
-                estimates = twonn_pointwise(cloud, n_neighbors, empirical=empirical)
-                numbers = summarize(estimates)._asdict()
-                numbers["lid_global"] = twonn_global(cloud, empirical=empirical)
-            described = {"n_points": len(cloud), "n_neighbors": n_neighbors, "empirical": empirical}
+            if reduced:
+                pointwise, whole = reduced["" if name == last else name]
+            else:
+                cloud = view.last_states(options.lid_points) if name == last else view.cloud(name)
+                pointwise, whole = np.full(len(cloud), np.nan), np.nan
+                # One cloud a call: a program is compiled for each shape, however many there are.
+                if len(cloud) > n_neighbors:
+                    pointwise = twonn_pointwise(cloud, n_neighbors, empirical=empirical)
+                    whole = twonn_global(cloud, empirical=empirical)
+            numbers = summarize(pointwise)._asdict() | {"lid_global": float(whole)}
+            described = {
+                "n_points": len(pointwise),
+                "n_neighbors": n_neighbors,
+                "empirical": empirical,
+            }
             rows.append(key | numbers | described)
     return {"dimension": rows}

@@ -21,7 +21,16 @@ from typing import Any, NamedTuple
 import numpy as np
 from numpy.typing import ArrayLike
 
-from grokjax.diagnostics import Options, Rows, RunView, Structure, Table, _exclusion, irreps
+from grokjax.diagnostics import (
+    Options,
+    Rows,
+    RunArrays,
+    RunView,
+    Structure,
+    Table,
+    _exclusion,
+    irreps,
+)
 from grokjax.diagnostics._exclusion import Floats, Lens, NeuronFrequencies, RestrictedExcluded
 
 
@@ -270,13 +279,18 @@ TABLES = {
 }
 SETTINGS = ()
 NEEDS_STRUCTURE = True
+ON_DEVICE = ("answers",)
+
+
+def _is_cycle(structure: Structure) -> bool:
+    # A conjugate in a cycle is no sum of places.
+    sums = structure.asked is None or np.array_equal(structure.asked, structure.table)
+    return structure.kind == "cyclic" and sums
 
 
 def lens_of(structure: Structure) -> Lens:
     """The measures that a structure calls for."""
-    # A conjugate in a cycle is no sum of places.
-    sums = structure.asked is None or np.array_equal(structure.asked, structure.table)
-    if structure.kind == "cyclic" and sums:
+    if _is_cycle(structure):
         return _lens_of_residues(len(structure.elements))
     return irreps.lens(irreps.decompose(structure.table), structure.asked)
 
@@ -287,6 +301,19 @@ def _lens_of_residues(n: int) -> Lens:
     sizes = [1 if 2 * k % n == 0 else 2 for k in frequencies]
     totals = np.add.outer(np.arange(n), np.arange(n)) % n
     return Lens(names, degrees, sizes, spectrum, neuron_frequencies, _on_waves, totals)
+
+
+def constants(structure: Structure, options: Options) -> dict[str, Any]:
+    """What ``on_device`` needs of a structure."""
+    return irreps.constants(structure, cycle=_is_cycle(structure))
+
+
+def on_device(run: RunArrays, constants: Any, options: Options) -> dict[str, Any]:
+    """Sums over all inputs from which ``measure`` makes its rows."""
+    from grokjax.diagnostics import _on_device  # here, because it needs JAX
+
+    found: dict[str, Any] = _on_device.reduce(run, constants, options.save_key_frequencies)
+    return found
 
 
 def measure(views: Sequence[RunView], options: Options) -> Rows:
@@ -315,7 +342,11 @@ def _measure_one(view: RunView, structure: Structure, options: Options) -> Rows:
     pairs: Any = (order[:, None] * len(view.embedding) + structure.second).ravel()
     if np.array_equal(pairs, np.arange(len(view.labels))):
         pairs = slice(None)  # a view instead of a copy
-    found, share = lens.neurons(view.neurons()[pairs])
+    reduced = view.reduced.get("fourier")
+    if reduced:
+        found, share = reduced["frequency"], reduced["explained"]
+    else:
+        found, share = lens.neurons(view.neurons()[pairs])
     frequencies, n_neurons = np.unique(found[found > 0], return_counts=True)
     keys = frequencies.tolist()
     explained = share[np.isfinite(share)]
@@ -324,11 +355,16 @@ def _measure_one(view: RunView, structure: Structure, options: Options) -> Rows:
     circular = circularity(view.embedding[order]) if len(structure.cycles) == 1 else math.nan
     measures, alone, logits = RestrictedExcluded(*[math.nan] * 4), None, _NO_LOGITS
     if structure.asked is not None:
-        asked = (view.logits()[pairs], view.labels[pairs], view.train_mask[pairs], keys, lens)
-        measures = restricted_and_excluded(*asked)
-        logits = _exclusion.of_logits(*asked)
+        asked = (view.labels[pairs], view.train_mask[pairs], keys, lens)
+        if reduced:
+            measures, logits = _exclusion.of_sums(reduced, keys, lens)
+            rows = reduced.get("logits")
+        else:
+            rows = view.logits()[pairs]
+            measures = restricted_and_excluded(rows, *asked)
+            logits = _exclusion.of_logits(rows, *asked)
         if options.save_key_frequencies:
-            alone = restricted_and_excluded(*asked, each=True)
+            alone = restricted_and_excluded(rows, *asked, each=True)
     one = {
         **key,
         "key_frequencies": ",".join(map(str, keys)),

@@ -24,7 +24,7 @@ from typing import Any, NamedTuple
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
-from grokjax.diagnostics import _exclusion
+from grokjax.diagnostics import Structure, _exclusion
 from grokjax.diagnostics._exclusion import Floats, Lens, NeuronFrequencies
 
 Integers = NDArray[np.int64]
@@ -142,6 +142,27 @@ def _in_blocks(sums: Floats, key_sets: _exclusion.KeySets, irreps: Irreps) -> Fl
 def _by_irrep(squares: Floats, irreps: Irreps) -> Floats:
     """(M, …) by column of the basis → (K, …): sums over each block."""
     return np.add.reduceat(squares, np.cumsum(irreps.sizes) - irreps.sizes, axis=0)
+
+
+def constants(structure: Structure, cycle: bool) -> dict[str, Any]:
+    """What ``_on_device`` needs of a structure, by frequency of a ``cycle``, else by irrep."""
+    found = decompose(structure.table)
+    first, sizes = np.cumsum(found.sizes) - found.sizes, found.sizes[1:]
+    # Irreps but the trivial one, those of one size together: (C,) which, (C, size) columns.
+    of_size = {size: 1 + np.flatnonzero(sizes == size) for size in np.unique(sizes)}
+    squares = [(own, first[own][:, None] + np.arange(size)) for size, own in of_size.items()]
+    told: dict[str, Any] = {
+        "basis": found.basis,
+        "kinds": (found.block == np.arange(len(first))[:, None]).astype(np.float64),
+        "order": (structure.elements, structure.second),
+        "squares": None if cycle else squares,
+    }
+    if all(np.array_equal(order, np.arange(len(order))) for order in told["order"]):
+        told["order"] = None  # which spares a copy
+    if structure.asked is not None:
+        # The second of a first element and a total: each row holds each total once.
+        told |= {"totals": structure.asked, "second": np.argsort(structure.asked, axis=1)}
+    return told
 
 
 def _winners(neurons: NDArray[np.floating], irreps: Irreps) -> NeuronFrequencies:

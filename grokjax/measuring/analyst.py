@@ -2,28 +2,39 @@
 
 The one code path for a sweep in progress, a later ``grokjax.analyze`` and another machine: what
 is to do is read off the checkpoints that are there and the rows that are not. Beside a sweep a
-thread reads checkpoints back from disk, so nothing queues in memory.
+thread reads committed checkpoints back from disk; what lenses saw of them on the devices, between
+two chunks of training, waits for it in memory, of at most two checkpoints.
 """
 
+import os
 import pathlib
+import sys
 import threading
 import time
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Hashable, Iterator, Mapping, Sequence
 from concurrent import futures
 from typing import Self
 
-from grokjax import diagnostics
+import jax
+
 from grokjax.diagnostics import Options, RunView
 from grokjax.measuring import isolation
-from grokjax.measuring.views import measures, settings_of, tables_of, view
+from grokjax.measuring.lenses import Lenses, Seen
+from grokjax.measuring.views import settings_of, tables_of, view
 from grokjax.models import network
 from grokjax.models.network import Model
 from grokjax.settings.config import SweepConfig
-from grokjax.settings.grid import Run
+from grokjax.settings.grid import Run, digest
 from grokjax.store.checkpoints import Reader, RunBatch
 from grokjax.store.errors import CheckpointError, LetGoError
 from grokjax.store.results import Results, places
 from grokjax.training import data
+from grokjax.training.evaluation import Answers
+from grokjax.training.evaluator import Chunk, Evaluator
+
+# Checkpoints of a batch whose views wait in memory at most; training waits for more to be measured.
+_MOST_SEEN = 2
+_NICENESS = 10  # of what is measured beside training
 
 Waiting = dict[str, list[str]]  # diagnostic → ids of the runs that it has to measure
 Found = dict[str, tuple[isolation.Rows, list[isolation.Failure]]]  # by diagnostic
@@ -54,8 +65,8 @@ class Analyst:
         self.results = Results(workdir, list(self._runs))
         self.failures: list[isolation.Failure] = []
         self._done: dict[str, set[tuple[str, int]]] = {}
-        every = config.train.checkpoint_steps
-        self._steps = {name: diagnostics.steps(name, every, options) for name in self._tables}
+        self.lenses = Lenses(options, config.train)
+        self._evaluators: dict[str, Evaluator] = {}
 
     def prepare(self) -> list[str]:
         """Makes the tables ready; returns what is worth telling.
@@ -124,31 +135,54 @@ class Analyst:
         """What diagnostics have not measured of a batch at this step."""
         waiting: Waiting = {}
         for name, done in self._done.items():
-            for run_id in batch.run_ids if step in self._steps[name] else ():
-                run = self._runs[run_id]
-                if (run_id, step) not in done and measures(name, run, self.options):
+            for run_id in batch.run_ids:
+                new = (run_id, step) not in done
+                if new and self.lenses.measures(name, step, self._runs[run_id]):
                     waiting.setdefault(name, []).append(run_id)
         return waiting
 
-    def measure(self, batch: RunBatch, step: int) -> int:
-        """Measures what is pending at a checkpoint and commits it; returns how many run views."""
+    def needs_device(self, waiting: Waiting, step: int) -> bool:
+        """Whether anything of what waits is seen on a device."""
+        run_ids = {run_id for own in waiting.values() for run_id in own}
+        return any(self.lenses.needs_device(step, self._runs[run_id]) for run_id in run_ids)
+
+    def measure(self, batch: RunBatch, step: int, seen: Mapping[str, Seen] | None = None) -> int:
+        """Measures what is pending at a checkpoint and commits it; returns how many run views.
+
+        Without what was ``seen`` of it, it is seen now.
+        """
         waiting = self.pending(batch, step)
         try:
-            views = self.views(batch, step, waiting)
+            views = self.views(batch, step, waiting, seen)
         except LetGoError:
             return 0  # by the sweep that this goes on beside
         self.commit(step, waiting, self.compute(waiting, views))
         return len(views)
 
-    def views(self, batch: RunBatch, step: int, waiting: Waiting) -> dict[str, RunView]:
+    def views(
+        self,
+        batch: RunBatch,
+        step: int,
+        waiting: Waiting,
+        seen: Mapping[str, Seen] | None = None,
+    ) -> dict[str, RunView]:
         """Run id → what diagnostics see of it, of all runs that any diagnostic waits for."""
         wanted = {run_id for run_ids in waiting.values() for run_id in run_ids}
         if not wanted:
             return {}
         runs = [self._runs[run_id] for run_id in batch.run_ids]
         stacked = read_params(self.reader, batch, step, runs)
+        if seen is None:
+            index = [i for i, run in enumerate(runs) if run.run_id in wanted]
+            own = [runs[i] for i in index]
+            key = digest(*(run.run_id for run in own))
+            if key not in self._evaluators:
+                self._evaluators = {key: self.lenses.evaluator(own)}
+            some = jax.tree.map(lambda leaf: leaf[index], stacked)
+            seen = self.lenses.of_batch(self._evaluators[key], step, some)
+        settings = step, self._train, self.options
         return {
-            run.run_id: view(run, own_params(stacked, i, run), step, self._train, self.options)
+            run.run_id: view(run, own_params(stacked, i, run), *settings, seen.get(run.run_id))
             for i, run in enumerate(runs)
             if run.run_id in wanted
         }
@@ -188,14 +222,19 @@ class Analyst:
 class Follower:
     """A thread that measures what is committed and not measured, for as long as the block runs.
 
-    Leaving the block waits until all is measured; after an error, for the checkpoint in hand alone.
-    ``tell`` hears how many run checkpoints are measured and the seconds the last ones took;
-    ``damaged`` are checkpoints that could not be read, to be made anew by whoever trains.
+    It is a ``Watch`` of training: what lenses saw waits for the commit of its checkpoint. What was
+    not seen, because it was committed by an earlier start, is seen once the block ends, so that the
+    devices are training's alone. Leaving the block waits until all is measured; after an error,
+    for the checkpoint in hand alone. ``tell`` hears how many run checkpoints are measured and the
+    seconds the last ones took; ``damaged`` are checkpoints that could not be read, to be made anew
+    by whoever trains.
     """
 
     def __init__(self, analyst: Analyst, tell: Callable[[int, float], None]):
         self._analyst, self._tell = analyst, tell
-        self._finish, self._abandon = threading.Event(), threading.Event()
+        self._finish, self._abandon, self._news = (threading.Event() for _ in range(3))
+        self._looked: dict[str, Seen] = {}  # at the checkpoint in training's hand
+        self._seen: dict[tuple[str, int], dict[str, Seen]] = {}
         self._measured = 0
         self.damaged: dict[tuple[str, int], CheckpointError] = {}
         executor = futures.ThreadPoolExecutor(1, thread_name_prefix="diagnostics")
@@ -207,6 +246,7 @@ class Follower:
 
     def __exit__(self, kind: type[BaseException] | None, *_: object) -> None:
         (self._abandon if kind else self._finish).set()
+        self._news.set()
         futures.wait([self._ended])
         if not kind:
             self.check()
@@ -216,7 +256,29 @@ class Follower:
         if self._ended.done():
             self._ended.result()
 
+    def group(self, run: Run) -> Hashable:
+        """See ``Watch``; so with the others."""
+        return self._analyst.lenses.group(run)
+
+    def wants(self, step: int, runs: Sequence[Run]) -> bool:
+        """Whether diagnostics look at answers."""
+        return self._analyst.lenses.wants(step, runs)
+
+    def look(self, step: int, chunk: Chunk, answers: Answers | None) -> None:
+        """Looks through all lenses."""
+        self._looked |= self._analyst.lenses.look(step, chunk, answers)
+
+    def seen(self, batch: str, step: int, given_up: Callable[[], bool]) -> None:
+        """Keeps what was seen; waits while there is too much, unless it has been ``given_up``."""
+        self._seen[batch, step], self._looked = self._looked, {}
+        self._news.set()
+        while len(self._seen) > _MOST_SEEN and not self._ended.done() and not given_up():
+            time.sleep(0.01)
+
     def _run(self) -> None:
+        if sys.platform == "linux":
+            # There it is this thread's alone, and that of those it starts: training goes first.
+            os.setpriority(os.PRIO_PROCESS, threading.get_native_id(), _NICENESS)
         while not self._abandon.is_set():
             last_look = self._finish.is_set()
             before = self._measured
@@ -228,15 +290,23 @@ class Follower:
             if self._measured == before:
                 if last_look:
                     return
-                self._finish.wait(0.5)
+                # What was seen is about to be committed.
+                self._news.wait(0.1 if self._seen else 0.5)
+                self._news.clear()
 
     def _measure(self, batch: RunBatch, step: int) -> None:
         begun = time.perf_counter()
+        waiting, seen = self._analyst.pending(batch, step), self._seen.get((batch.name, step))
+        busy = not self._finish.is_set()
+        if busy and seen is None and self._analyst.needs_device(waiting, step):
+            return
         try:
-            n_measured = self._analyst.measure(batch, step)
+            n_measured = self._analyst.measure(batch, step, seen)
         except CheckpointError as error:
             self.damaged[error.batch, error.step] = error
             return
+        finally:
+            self._seen.pop((batch.name, step), None)
         if n_measured:
             self._measured += n_measured
             self._tell(self._measured, time.perf_counter() - begun)

@@ -40,6 +40,9 @@ def measure(name: str, views: Sequence[RunView], options: Options) -> tuple[Rows
     """
     diagnostic = diagnostics.get(name)
     try:
+        for view in views:
+            if isinstance(error := view.reduced.get(name), Exception):
+                raise error
         return dict(diagnostic.measure(views, options)), []
     except EngineMismatch:
         raise

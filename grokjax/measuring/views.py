@@ -9,7 +9,7 @@ points each. Hidden states are taken on test examples, the same at every checkpo
 import dataclasses
 import functools
 import math
-from collections.abc import Callable, Collection, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from typing import Any
 
 import jax
@@ -28,7 +28,9 @@ from grokjax.settings.fields import check
 from grokjax.settings.grid import Run
 from grokjax.tasks import task
 from grokjax.tasks.task import Data, make_data
-from grokjax.training.evaluation import blocks, examples_at
+from grokjax.training import mapped
+from grokjax.training.data import stack
+from grokjax.training.evaluation import Answers, examples_at
 from grokjax.training.step import Program, inputs_of
 
 EMBEDDING = "embedding"
@@ -169,7 +171,18 @@ def available_points(name: str, run: Run) -> int:
     if name == EMBEDDING:
         return int(run.task.n_elements)
     n_test = run.task.n_examples - run.task.n_train
-    return int(n_test * (getattr(run.model, "n_tokens", 1) if name.endswith(BOTH) else 1))
+    return int(n_test * (n_tokens(run) if name.endswith(BOTH) else 1))
+
+
+def n_tokens(run: Run) -> int:
+    """Tokens of an example, each of which has states."""
+    return int(getattr(run.model, "n_tokens", 1))
+
+
+def n_candidates(options: Options) -> int:
+    """Test examples among which the points of a hidden-state cloud are chosen."""
+    # Farthest-point selection chooses among eight times the points it keeps.
+    return options.cloud_points * (8 if options.cloud_selection == "farthest" else 1)
 
 
 def choose(requested: Sequence[str], run: Run) -> tuple[str, ...]:
@@ -200,36 +213,36 @@ def test_places(run: Run, test_mask: NDArray[np.bool_]) -> NDArray[np.int64]:
     return task.cloud_generator(run).permutation(np.flatnonzero(test_mask))
 
 
-def _states(program: Program, params: Params, place: jax.Array) -> Any:
-    with jax.default_matmul_precision(PRECISIONS[program.precision]):
-        return program.model.states(params, inputs_of(program, examples_at(program, place)))
+def places(run: Run, n: int) -> NDArray[np.int64]:
+    """Places of the first so many test examples of a run."""
+    return _data(run)[1][:n]
+
+
+def states(program: Program, params: Params, place: jax.Array) -> dict[str, jax.Array]:
+    """Layer → (T, n, width) states of one run's examples at these places."""
+    found = program.model.states(params, inputs_of(program, examples_at(program, place)))
+    return {name: found[name] for name in program.model.config.state_names}
 
 
 @functools.partial(jax.jit, static_argnums=0)
 def _hidden(program: Program, params: Params, place: jax.Array) -> dict[str, jax.Array]:
-    """Layer → (T, n, width) states of the examples at these places, at the run's own sizes."""
-    states = _states(program, params, place)
-    return {name: states[name] for name in program.model.config.state_names}
+    with jax.default_matmul_precision(PRECISIONS[program.precision]):
+        return states(program, params, place)
 
 
-@functools.partial(jax.jit, static_argnums=(0, 1))
-def _everything(program: Program, n_places: int, params: Params) -> tuple[jax.Array, jax.Array]:
-    """Neurons (places, width) and logits (places, outputs) of all places, examples or not."""
-    # A few thousand examples at a time bound the memory of the hidden states.
-    size, n_blocks = blocks(program, n_places)
-
-    def block(first: jax.Array) -> tuple[jax.Array, jax.Array]:
-        place = jax.numpy.minimum(first + jax.numpy.arange(size), n_places - 1)
-        states = _states(program, params, place)
-        return states["neurons"], states["logits"]
-
-    found = jax.lax.map(block, jax.numpy.arange(n_blocks) * size)
-    neurons, logits = (part.reshape(-1, part.shape[-1])[:n_places] for part in found)
-    return neurons, logits
+def cloud(
+    name: str, rows: Any, states: Mapping[str, NDArray[np.float32]] | None, options: Options
+) -> NDArray[np.float32]:
+    """The cloud of that name, chosen and normalised, from the embedding's rows or hidden states."""
+    points = np.asarray(rows)
+    if name != EMBEDDING:
+        assert states is not None
+        points = take(name, states, options.cloud_points, options.cloud_selection)
+    return normalize(points, options.cloud_normalisation)
 
 
 def take(
-    name: str, states: dict[str, NDArray[np.float32]], n_points: int, selection: str
+    name: str, states: Mapping[str, NDArray[np.float32]], n_points: int, selection: str
 ) -> NDArray[np.float32]:
     """At most ``n_points`` of a hidden-state cloud, as they are.
 
@@ -252,58 +265,72 @@ def _data(run: Run) -> tuple[Data, NDArray[np.int64]]:
     return data, test_places(run, data.test_mask)
 
 
-def view(run: Run, params: Any, step: int, config: TrainConfig, options: Options) -> RunView:
-    """What diagnostics see of a run, given its parameters at its own sizes."""
+def _answers(program: Program, run: Run, params: Params) -> Answers:
+    """What a network says of all places, NumPy arrays."""
+    stacked, mesh = jax.tree.map(lambda leaf: np.asarray(leaf)[None], params), mapped.runs_mesh(1)
+    placed = mapped.place(mesh, stacked), mapped.place(mesh, stack([run]))
+    _, found = jax.device_get(mapped.examine(program, mesh)(*placed))
+    return Answers(*(own[0] for own in found))
+
+
+def view(
+    run: Run, params: Any, step: int, config: TrainConfig, options: Options, seen: Any = None
+) -> RunView:
+    """What diagnostics see of a run, given its parameters at its own sizes.
+
+    What was ``seen`` of it on the devices (``lenses.Seen``) is not computed again.
+    """
     program = Program.of([run], config)
     data, test_places = _data(run)
     rows = network.embedding(params)
     last = last_cloud(run)
-    n_points, selection = options.cloud_points, options.cloud_selection
-    # Farthest-point selection chooses among eight times the points it keeps.
-    n_candidates = n_points * (8 if selection == "farthest" else 1)
 
     @functools.cache
     def states() -> dict[str, NDArray[np.float32]]:
         """On as many test examples as the largest cloud asked for needs."""
-        places = test_places[: max(n_candidates, options.lid_points)].astype(np.int32)
+        n_each = -(-options.lid_points // n_tokens(run))
+        places = test_places[: max(n_candidates(options), n_each)].astype(np.int32)
         return dict(jax.device_get(_hidden(program, params, places)))
 
-    @functools.cache
-    def everything() -> tuple[NDArray[np.float32], NDArray[np.float32]]:
-        neurons, logits = jax.device_get(_everything(program, run.task.n_places, params))
-        return neurons, logits
+    def candidates() -> Mapping[str, NDArray[np.float32]]:
+        own: Mapping[str, NDArray[np.float32]] | None = seen and seen.states
+        return own or {name: s[:, : n_candidates(options)] for name, s in states().items()}
+
+    answers = functools.cache(lambda: _answers(program, run, params))
 
     def with_embedding(own: NDArray[np.floating]) -> NDArray[np.float32]:
         changed = network.with_embedding(params, np.asarray(own, np.float32))
-        return np.asarray(_everything(program, run.task.n_places, changed)[1])
+        logits: NDArray[np.float32] = _answers(program, run, changed).logits
+        return logits
 
     def points(name: str) -> NDArray[np.float32]:
         if name == EMBEDDING:
             return np.asarray(rows)
-        candidates = {layer: state[:, :n_candidates] for layer, state in states().items()}
-        return take(name, candidates, n_points, selection)
+        return take(name, candidates(), options.cloud_points, options.cloud_selection)
 
-    def normalise(cloud: NDArray[np.floating]) -> NDArray[np.float32]:
-        return normalize(cloud, options.cloud_normalisation)
+    def head_rows() -> Mapping[str, NDArray[np.float32]]:
+        own: Mapping[str, NDArray[np.float32]] | None = seen and seen.head_rows
+        return own or {k: np.asarray(v) for k, v in program.model.head_rows(params).items()}
 
     return RunView(
         run_id=run.run_id,
         step=step,
         structure=run.task.structure,
         cloud_names=choose(options.clouds, run),
-        cloud=lambda name: normalise(points(name)),
+        cloud=lambda name: cloud(name, rows, None if name == EMBEDDING else candidates(), options),
         points=points,
-        normalise=normalise,
+        normalise=lambda own: normalize(own, options.cloud_normalisation),
         last_states=lambda n: normalize(take(last, states(), n, "random"), "none"),
         last_states_name=last,
         embedding=np.zeros((0, 0), np.float32) if rows is None else np.asarray(rows),
-        head_rows=lambda: {k: np.asarray(v) for k, v in program.model.head_rows(params).items()},
-        neurons=lambda: everything()[0],
-        logits=lambda: everything()[1],
+        head_rows=head_rows,
+        neurons=lambda: answers().neurons,
+        logits=lambda: answers().logits,
         with_embedding=with_embedding,
         labels=data.labels,
         train_mask=data.train_mask,
         params=params,
         loss=lambda n: functions.loss(program, run, n),
         pair_logits=lambda: functions.pair_logits(program, run),
+        reduced={} if seen is None else seen.reduced,
     )

@@ -87,7 +87,12 @@ class Model:
 
     def logits(self, params: Params, inputs: jax.Array) -> jax.Array:
         """(B, Q) logits of examples; columns at or past the real outputs are meaningless."""
-        return self.config.apply(self._net(params), inputs, False).logits
+        return self.outputs(params, inputs).logits
+
+    def outputs(self, params: Params, inputs: jax.Array) -> Outputs:
+        """Logits and neurons of examples, and states as far as logits need them."""
+        outputs: Outputs = self.config.apply(self._net(params), inputs, False)
+        return outputs
 
     def states(self, params: Params, inputs: jax.Array) -> dict[str, jax.Array]:
         """Name of a layer → what it holds, (T, B, width), tokens in their order.
@@ -173,8 +178,11 @@ def stacked(template: Params, n_runs: int) -> Params:
     return jax.tree.map(lambda leaf: shape((n_runs, *leaf.shape), leaf.dtype), template)
 
 
-def row(config: Any, params: Params, index: int, real: Sizes) -> Params:
-    """One run's parameters out of a stack of NumPy arrays, without the padding."""
+def row(config: Any, params: Params, index: Any, real: Sizes) -> Params:
+    """One run's parameters out of a stack of NumPy arrays, without the padding.
+
+    Those of several, of one size, if ``index`` is an array.
+    """
 
     def cut(leaf: Any, axis: int, which: str) -> Any:
         size = getattr(real, which)

@@ -102,7 +102,7 @@ def _train_and_measure(
             for trainer in trainers:
                 measured = set(places(analyst.results.read("metrics", METRICS)))
                 try:
-                    trainer.run(measured)
+                    trainer.run(measured, follower if analyst.options.diagnostics else None)
                 except Exception as error:
                     if storage_problem(error) or isinstance(error, OtherConfigurationError):
                         raise

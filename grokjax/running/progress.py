@@ -28,7 +28,7 @@ def seconds_since_start() -> float:
 
 
 # What training is made of; everything else runs beside it.
-_PARTS = ("training", "evaluation", "checkpoints")
+_PARTS = ("training", "evaluation", "lenses", "checkpoints")
 
 
 def duration(seconds: float) -> str:

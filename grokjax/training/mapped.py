@@ -13,12 +13,14 @@ from jax.sharding import Mesh, NamedSharding, PartitionSpec
 from grokjax.settings.config import PRECISIONS
 from grokjax.settings.fields import check
 from grokjax.training import step
-from grokjax.training.evaluation import evaluate_run
+from grokjax.training.evaluation import evaluate_run, examine_run
 from grokjax.training.step import Program
 
 # Runs that a TPU takes side by side: of more, what they compute leaves its vector memory
 # (experiments/benchmarks/compiled.py).
 _SIDE_BY_SIDE = 15
+# Of an accelerator's memory, what lenses may take beside training.
+_BYTES_AT_ONCE = 2**32
 
 
 def check_precision(precision: str) -> None:
@@ -86,6 +88,11 @@ def shapes(mesh: Mesh, tree: Any, n_runs: int) -> Any:
     return jax.tree.map(placed, tree)
 
 
+def runs_at_once(mesh: Mesh, bytes_each: int) -> int:
+    """How many runs a device takes at once, of what takes ``bytes_each`` of its memory a run."""
+    return 1 if _one_by_one(mesh) else max(1, _BYTES_AT_ONCE // bytes_each)
+
+
 def place(mesh: Mesh, tree: Any) -> Any:
     """NumPy arrays with a leading R axis → device arrays, R padded for the mesh's devices.
 
@@ -101,7 +108,7 @@ def place(mesh: Mesh, tree: Any) -> Any:
     return jax.tree.map(put, tree)
 
 
-def _jit(
+def over_runs(
     program: Program, mesh: Mesh, function: Callable[..., Any], n_shared: int = 0, **options: Any
 ) -> Any:
     """Jits a one-run function over the runs of a batch, split over the mesh's devices.
@@ -114,17 +121,17 @@ def _jit(
     """
     runs = PartitionSpec("runs")
 
-    def over_runs(*arguments: Any) -> Any:
+    def mapped(*arguments: Any) -> Any:
         n_mapped = len(arguments) - n_shared
 
         def batched(*arguments: Any) -> Any:
-            mapped, shared = arguments[:n_mapped], arguments[n_mapped:]
+            own, shared = arguments[:n_mapped], arguments[n_mapped:]
             if _one_by_one(mesh):
-                return jax.lax.map(lambda run: function(*run, *shared), mapped)
-            n_runs = len(jax.tree.leaves(mapped)[0])
+                return jax.lax.map(lambda run: function(*run, *shared), own)
+            n_runs = len(jax.tree.leaves(own)[0])
             if (groups := _groups(mesh, n_runs)) > 1:
                 size = n_runs // groups
-                return jax.lax.map(lambda run: function(*run, *shared), mapped, batch_size=size)
+                return jax.lax.map(lambda run: function(*run, *shared), own, batch_size=size)
             return jax.vmap(function, (0,) * n_mapped + (None,) * n_shared)(*arguments)
 
         specs = (runs,) * n_mapped + (PartitionSpec(),) * n_shared
@@ -134,16 +141,16 @@ def _jit(
 
     # By which profiles and caches call the program.
     named: Any = getattr(function, "func", function)
-    over_runs.__name__ = named.__name__
+    mapped.__name__ = named.__name__
     # Said outright, because JAX gives some outputs an equivalent sharding of another spelling,
     # with which the next call would compile again.
-    return jax.jit(over_runs, out_shardings=NamedSharding(mesh, runs), **options)
+    return jax.jit(mapped, out_shardings=NamedSharding(mesh, runs), **options)
 
 
 @functools.cache
 def init(program: Program, mesh: Mesh) -> Any:
     """The jitted function runs → their step-0 ``State``."""
-    return _jit(program, mesh, functools.partial(step.init, program))
+    return over_runs(program, mesh, functools.partial(step.init, program))
 
 
 @functools.cache
@@ -154,10 +161,16 @@ def train_chunk(program: Program, mesh: Mesh, n_steps: int) -> Any:
     consumed.
     """
     chunk = functools.partial(step.train_run, program, n_steps)
-    return _jit(program, mesh, chunk, n_shared=1, donate_argnums=0)
+    return over_runs(program, mesh, chunk, n_shared=1, donate_argnums=0)
 
 
 @functools.cache
 def evaluate(program: Program, mesh: Mesh) -> Any:
     """The jitted function (params, runs) → ``Evaluation``, with a leading R axis."""
-    return _jit(program, mesh, functools.partial(evaluate_run, program))
+    return over_runs(program, mesh, functools.partial(evaluate_run, program))
+
+
+@functools.cache
+def examine(program: Program, mesh: Mesh) -> Any:
+    """The jitted function (params, runs) → ``Evaluation`` and ``Answers``, likewise."""
+    return over_runs(program, mesh, functools.partial(examine_run, program))

@@ -25,6 +25,7 @@ from grokjax.store.errors import CheckpointError
 from grokjax.store.results import METRICS, Results
 from grokjax.training import data, evaluation, mapped
 from grokjax.training.data import RunData
+from grokjax.training.evaluator import Evaluator, Watch
 from grokjax.training.step import Program, State
 from grokjax.training.step import init as init_run
 from grokjax.training.stopping import Stopped, StopRequest
@@ -46,8 +47,8 @@ class TrainingListener(Protocol):
 
         ``compiling training`` (told whenever the device has been handed steps, before they are
         done; next to nothing after the first time), ``compiling evaluation``, ``evaluation``,
-        ``checkpoints`` (copying the state, and waiting for the one before to be written),
-        ``topology`` (looking edges up).
+        ``lenses`` (diagnostics on the device), ``checkpoints`` (copying the state, and waiting for
+        the one before to be written), ``topology`` (looking edges up).
         """
 
     def evaluated(self, batch: int, step: int, rows: Sequence[dict[str, Any]]) -> None:
@@ -87,6 +88,8 @@ class BatchTrainer:
         self.number = index + 1  # of the batch, as the display counts
         self._last, self._every = settings.steps, settings.checkpoint_every
         self._results, self._display, self._stop = results, display, stop
+        self._settings = settings
+        self._watch: Watch | None = None
         self._program = Program.of(runs, settings)
         self._root = workdir / "checkpoints"
         self._n_parts = 1
@@ -94,8 +97,10 @@ class BatchTrainer:
         self._held: tuple[int, Any, Any] | None = None  # the last checkpoint, with optimiser state
         self.batch = RunBatch.of(runs)
 
-    def run(self, measured: set[tuple[str, int]]) -> None:
+    def run(self, measured: set[tuple[str, int]], watch: Watch | None = None) -> None:
         """Trains to the end; ``measured`` are the (run_id, step) that metrics already hold.
+
+        ``watch`` looks on at new checkpoints.
 
         Raises:
             Stopped: if asked to stop; every checkpoint passed is committed with its metrics, the
@@ -103,6 +108,7 @@ class BatchTrainer:
             CheckpointError: if lost checkpoints cannot be made again as they were.
         """
         self._measured = measured
+        self._watch = watch
         while True:
             try:
                 return self._run()
@@ -136,10 +142,13 @@ class BatchTrainer:
         bounds = [len(self._runs) * i // self._n_parts for i in range(self._n_parts + 1)]
         self._parts = [slice(*pair) for pair in itertools.pairwise(bounds)]
         self._data = self._cut(data.stack(self._runs))
+        at_once = self._parts[0].stop if self._n_parts > 1 else None
+        group = self._watch.group if self._watch else None
+        self._evaluator = Evaluator(self._runs, self._settings, group, at_once)
         for step in unmeasured:
             params = self._read(reader, step, "params")
             if params is not None:
-                self._evaluate(step, self._cut(params))
+                self._evaluate(step, params)
         with Writer(self._root, self.batch) as writer:
             self._make_good(writer, reader)
             start, states, is_new = self._latest(reader)
@@ -191,8 +200,8 @@ class BatchTrainer:
         for step in range(start, gaps[-1] + 1, self._every):
             if step > start:
                 states = self._train_to(step, states)
-            params = [state.params for state in states]
-            writer.save(step, self._gather(params), None)
+            params = self._gather([state.params for state in states])
+            writer.save(step, params, None)
             if not self._known(step):
                 self._evaluate(step, params)
         writer.wait()
@@ -265,19 +274,29 @@ class BatchTrainer:
             writer.save(step, params, opt_state if due else None)
             if due:
                 self._state_due = time.monotonic() + self._seconds_to_state
-        if not self._known(step):
-            self._evaluate(step, [state.params for state in states])
+        if self._known(step):
+            return
+        self._evaluate(step, params, self._watch)
+        if self._watch:
+            with self._timed("lenses"):
+                self._watch.seen(self.batch.name, step, lambda: self._stop.due(0))
 
-    def _evaluate(self, step: int, params: Sequence[Any]) -> None:
+    def _evaluate(self, step: int, params: Any, watch: Watch | None = None) -> None:
         sums = []
-        for part, own in zip(params, self._data, strict=True):
+        for chunk in self._evaluator.chunks(params):
+            answers = None
             with self._timed("compiling evaluation"):
-                evaluate = mapped.evaluate(self._program, self._mesh)
-                found = evaluate(self._on_device(part), self._on_device(own))
+                if watch and watch.wants(step, chunk.runs):
+                    found, answers = chunk.examine()
+                else:
+                    found = chunk.evaluate()
             with self._timed("evaluation"):
-                sums.append(jax.device_get(found))
+                sums.append((chunk, jax.device_get(found)))
+            if watch:
+                with self._timed("lenses"):
+                    watch.look(step, chunk, answers)
         with self._timed("evaluation"):
-            columns = evaluation.metrics(self._gather(sums))
+            columns = evaluation.metrics(self._evaluator.gathered(sums))
             rows = [
                 {"run_id": run.run_id, "step": step}
                 | {name: float(column[i]) for name, column in columns.items()}

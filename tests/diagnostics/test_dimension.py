@@ -265,3 +265,17 @@ def test_summary_is_mean_and_population_deviation_and_hides_no_gap():
 def test_bad_inputs_are_named(call, message):
     with pytest.raises(ValueError, match=message):
         call()
+
+
+def test_clouds_side_by_side_are_as_each_alone():
+    """Also where one of them has points so close that their distances come from differences."""
+    rng = np.random.default_rng(0)
+    clouds = rng.normal(size=(3, 60, LOW)).astype(np.float32)
+    clouds[1] += 1000
+    clouds[1, 30:] = clouds[1, :30] + np.float32(1e-3) * rng.normal(size=(30, LOW))
+    with jax.enable_x64(True):
+        both = jax.jit(jax.vmap(lambda cloud: _twonn.both(cloud, 8, False)))
+        together = jax.device_get(both(clouds))
+    for cloud, *found in zip(clouds, *together, strict=True):
+        np.testing.assert_allclose(found[0], dimension.twonn_pointwise(cloud, 8), rtol=1e-9)
+        np.testing.assert_allclose(found[1], dimension.twonn_global(cloud), rtol=1e-9)

@@ -302,7 +302,7 @@ def test_curvature_over_runs_and_steps_equals_that_of_each(one_by_one, monkeypat
     runs = jnp.stack([x, 0.5 * x]), jnp.stack(normal(x.shape, x.shape, seed=1))
     monkeypatch.setattr(mapped, "_one_by_one", lambda mesh: one_by_one)
     program = types.SimpleNamespace(precision="float32")
-    found = mapped._jit(program, mapped.runs_mesh(1), power_iteration)(*runs)
+    found = mapped.over_runs(program, mapped.runs_mesh(1), power_iteration)(*runs)
     alone = jax.jit(curvature)
     for ours, x, along in zip(found, *runs, strict=True):
         wanted = alone(x, alone(x, alone(x, along)))

@@ -26,11 +26,12 @@ def test_the_first_step_is_told_once_and_the_shares_at_the_end(clock, capsys):
         display.trained(0, 100, 500, 80.0)
         display.spent("compiling training", 0.0)
         display.spent("evaluation", 5.0)
+        display.spent("lenses", 3.0)
         display.spent("checkpoints", 10.0)
         display.spent("diagnostics", 30.0)
     assert capsys.readouterr().out == (
-        "of 1:40 after compilation: training 80%, evaluation 5%, checkpoints 10%, other 5%; "
-        "diagnostics took 0:30 beside it\n"
+        "of 1:40 after compilation: training 80%, evaluation 5%, lenses 3%, checkpoints 10%, "
+        "other 2%; diagnostics took 0:30 beside it\n"
     )
 
 
