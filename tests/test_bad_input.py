@@ -35,7 +35,7 @@ REFUSED = [
     ("--models=mlp --clouds=layer1", "--clouds=layer1: there is no cloud 'layer1'"),
     ("--diagnostics=dimension", "--lid_neighbors=64: these clouds have no point with so "),
     ("--lid_neighbors=2", "--lid_neighbors=2: must be an integer of at least 3"),
-    ("--diagnostics=magic", "--diagnostics=magic: each must be one of ablation, co"),
+    ("--diagnostics=magic", "--diagnostics=magic: each must be one of ablation, cl"),
     ("--diagnostics=fourier --operations=average", "--diagnostics=fourier: fourier measures tasks"),
     ("--diagnostics=fourier --operations=digits", "no task here has one"),
     ("--ablation_draws=0", "--ablation_draws=0: must be an integer of at least 1"),

@@ -300,8 +300,7 @@ def view(
 
     def with_embedding(own: NDArray[np.floating]) -> NDArray[np.float32]:
         changed = network.with_embedding(params, np.asarray(own, np.float32))
-        logits: NDArray[np.float32] = _answers(program, run, changed).logits
-        return logits
+        return np.asarray(_answers(program, run, changed).logits)
 
     def points(name: str) -> NDArray[np.float32]:
         if name == EMBEDDING:

@@ -39,6 +39,7 @@ from grokjax.store.results import move, sync
 
 KEPT_OPTIMISER_STATES = 2
 _FOLDERS = {"params": "params", "opt_state": "optimizer", "let_go": "let_go"}  # by item
+_MOST_LOOKS = 20  # at folders in which steps come and go
 _LEAVING = "leaving"  # what is being removed
 
 # Orbax warns at every opening that a reader does not write, which is the point of it.
@@ -270,7 +271,13 @@ class Reader:
         manager = self._open(batch, item)
         if manager is None:
             return []
-        manager.reload()
+        for look in range(_MOST_LOOKS):
+            try:
+                manager.reload()
+                break
+            except FileNotFoundError:  # a step that was let go, or superseded, as Orbax looked
+                if look == _MOST_LOOKS - 1:
+                    raise
         return sorted(manager.all_steps())
 
     def gone(self, batch: str) -> list[int]:

@@ -1,5 +1,6 @@
 """What runs cost, against counts by hand from shapes, and against XLA's own."""
 
+import inspect
 import math
 
 import jax
@@ -224,25 +225,27 @@ def taken(traced, n_runs):
     mesh = mapped.runs_mesh(n_runs)
     state, own = (mapped.shapes(mesh, tree, n_runs) for tree in (traced.state, traced.data))
     step = jax.ShapeDtypeStruct((), jnp.int32)
-    train = mapped.train_chunk.__wrapped__(traced.program, mesh, traced.n_steps)
-    evaluate = mapped.evaluate.__wrapped__(traced.program, mesh)
+    train = inspect.unwrap(mapped.train_chunk)(traced.program, mesh, traced.n_steps)
+    evaluate = inspect.unwrap(mapped.evaluate)(traced.program, mesh)
     found = [
         lowered.compile().memory_analysis()
         for lowered in (train.lower(state, own, step), evaluate.lower(state.params, own))
     ]
-    return max(
+    training, evaluation = (
         m.argument_size_in_bytes + m.output_size_in_bytes - m.alias_size_in_bytes
         + m.temp_size_in_bytes
         for m in found
     )  # fmt: skip
+    # The optimiser's state lies there during evaluation too.
+    return max(training, evaluation + work.n_bytes(state.opt_state))
 
 
 @pytest.mark.parametrize("model", ["transformer", "mlp"])
 def test_memory_on_a_cpu_is_the_compilers(model):
-    runs = make_runs(model=[model], prime=[31], batch_size=[256], d_model=[64], seed=range(32))
+    runs = make_runs(model=[model], prime=[31], batch_size=[256], d_model=[64], seed=range(64))
     traced = work.trace(runs[0], CONFIG)
     assert work.n_bytes(traced.state) > 0.5 * work.n_bytes(traced.data)
-    for n_runs, most in ((2, 2.0), (32, 1.3)):  # what a device needs once is an upper bound
+    for n_runs, most in ((2, 2.0), (64, 1.3)):  # what a device needs once is an upper bound
         # Without the copies of the state that are made beside the programs.
         copies = 2 * n_runs * work.n_bytes(traced.state)
         told = work.memory(runs, CONFIG, n_runs).of(n_runs) - copies
@@ -256,13 +259,13 @@ def test_memory_of_runs_side_by_side_is_the_compilers(monkeypatch, pages):
     runs = make_runs(model=["mlp"], d_model=[24], mlp_width=[24], prime=[23], seed=range(60))
     traced = work.trace(runs[0], CONFIG)
     bound = work.Memory(a_run=traced.peak).of(60)
-    pages(2 * bound)  # of which half counts: the bound fits, and no compiler is asked
+    pages(2 * bound + 1000)  # of which half counts: the bound fits, and no compiler is asked
     with monkeypatch.context() as patch:
         patch.setattr(work, "compiled", None)
         assert work.runs_that_fit(runs, CONFIG) == 512
     n_bytes = taken(traced, 60)
     assert n_bytes < bound
-    pages(2 * n_bytes)
+    pages(2 * n_bytes + 1000)
     assert work.runs_that_fit(runs, CONFIG) == 512  # all of them, and any others
     pages(n_bytes)
     half = work.runs_that_fit(runs, CONFIG)
