@@ -41,6 +41,8 @@ def pytest_configure():
 def pytest_addoption(parser):
     parser.addoption("--kills", type=int, default=6, help="kills of each signal in test_kills.py")
     parser.addoption("--fuzz", type=int, default=500, help="inputs a reader in test_fuzzing.py")
+    text = "also the variants marked thorough, which take long and are nearly those that run"
+    parser.addoption("--thorough", action="store_true", help=text)
 
 
 # Minutes rather than seconds, longest first. They come first, so that no process is left alone with
@@ -56,12 +58,19 @@ LONGEST = (
     "architectures",
     "version_0_1",
     "distributed",
+    "lenses",
+    "topology",
+    "first_hour",
+    "alone",
+    "keeping",
     "bad_input",
     "page",
 )
 
 
-def pytest_collection_modifyitems(items):
+def pytest_collection_modifyitems(config, items):
+    if not config.getoption("--thorough"):
+        items[:] = [item for item in items if not item.get_closest_marker("thorough")]
     places = {f"test_{name}.py": place for place, name in enumerate(LONGEST)}
     items.sort(key=lambda item: places.get(item.path.name, len(places)))
 

@@ -17,7 +17,8 @@ from tests.programs import call
 
 README = (pathlib.Path(__file__).parent.parent / "README.md").read_text()
 # What --primes=31 alone is, but for the time: a narrow network, one seed, few steps.
-SMALL = ["--train_fractions=0.5", "--seeds=46", "--d_model=12", "--d_ff=16", "--steps=4"]
+SMALL = ["--train_fractions=0.5", "--seeds=46", "--d_model=12", "--d_ff=16", "--n_layers=1",
+         "--steps=4"]  # fmt: skip
 
 
 @pytest.fixture
@@ -55,7 +56,7 @@ def test_from_help_to_a_diagnostic_of_ones_own(tmp_path, capsys, radius):
     assert told(capsys) == [
         "--checkpoint_every=1: 500 does not divide --steps=4",
         "--batch_size=256: 512 is more than the 480 training examples of transformer-add-p31-f0.5-"
-        "c0.0-wd0.1-lr0.003-i1.0-s46-d_model=12-d_ff=16",
+        "c0.0-wd0.1-lr0.003-i1.0-s46-d_model=12-d_ff=16-n_layers=1",
         "--lid_neighbors=64: too many for the local dimension of embedding (31 points), "
         "which is null",
     ]

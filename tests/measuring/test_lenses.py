@@ -79,7 +79,9 @@ def assert_alike(ours, theirs, rtol):
         np.testing.assert_allclose(own, other, rtol=rtol, atol=rtol, err_msg=str(path))
 
 
-@pytest.mark.parametrize("case", CASES)
+@pytest.mark.parametrize(
+    "case", ["primes", "groups", pytest.param("mlp", marks=pytest.mark.thorough)]
+)
 def test_all_runs_at_once_as_accelerators_take_them_are_those_one_by_one(case, monkeypatch):
     one_by_one = seen(case)
     runs_at_a_time = []

@@ -129,7 +129,7 @@ def test_one_process_goes_on_with_the_parts_of_two(stopped, one, tmp_path, monke
     assert_alike(tables(workdir), tables(one))
 
 
-@pytest.mark.parametrize("slow", [0, 1])
+@pytest.mark.parametrize("slow", [0, pytest.param(1, marks=pytest.mark.thorough)])
 def test_no_process_waits_for_a_slower_one(slow, one, tmp_path):
     workdir = tmp_path / "w"
     processes = start_two(workdir)

@@ -220,7 +220,9 @@ def jaxpr_of(run):
     return str(made(state, stacked))
 
 
-@pytest.mark.parametrize("kind", ["h1_total", "random_edges"])
+@pytest.mark.parametrize(
+    "kind", [pytest.param("h1_total", marks=pytest.mark.thorough), "random_edges"]
+)
 def test_stopped_anywhere_and_started_again_it_ends_with_the_same_bits(kind, tmp_path):
     axes = {"h1_total": {"batch_size": [0]}, "random_edges": {"loss_precision": ["float64"]}}
     axes[kind]["model"] = ["mlp"]
@@ -236,7 +238,10 @@ def test_stopped_anywhere_and_started_again_it_ends_with_the_same_bits(kind, tmp
     assert np.abs(moved - train([still], tmp_path / "still")[STEPS]["embed"]["embedding"]).max() > 0
 
 
-@pytest.mark.parametrize(("model", "at_once"), [("transformer", False), ("mlp", True)])
+@pytest.mark.parametrize(
+    ("model", "at_once"),
+    [pytest.param("transformer", False, marks=pytest.mark.thorough), ("mlp", True)],
+)
 def test_a_run_in_a_batch_of_several_primes_equals_the_run_alone(
     model, at_once, tmp_path, monkeypatch
 ):
