@@ -100,9 +100,9 @@ def _lenses(sample: Sequence[Run], config: SweepConfig, state: Any) -> dict[str,
             options = dataclasses.replace(config.options, diagnostics=(lens,))
             analyst = Analyst(folder, own, options)
             analyst.prepare()
-            first, second = (_timed(partial(analyst.measure, batch, step)) for step in ends)
-            compiling += max(0.0, first[0] - second[0])
-            lenses[lens] = [seconds / len(sample) for seconds in second]
+            first, whole = (_timed(partial(analyst.measure, batch, step)) for step in ends)
+            compiling += max(0.0, first[0] - whole[0])
+            lenses[lens] = _shared(analyst, sample, ends[-1], lens, whole)
             for key, table in tables_of(options)[lens].items():
                 each = len(analyst.results.read(key, table)) / len(ends) / len(sample)
                 rows[key] = each if table.within == () else each / sample[-1].task.n_elements
@@ -116,6 +116,29 @@ def _lenses(sample: Sequence[Run], config: SweepConfig, state: Any) -> dict[str,
         "rows": rows,
         "a checkpoint": writing + appending,
     }
+
+
+def _shared(
+    analyst: Analyst, sample: Sequence[Run], step: int, lens: str, whole: tuple[float, float]
+) -> list[list[float]]:
+    """Seconds of a checkpoint and of each run in it, on the clock and of work, from half of it."""
+    batch = RunBatch.of(sample)
+    run_ids = [run.run_id for run in sample if analyst.lenses.measures(lens, step, run)]
+    half = run_ids[: len(run_ids) // 2]
+    if not half:
+        return [[0.0, seconds / max(1, len(run_ids))] for seconds in whole]
+
+    def again() -> None:
+        waiting = {lens: half}
+        views = analyst.views(batch, step, waiting)
+        analyst.commit(step, waiting, analyst.compute(waiting, views))
+
+    again()  # what is made for these runs alone
+    found = []
+    for seconds, of_half in zip(whole, _timed(again), strict=True):
+        each = max(0.0, seconds - of_half) / (len(run_ids) - len(half))
+        found.append([max(0.0, seconds - len(run_ids) * each), each])
+    return found
 
 
 def _base(sample: Sequence[Run], config: SweepConfig) -> float:
@@ -162,7 +185,7 @@ class Rates:
 
         told = [str(Program.of(sample, config.train)), len(sample), n_steps]
         told += [str(config.options), str(sample[-1].task), len(os.sched_getaffinity(0))]
-        return batch, compilation.recalled(("rates", told), make)
+        return batch, compilation.recalled(("rates by run", told), make)
 
     def seconds(self, batch: Sequence[Run]) -> dict[str, float]:
         """Of a whole batch, from step 0 to its last checkpoint measured, by what it goes into."""
@@ -177,16 +200,17 @@ class Rates:
         train, in_turn = self._config.train, mapped.takes_runs_in_turn()
         turns, n_checkpoints = _turns(len(batch)), len(train.checkpoint_steps)
         lenses = 0.0
+        scale = evaluating / evaluation
         for name, (clock, worked) in found["lenses"].items():
             own = sum(measures(name, run, self._config.options) for run in batch)
             steps = diagnostics.steps(name, train.checkpoint_steps, self._config.options)
-            lenses += (worked if in_turn else clock) * own * len(steps)
-        scale = evaluating / evaluation
+            shared, each = worked if in_turn else clock
+            lenses += (shared + each * scale * own) * len(steps) if own else 0
         parameters = sum(work.n_bytes(work.state_of(run, train).params) for run in batch)
         return {
             "training": found["training"] * training / step * train.steps * turns,
             "evaluation": found["evaluation"] * scale * n_checkpoints * turns,
             "checkpoints": (found["a checkpoint"] + _A_BYTE * parameters) * n_checkpoints,
-            "diagnostics": lenses * scale,
+            "diagnostics": lenses,
             "compiling": found["compiling"] + found["compiling lenses"],
         }

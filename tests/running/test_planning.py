@@ -20,7 +20,8 @@ GRID = [
 ]
 RATES = {
     "compiling": 7.0, "training": 0.01, "evaluation": 0.1, "a checkpoint": 0.5,
-    "compiling lenses": 3.0, "lenses": {"persistence": [0.4, 0.2]}, "rows": {}, "base": 10**8,
+    "compiling lenses": 3.0, "lenses": {"persistence": [[0, 0.4], [0, 0.2]]}, "rows": {},
+    "base": 10**8,
 }  # fmt: skip
 
 
