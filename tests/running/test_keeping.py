@@ -1,5 +1,6 @@
 """Parameters let go once measured: which stay, when they go, and that everybody knows it."""
 
+import dataclasses
 import shutil
 
 import numpy as np
@@ -8,13 +9,16 @@ import pytest
 import grokjax
 from grokjax import analyze, check, cli, merge, sweep
 from grokjax.diagnostics import persistence
+from grokjax.measuring.analyst import Analyst
 from grokjax.report import drawing
 from grokjax.report.page import payload
 from grokjax.running import audit
+from grokjax.running.keeping import Keeper
 from grokjax.settings.config import Saving
 from grokjax.settings.fields import InvalidSettingError
-from grokjax.store import checkpoints
+from grokjax.store import checkpoints, record
 from grokjax.store.checkpoints import Reader
+from grokjax.store.results import METRICS, places
 from tests.programs import assert_same_tables, call, tables
 
 GRID = [
@@ -124,6 +128,20 @@ def test_nothing_goes_before_its_rows_are_on_the_disk(whole, tmp_path, monkeypat
     monkeypatch.setattr(checkpoints, "let_go", watched)
     assert swept(tmp_path / "w", "--keep=last") == 0
     assert went == EVERY[:-1]
+
+
+@pytest.mark.parametrize(("states", "kept"), [([50], [50, 60]), ([], EVERY)])
+def test_what_resuming_needs_stays(states, kept, whole, tmp_path):
+    """The last optimiser state, and all that comes after it."""
+    folder = shutil.copytree(whole, tmp_path / "w")
+    for step in {50, 60}.difference(states):
+        shutil.rmtree(next(folder.glob(f"checkpoints/*/optimizer/{step}")))
+    config = dataclasses.replace(record.read_config(folder), saving=Saving(keep="last"))
+    analyst = Analyst(folder, config)
+    analyst.prepare()
+    known = set(places(analyst.results.read("metrics", METRICS)))
+    Keeper(analyst, config, [config.runs]).let_go(known)
+    assert there(folder) == (kept, [step for step in EVERY if step not in kept], states)
 
 
 def test_what_a_diagnostic_failed_on_stays(whole, tmp_path, monkeypatch):
