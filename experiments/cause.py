@@ -234,7 +234,7 @@ def figure(runs: pd.DataFrame, pool: Pool, found: pd.DataFrame) -> Figure:
         left.axvline(middle, color="0.6", linewidth=0.6)
         top = 1.4 * means[list(arms)].max()
         left.set(xlabel="step", ylabel="H1 max of the embedding, mean over seeds", ylim=(0, top))
-        left.text(middle, 0.01 * top, " none generalises", fontsize=6, color="0.4")
+        left.text(middle, 0.01 * top, " generalised without", fontsize=6, color="0.4")
         left.legend(loc="upper left", ncols=2)
         panels.step_axis(left)
         rows = found.to_dict("records")

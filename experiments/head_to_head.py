@@ -284,7 +284,7 @@ def draw(table: pd.DataFrame, frame: pd.DataFrame, found: pd.DataFrame) -> Figur
             dash = panels.DASHES[place % len(panels.DASHES)]
             text = name if name == STEP else f"{name}, with the step"
             below.plot(curve.index, curve, color=panels.PALETTE[place], ls=dash, label=text)
-        below.set(xlabel="step at which is predicted", ylabel="mean error, steps")
+        below.set(xlabel="step of the prediction", ylabel="mean error, steps")
         below.set_ylim(bottom=0)
         panels.step_axis(below)
         below.legend(title=SCHEMES[schemes[0]], title_fontsize=7)
