@@ -17,7 +17,7 @@ from grokjax.store import errors, locks
 # What takes seconds to import, and --help needs none of.
 clusters, views = lazy("grokjax.measuring.clusters"), lazy("grokjax.measuring.views")
 analyst_of, record = lazy("grokjax.measuring.analyst"), lazy("grokjax.store.record")
-mapped = lazy("grokjax.training.mapped")
+isolation, mapped = lazy("grokjax.measuring.isolation"), lazy("grokjax.training.mapped")
 
 
 def define() -> None:
@@ -68,7 +68,7 @@ def main(values: flags.FlagValues) -> int:
             ended = not locks.is_held(folder)  # what was committed till then is measured once more
     gone = f" ({n_gone} were let go, --keep={config.saving.keep})" if n_gone else ""
     print(f"{n_committed} of {n_expected} run checkpoints are there and measured{gone}: {folder}")
-    return cli.tell_failures([*map(str, analyst.failures)])
+    return cli.tell_failures(isolation.sentences(analyst.failures))
 
 
 def _tell(done: int, total: int) -> None:

@@ -1,6 +1,7 @@
 """Faults put in one by one: what the user sees, and that nothing committed is lost."""
 
 import errno
+import json
 import os
 import pathlib
 import shutil
@@ -17,9 +18,12 @@ import pytest
 import grokjax
 from grokjax import analyze, check, cli, sweep
 from grokjax.diagnostics import persistence
+from grokjax.measuring import isolation
+from grokjax.measuring.analyst import Analyst
 from grokjax.report import drawing
 from grokjax.running import audit, pipeline
 from grokjax.store import record, results
+from grokjax.store.errors import DamagedTableError
 from grokjax.training import mapped
 from tests.programs import assert_same_tables, call, tables
 
@@ -165,23 +169,34 @@ def test_a_run_that_does_not_fit_alone_fails(tmp_path, monkeypatch, capsys):
 # --------------------------------------------------------------------------- a diagnostic
 
 
-def test_a_diagnostic_that_raises_on_one_cloud_harms_no_other(
-    finished, tmp_path, monkeypatch, capsys
-):
-    right = persistence.many
-    loaded = grokjax.load(finished)
+class Killed(BaseException):
+    """The process is gone: nothing below catches it."""
+
+
+@pytest.fixture
+def cursed(finished, monkeypatch):
+    """A function: curses one cloud of one run, so that persistence fails on it; None lifts it."""
+    right, loaded = persistence.many, grokjax.load(finished)
     run_id = loaded.runs["run_id"][2]
-    bad = loaded.cloud(run_id, 20, "layer1")
 
-    def wrong(points, *arguments, **named):
-        if any(np.array_equal(cloud, bad) for cloud in points):
-            raise RuntimeError("this cloud is cursed")
-        return right(points, *arguments, **named)
+    def curse(cloud):
+        bad = None if cloud is None else loaded.cloud(run_id, 20, cloud)
 
+        def wrong(points, *arguments, **named):
+            if any(bad is not None and np.array_equal(cloud, bad) for cloud in points):
+                raise RuntimeError("this cloud is cursed")
+            return right(points, *arguments, **named)
+
+        monkeypatch.setattr(persistence, "many", wrong)
+        return run_id
+
+    return curse
+
+
+def test_a_diagnostic_that_raises_on_one_cloud_harms_no_other(finished, cursed, tmp_path, capsys):
+    run_id = cursed("layer1")
     workdir = tmp_path / "w"
-    with monkeypatch.context() as patch:
-        patch.setattr(persistence, "many", wrong)
-        assert call(sweep.main, *GRID, f"--workdir={workdir}") == cli.EXIT_FAILED
+    assert call(sweep.main, *GRID, f"--workdir={workdir}") == cli.EXIT_FAILED
     sentence = f"persistence failed on cloud layer1 of {run_id} at step 20"
     assert sentence in capsys.readouterr().err
     theirs = tables(finished)["persistence"]
@@ -190,11 +205,104 @@ def test_a_diagnostic_that_raises_on_one_cloud_harms_no_other(
     assert lost.sum() == 1
     pd.testing.assert_frame_equal(ours, theirs[~lost].reset_index(drop=True), check_exact=True)
     assert call(check.main, f"--workdir={workdir}") == cli.EXIT_FAILED
-    assert "persistence failed on layer1" in capsys.readouterr().err
+    assert "persistence failed on cloud layer1" in capsys.readouterr().err
     # What failed is tried again, by a sweep or an analysis.
+    cursed(None)
     assert call(analyze.main, f"--workdir={workdir}") == 0
     assert_same_tables(tables(workdir), tables(finished))
     assert call(check.main, f"--workdir={workdir}") == 0
+
+
+def measured(workdir):
+    """Everything is measured, as ``analyze`` does; the failures on record then."""
+    analyst = Analyst(workdir, record.read_config(workdir))
+    analyst.prepare()
+    analyst.measure_all(lambda done, total: None)
+    analyst.compact()
+    assert isolation.read(workdir) == analyst.failures
+    return isolation.sentences(analyst.failures)
+
+
+@pytest.mark.parametrize("still", [None, pytest.param("embedding", marks=pytest.mark.thorough)])
+def test_failures_are_known_or_measured_after_a_kill_at_any_point(
+    still, finished, cursed, tmp_path, monkeypatch
+):
+    """What failed is measured again, killed at every write, and again where that ended."""
+
+    def copied(origin, name):
+        workdir = tmp_path / name
+        shutil.copytree(origin / "results", workdir / "results")
+        shutil.copy(origin / "sweep.json", workdir)
+        (workdir / "checkpoints").symlink_to(finished / "checkpoints")
+        return workdir
+
+    cursed("layer1")
+    first = copied(finished, "first")
+    (first / "results/persistence.parquet").unlink()
+    (failed,) = measured(first)
+    assert "cloud layer1" in failed
+    right = {name: getattr(os, name) for name in ("replace", "fsync")}
+    whole, moments, killed = tables(finished)["persistence"], 0, True
+    while killed:
+        workdir = copied(first, f"w{moments}")
+        cursed(still)
+        left, killed = [moments], False
+
+        def mortal(name, left=left):
+            def act(*arguments, **named):
+                left[0] -= 1
+                if left[0] < 0:
+                    raise Killed
+                return right[name](*arguments, **named)
+
+            return act
+
+        with monkeypatch.context() as patch:
+            for name in right:
+                patch.setattr(os, name, mortal(name))
+            try:
+                assert len(measured(workdir)) == (still is not None)
+            except Killed:
+                killed = True
+        # Of every unit of the grid: it is there whole, known to have failed, or not there at all.
+        units = grokjax.load(workdir).persistence.groupby(["run_id", "step"]).size()
+        known = {unit[1:] for unit in isolation.read(workdir)}
+        assert all(n == 2 or unit in known for unit, n in units.items()), moments
+        cursed(None)
+        assert measured(workdir) == []
+        found = tables(workdir)["persistence"]
+        pd.testing.assert_frame_equal(found, whole, check_exact=True)
+        moments += 1
+    assert moments > 5
+
+
+def test_a_failure_is_added_and_a_line_cut_short_is_none(tmp_path, monkeypatch):
+    """Each failure writes its own line alone, however many there are."""
+    units = [("persistence", f"run{i}", 10) for i in range(3)]
+    isolation.write(tmp_path, {units[0]: {"layer1": "no"}})
+    with monkeypatch.context() as patch:
+        patch.setattr(results, "write_text", None)
+        isolation.append(tmp_path, {units[1]: {"all": "never"}})
+        isolation.append(tmp_path, {units[0]: {}, units[2]: {"a": "b", "c": "d"}})
+    after = {units[1]: {"all": "never"}, units[2]: {"a": "b", "c": "d"}}
+    assert isolation.read(tmp_path) == after
+    file = tmp_path / "results/failures.jsonl"
+    for cut in range(1, 30):
+        file.write_text(file.read_text()[:-1])
+        assert isolation.read(tmp_path) == {units[1]: {"all": "never"}}, cut
+    file.write_text("[1]\n")
+    with pytest.raises(DamagedTableError, match="cannot be read"):
+        isolation.read(tmp_path)
+
+
+def test_failures_of_an_earlier_version_are_known(tmp_path):
+    fields = {"diagnostic": "lid", "run_id": "a", "step": 10, "cloud": "all", "error": "no"}
+    results.write_text(tmp_path / "results/failures.json", json.dumps([fields]))
+    found = isolation.read(tmp_path)
+    assert isolation.sentences(found) == ["lid failed on cloud all of a at step 10: no"]
+    isolation.write(tmp_path, found)
+    assert isolation.read(tmp_path) == found
+    assert [path.name for path in (tmp_path / "results").iterdir()] == ["failures.jsonl"]
 
 
 # --------------------------------------------------------------------------- what has changed

@@ -37,7 +37,7 @@ _MOST_SEEN = 2
 _NICENESS = 10  # of what is measured beside training
 
 Waiting = dict[str, list[str]]  # diagnostic → ids of the runs that it has to measure
-Found = dict[str, tuple[isolation.Rows, list[isolation.Failure]]]  # by diagnostic
+Found = dict[str, tuple[isolation.Rows, isolation.Failures]]  # by diagnostic
 
 
 def read_params(reader: Reader, batch: RunBatch, step: int, runs: Sequence[Run]) -> network.Params:
@@ -63,7 +63,7 @@ class Analyst:
         self.reader = Reader(workdir / "checkpoints")
         self._tables = tables_of(options)
         self.results = Results(workdir, list(self._runs))
-        self.failures: list[isolation.Failure] = []
+        self.failures: isolation.Failures = {}  # on record
         self._done: dict[str, set[tuple[str, int]]] = {}
         self.lenses = Lenses(options, config.train)
         self._evaluators: dict[str, Evaluator] = {}
@@ -75,7 +75,7 @@ class Analyst:
         and what it held is measured again, as is what a diagnostic failed on before.
         """
         messages = []
-        failed_before = isolation.read(self.workdir)
+        self.failures = isolation.read(self.workdir)
         for name, tables in self._tables.items():
             settings = settings_of(name, self.options)
             done: set[tuple[str, int]] | None = None
@@ -94,9 +94,10 @@ class Analyst:
                     done = units
                 elif new:
                     done &= units
-            again = {(f.run_id, f.step) for f in failed_before if f.diagnostic == name}
+            if not done:  # it measures everything anew
+                self.failures = {u: own for u, own in self.failures.items() if u[0] != name}
+            again = {unit[1:] for unit in self.failures if unit[0] == name}
             self._done[name] = (done or set()) - again
-        self.failures = [f for f in failed_before if f.diagnostic not in self._tables]
         isolation.write(self.workdir, self.failures)
         return messages + self._lost()
 
@@ -196,14 +197,19 @@ class Analyst:
 
     def commit(self, step: int, waiting: Waiting, found: Found) -> None:
         """Adds rows to the tables."""
-        failures = [failure for _, own in found.values() for failure in own]
-        if failures:
-            self.failures += failures
-            isolation.write(self.workdir, self.failures)
+        failed = {unit: errors for _, own in found.values() for unit, errors in own.items()}
+        units = {(name, run_id, step) for name, run_ids in waiting.items() for run_id in run_ids}
+        mended = (self.failures.keys() & units) - failed.keys()
+        # Killed in between, what has no rows is known to have failed, or is not done.
+        isolation.append(self.workdir, failed)
+        self.failures |= failed
         for name, (rows, _) in found.items():
             for key, table in reversed(self._tables[name].items()):
                 self.results.append(key, table, rows[key])
             self._done[name] |= {(run_id, step) for run_id in waiting[name]}
+        isolation.append(self.workdir, {unit: {} for unit in mended})
+        for unit in mended:
+            del self.failures[unit]
 
     def compact(self) -> None:
         """Writes the tables with everything committed."""

@@ -216,8 +216,7 @@ def _named(keys: list[Key]) -> str:
 
 def _failures(folder: pathlib.Path) -> Iterator[str]:
     try:
-        for f in isolation.read(folder):
-            yield f"{f.diagnostic} failed on {f.cloud} of {f.run_id}, {f.step}"
+        yield from isolation.sentences(isolation.read(folder))
     except DamagedTableError as error:
         yield str(error)
 

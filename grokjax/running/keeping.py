@@ -31,7 +31,7 @@ class Keeper:
 
         The diagnostics' rows of it are committed: that is when nothing is pending any more.
         """
-        failed = {(failure.run_id, failure.step) for failure in self._analyst.failures}
+        failed = {unit[1:] for unit in list(self._analyst.failures)}  # another thread adds to them
 
         def is_measured(batch: RunBatch, step: int) -> bool:
             own = {(run_id, step) for run_id in batch.run_ids}

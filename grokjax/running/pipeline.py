@@ -6,6 +6,7 @@ import threading
 import time
 from collections.abc import Callable, Iterator, Sequence
 
+from grokjax.measuring import isolation
 from grokjax.measuring.analyst import Analyst, Follower
 from grokjax.running.keeping import Keeper
 from grokjax.running.progress import Display
@@ -89,7 +90,7 @@ def sweep(
             for number, batch in enumerate(batches)
         ]
         _train_and_measure(trainers, analyst, display, failed)
-    return [*dict.fromkeys(failed.values()), *map(str, analyst.failures)]
+    return [*dict.fromkeys(failed.values()), *isolation.sentences(analyst.failures)]
 
 
 def _train_and_measure(
