@@ -6,7 +6,8 @@ import tempfile
 
 # Before JAX is imported: tests, in this process and in those that they start, compile many small
 # programs again and again. A cache of this session's own makes that once each, and leaving out
-# LLVM's optimisations (not XLA's) makes it 2.4 times quicker; set XLA_FLAGS to test with them.
+# LLVM's optimisations (not XLA's) makes it 2.4 times quicker; set XLA_FLAGS to test with them, and
+# GROKJAX_TESTS_CACHE to a folder that keeps the programs.
 os.environ.setdefault(
     "XLA_FLAGS", "--xla_backend_optimization_level=0 --xla_llvm_disable_expensive_passes=true"
 )
@@ -15,7 +16,8 @@ os.environ.setdefault("JAX_NUM_CPU_DEVICES", "1")
 if "PYTEST_XDIST_WORKER" not in os.environ:
     os.environ |= {
         "JAX_ENABLE_COMPILATION_CACHE": "true",
-        "JAX_COMPILATION_CACHE_DIR": tempfile.mkdtemp(prefix="grokjax-tests-"),
+        "JAX_COMPILATION_CACHE_DIR": os.environ.get("GROKJAX_TESTS_CACHE")
+        or tempfile.mkdtemp(prefix="grokjax-tests-"),
         "JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS": "0",
         "JAX_PERSISTENT_CACHE_MIN_ENTRY_SIZE_BYTES": "-1",
     }
@@ -76,7 +78,7 @@ def pytest_collection_modifyitems(config, items):
 
 
 def pytest_unconfigure():
-    if "PYTEST_XDIST_WORKER" not in os.environ:
+    if not {"PYTEST_XDIST_WORKER", "GROKJAX_TESTS_CACHE"} & set(os.environ):
         shutil.rmtree(os.environ["JAX_COMPILATION_CACHE_DIR"], ignore_errors=True)
 
 
