@@ -34,6 +34,8 @@ def main(values: flags.FlagValues) -> int:
     if found.n_gone:
         print(f"{found.n_gone:,} run checkpoints measured and let go (--keep)")
     print("rows: " + ", ".join(f"{name} {n:,}" for name, n in found.n_rows.items()))
+    for text in found.remarks:
+        print(f"note: {text}")
     for text in found.unfinished:
         print(f"unfinished: {text}")
     for text in found.findings:

@@ -11,11 +11,14 @@ import orbax.checkpoint as ocp
 import pandas as pd
 import pytest
 
-from grokjax import check, cli, sweep
+import grokjax
+from grokjax import check, cli, merge, sweep
 from grokjax.report import drawing
+from grokjax.report.page import payload
 from grokjax.running import audit
-from grokjax.store import results
+from grokjax.store import record, results
 from grokjax.store.errors import WorkdirError
+from grokjax.training.trainer import BatchTrainer
 from tests.programs import assert_same_tables, call, tables
 
 GRID = [
@@ -213,6 +216,84 @@ def test_a_superseded_state_that_is_half_gone_is_no_damage(copy):
     assert findings(copy) == ""
     shutil.rmtree(oldest / "opt_state")
     assert f"opt_state of batch {folder.parent.name} at step {oldest.name}" in findings(copy)
+
+
+def lose(copy, *steps):
+    for step in steps:
+        shutil.rmtree(steps_folder(copy, "params") / str(step))
+
+
+LONGER = [*GRID, "--steps=60", "--allow=steps"]
+
+
+@pytest.fixture(scope="module")
+def longer(finished, tmp_path_factory):
+    """The sweep with twenty steps more."""
+    folder = shutil.copytree(finished, tmp_path_factory.mktemp("longer") / "w")
+    assert call(sweep.main, *LONGER, f"--workdir={folder}") == 0
+    return folder
+
+
+def test_training_goes_on_before_lost_checkpoints_are_made_again(copy, longer, capsys):
+    lose(copy, 10, 20)
+    assert call(sweep.main, *LONGER, f"--workdir={copy}") == 0
+    output = capsys.readouterr().out
+    said = "resumed at step 40; checkpoints 10, 20 are missing and will be made again"
+    assert said in output
+    again = output.index("missing; training from step 0 to make them again")
+    assert output.index("step 60 |") < again
+    assert_same_tables(tables(copy), tables(longer))
+    found = audit.audit(copy)
+    assert (found.findings, found.remarks) == ((), ())
+
+
+def test_making_good_goes_on_where_it_was_stopped(copy, finished, monkeypatch, capsys):
+    """However often: it gains a checkpoint a start, and never begins anew."""
+    lose(copy, 10, 20, 30)
+    starts, right = [], BatchTrainer._train_to
+
+    def train_to(self, step, states):
+        starts.append(step)
+        # As by SIGTERM, once a checkpoint is made.
+        self._stop.request("preempted")
+        return right(self, step, states)
+
+    monkeypatch.setattr(BatchTrainer, "_train_to", train_to)
+    for code in [cli.EXIT_STOPPED] * 3 + [cli.EXIT_OK]:
+        assert call(sweep.main, *GRID, "--state_minutes=9", f"--workdir={copy}") == code
+    assert starts == [10, 20, 30]
+    output = capsys.readouterr().out
+    assert all(f"training from step {step} to make them again" in output for step in (0, 10, 20))
+    assert_same_tables(tables(copy), tables(finished))
+    assert audit.audit(copy).findings == ()
+    assert not list(copy.glob("checkpoints/*/remaking/[0-9]*"))
+
+
+def test_what_other_versions_made_again_is_known(copy, finished, monkeypatch, capsys):
+    """After an allowed change numbers may differ; what is there stays, what is new is marked."""
+    kept = {step: arrays(steps_folder(copy, "params") / str(step), "params") for step in (20, 40)}
+    lose(copy, 10, 30)
+    right, train_to = record.provenance, BatchTrainer._train_to
+
+    def other(self, step, states):
+        states = train_to(self, step, states)
+        return [state._replace(params=jax.tree.map(lambda x: x * 1.5, state.params))
+                for state in states]  # fmt: skip
+
+    monkeypatch.setattr(record, "provenance", lambda: right() | {"sources": "0123abc"})
+    monkeypatch.setattr(BatchTrainer, "_train_to", other)
+    assert call(sweep.main, *GRID, "--allow=code", f"--workdir={copy}") == 0
+    (remark,) = audit.audit(copy).remarks
+    assert "checkpoints 10, 30 of 2 run(s)" in remark
+    assert "sources 0123abc" in remark
+    for step, before in kept.items():
+        assert arrays(steps_folder(copy, "params") / str(step), "params") == before
+    assert call(check.main, f"--workdir={copy}") == 0
+    assert f"note: {remark}" in capsys.readouterr().out
+    assert payload.provenance(grokjax.load(copy))["remarks"] == [remark]
+    merged = copy.parent / "merged"
+    assert call(merge.main, "--mixed_code", f"--sources={copy}", f"--workdir={merged}") == 0
+    assert audit.audit(merged).remarks == (remark,)
 
 
 def test_training_again_must_come_out_the_same(copy, capsys):

@@ -1,8 +1,10 @@
 """Killed at random moments and started again, a sweep ends with the tables of one left alone.
 
-Each start has another idea of what is kept (--keep) and how often a state is (--state_minutes).
+A grid of two tasks, two widths and both networks. Each start has another idea of what is kept
+(--keep) and how often a state is (--state_minutes).
 
-Six kills by default, half as many asked for politely; ``pytest tests/test_kills.py --kills=40``.
+Six kills by default, and two for each five of them asked for politely. ``pytest tests/test_kills.py
+--kills=100 --thorough`` makes a hundred and forty, and kills one of two processes twenty times.
 """
 
 import os
@@ -19,18 +21,19 @@ from grokjax import cli
 from grokjax.running import audit
 from tests.programs import assert_same_tables, tables
 
-COMMAND = [
-    *(sys.executable, "-m", "grokjax.sweep", "--primes=11,13", "--train_fractions=0.5"),
-    *("--models=mlp", "--seeds=1", "--batch_size=32", "--d_model=16", "--mlp_width=16"),
-    *("--mlp_depth=1", "--runs_per_batch=1", "--steps=60", "--checkpoint_every=10"),
-    *("--diagnostics=persistence,fourier", "--save_diagrams"),
+GRID = [
+    *("--operations=add,d5", "--primes=11", "--train_fractions=0.5", "--seeds=1"),
+    *("--models=mlp,transformer", "--d_model=8,16", "--mlp_width=16", "--mlp_depth=1"),
+    *("--n_heads=2", "--d_ff=16", "--n_layers=1", "--batch_size=32", "--runs_per_batch=2"),
+    *("--steps=40", "--checkpoint_every=10", "--diagnostics=persistence,fourier"),
+    "--save_diagrams",
 ]
 
 
-def start(workdir, *more):
+def start(workdir, *more, module="grokjax.sweep", output=subprocess.PIPE):
     return subprocess.Popen(
-        [*COMMAND, f"--workdir={workdir}", *more],
-        stdout=subprocess.PIPE,
+        [sys.executable, "-m", module, *GRID, f"--workdir={workdir}", *more],
+        stdout=output,
         stderr=subprocess.STDOUT,
         text=True,
         env=os.environ | {"PYTHONUNBUFFERED": "1"},
@@ -55,6 +58,13 @@ def wait_for_life(process):
             return
 
 
+def assert_clean(workdir, reference):
+    """Asserts that all is there and nothing is wrong."""
+    ours, theirs = audit.audit(workdir), audit.audit(reference)
+    assert ours.n_checkpoints + ours.n_gone == theirs.n_checkpoints
+    assert (ours.findings, ours.unfinished, ours.n_rows) == ((), (), theirs.n_rows)
+
+
 @pytest.mark.parametrize("number", [signal.SIGKILL, signal.SIGTERM], ids=lambda n: n.name)
 def test_killed_at_random_moments_it_ends_with_the_same_tables(
     number, undisturbed, tmp_path, request
@@ -63,8 +73,8 @@ def test_killed_at_random_moments_it_ends_with_the_same_tables(
     moments = random.Random(int(number))
     kills = chains = 0
     wanted = request.config.getoption("--kills")
-    if number == signal.SIGTERM and wanted < 40:
-        wanted = -(-wanted // 2)
+    if number == signal.SIGTERM:
+        wanted = -(-2 * wanted // 5)
     alone = tables(reference)
     while kills < wanted:
         workdir = tmp_path / f"w{chains}"
@@ -91,11 +101,64 @@ def test_killed_at_random_moments_it_ends_with_the_same_tables(
                 metrics = grokjax.load(workdir).metrics
                 assert not metrics.duplicated(["run_id", "step"]).any()
         assert_same_tables(tables(workdir), alone)
-        ours, theirs = audit.audit(workdir), audit.audit(reference)
-        assert ours.n_checkpoints + ours.n_gone == theirs.n_checkpoints
-        assert (ours.findings, ours.unfinished, ours.n_rows) == ((), (), theirs.n_rows)
+        assert_clean(workdir, reference)
         chains += 1
     print(f"{kills} times {number.name} over {chains} sweeps of {life:.1f} s")
+
+
+class Job:
+    """Two processes of one job, what they say in files beside the work directory."""
+
+    def __init__(self, workdir):
+        self.workdir = workdir
+        self.processes = [self._start(index) for index in range(2)]
+
+    def _start(self, index):
+        told = [f"--process_id={index}", "--num_processes=2"]
+        with open(f"{self.workdir}-{index}.txt", "a") as output:
+            module = "tests.sweep_without_pages"
+            return start(self.workdir, *told, module=module, output=output)
+
+    def ended(self, seconds=None):
+        """Exit codes, once all have ended; None if they have not after so many seconds."""
+        until = time.monotonic() + (seconds if seconds is not None else 600)
+        while any(process.poll() is None for process in self.processes):
+            if time.monotonic() > until:
+                return None
+            time.sleep(0.02)
+        return [process.returncode for process in self.processes]
+
+    def start_again(self, indices):
+        """Ends these, where they have not, and starts them anew; the others go on."""
+        for index in indices:
+            self.processes[index].kill()
+            self.processes[index].wait()
+            self.processes[index] = self._start(index)
+
+    def said(self):
+        return "\n".join(open(f"{self.workdir}-{index}.txt").read() for index in range(2))
+
+
+@pytest.mark.thorough
+def test_one_of_two_processes_killed_at_random_moments(tmp_path, request):
+    """The one that was killed is started again, alone or with the other, as schedulers do it."""
+    moments, kills, chains = random.Random(2), 0, 0
+    wanted = -(-request.config.getoption("--kills") // 5)
+    reference, begun = tmp_path / "reference", time.monotonic()
+    job = Job(reference)
+    assert job.ended() == [0, 0], job.said()
+    life = time.monotonic() - begun
+    while kills < wanted:
+        job = Job(tmp_path / f"w{chains}")
+        while kills < wanted and job.ended(moments.uniform(0.1 * life, 0.9 * life)) is None:
+            victim = moments.randrange(2)
+            kills += job.processes[victim].poll() is None
+            job.start_again([victim] if moments.random() < 0.5 else [0, 1])
+        assert job.ended() == [0, 0], job.said()
+        assert_same_tables(tables(job.workdir), tables(reference))
+        assert_clean(job.workdir, reference)
+        chains += 1
+    print(f"{kills} times SIGKILL over {chains} jobs of {life:.1f} s")
 
 
 def test_a_second_signal_ends_it_at_once_and_loses_nothing(undisturbed, tmp_path):

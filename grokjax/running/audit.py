@@ -30,6 +30,7 @@ class Audit:
 
     findings: tuple[str, ...]  # what is wrong, a sentence each
     unfinished: tuple[str, ...]  # what is still to be done, likewise; no fault of the directory
+    remarks: tuple[str, ...]  # what has to be known with the numbers
     n_runs: int
     n_checkpoints: int  # run checkpoints that are committed and whole
     n_gone: int  # run checkpoints whose parameters were let go
@@ -88,6 +89,7 @@ def audit(folder: pathlib.Path, repair: bool = False) -> Audit:
     return Audit(
         findings=tuple(findings),
         unfinished=tuple(unfinished),
+        remarks=tuple(record.remarks(told)),
         n_runs=len(runs),
         n_checkpoints=n_whole,
         n_gone=len(gone),

@@ -274,6 +274,7 @@ def _record(
         "batches": [list(batch) for batch in batches],
         "starts": starts,
         "merged": sorted(merged),
+        "remade": [own for s in (*own, *sources) for own in s.record.get("remade", [])],
     }
 
 

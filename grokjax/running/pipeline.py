@@ -12,7 +12,7 @@ from grokjax.running.keeping import Keeper
 from grokjax.running.progress import Display
 from grokjax.settings.config import SweepConfig
 from grokjax.settings.grid import Run
-from grokjax.store import checkpoints
+from grokjax.store import checkpoints, record
 from grokjax.store import runs as runs_table
 from grokjax.store.errors import OtherConfigurationError, storage_errors, storage_problem
 from grokjax.store.results import METRICS, places, write_parquet
@@ -83,9 +83,18 @@ def sweep(
     with storage_errors(workdir), _kept_written(write):
         n_checkpoints = len(config.train.checkpoint_steps) * len(config.runs)
         display.started(config.runs, config.train.steps * len(config.runs), n_checkpoints)
+        made_by = record.made_by(workdir, config)
         trainers = [
             BatchTrainer(
-                number, batch, config.train, config.saving, workdir, results, display, stop
+                number,
+                batch,
+                config.train,
+                config.saving,
+                workdir,
+                results,
+                display,
+                stop,
+                made_by,
             )
             for number, batch in enumerate(batches)
         ]

@@ -5,11 +5,13 @@ A work directory holds one folder a batch::
     W/checkpoints/<batch>/params/<step>/      parameters
     W/checkpoints/<batch>/optimizer/<step>/   optimiser state, the latest two only
     W/checkpoints/<batch>/let_go/<step>/      what was said of parameters that --keep let go
+    W/checkpoints/<batch>/remaking/<step>/    both, on the way to checkpoints that were lost
 
 Every step carries ``meta``: the run ids, in the order of the leading axis, the hash of the
 configuration, compared before any array is read, because Orbax restores arrays of another shape
-without complaint, and a checksum of every array. A step is either whole or invisible; one that was
-damaged later is moved to ``W/checkpoints/<batch>/damaged/`` by whoever makes it anew.
+without complaint, by which versions it was made, and a checksum of every array. A step is either
+whole or invisible; one that was damaged later is moved to ``W/checkpoints/<batch>/damaged/`` by
+whoever makes it anew.
 """
 
 import contextlib
@@ -38,7 +40,9 @@ from grokjax.store.errors import (
 from grokjax.store.results import move, sync
 
 KEPT_OPTIMISER_STATES = 2
-_FOLDERS = {"params": "params", "opt_state": "optimizer", "let_go": "let_go"}  # by item
+# By item.
+_FOLDERS = {"params": "params", "opt_state": "optimizer", "let_go": "let_go",
+            "remaking": "remaking"}  # fmt: skip
 _MOST_LOOKS = 20  # at folders in which steps come and go
 _LEAVING = "leaving"  # what is being removed
 
@@ -132,10 +136,10 @@ def _empty(step: pathlib.Path) -> None:
     shutil.rmtree(step / "params", ignore_errors=True)
 
 
-def drop_state(root: pathlib.Path, batch: str, step: int) -> None:
+def drop_state(root: pathlib.Path, batch: str, step: int, item: str = "opt_state") -> None:
     """Removes an optimiser state for good; it is whole or not there."""
     leaving = root.absolute() / batch / _LEAVING
-    os.replace(folder(root, batch, "opt_state") / str(step), leaving)
+    os.replace(folder(root, batch, item) / str(step), leaving)
     shutil.rmtree(leaving)
 
 
@@ -155,12 +159,14 @@ def _leaves(tree: Any) -> dict[str, Any]:
 class Writer:
     """Writes one batch's checkpoints in the background; leaving its context waits for them.
 
-    A step that is there already is not written again, and has to be the same bit for bit.
+    A step that is there already is not written again, and has to be the same bit for bit, unless
+    other versions made it than those that this is ``made_by``.
     """
 
-    def __init__(self, root: pathlib.Path, batch: RunBatch):
-        self._batch = batch
+    def __init__(self, root: pathlib.Path, batch: RunBatch, made_by: str = ""):
+        self._root, self._batch, self._made_by = root, batch, made_by
         self._reader = Reader(root)
+        self._remaking: ocp.CheckpointManager | None = None
         clean = {"cleanup_tmp_directories": True}
         kept = KEPT_OPTIMISER_STATES
         self._params = _manager(root, batch.name, "params", **clean)
@@ -170,8 +176,9 @@ class Writer:
         return self
 
     def __exit__(self, *_: object) -> None:
-        with contextlib.closing(self._optimizer):
-            self._params.close()
+        with contextlib.closing(self._optimizer), contextlib.closing(self._params):
+            if self._remaking is not None:
+                self._remaking.close()
 
     def save(self, step: int, params: Any, opt_state: Any | None) -> None:
         """Starts writing the state at ``step``, NumPy arrays; returns once they are copied.
@@ -179,9 +186,23 @@ class Writer:
         The optimiser's is None where it is not to be written, and is not where a later one is
         there. Raises ``CheckpointError`` if the step is or was there with other parameters.
         """
-        latest = self._optimizer.latest_step()
-        if opt_state is not None and (latest is None or step > latest):
-            self._write(self._optimizer, "opt_state", step, _leaves(opt_state))
+        self._save_state(self._optimizer, "opt_state", step, opt_state)
+        self._save_params(step, params)
+
+    def remake(self, step: int, params: Any, opt_state: Any | None) -> None:
+        """As ``save``, a step before the latest, where no optimiser state belongs."""
+        if opt_state is not None:
+            if self._remaking is None:
+                self._remaking = _manager(self._root, self._batch.name, "remaking", max_to_keep=1)
+            self._save_state(self._remaking, "remaking", step, (params, opt_state))
+        self._save_params(step, params)
+
+    def _save_state(self, manager: ocp.CheckpointManager, item: str, step: int, tree: Any) -> None:
+        latest = manager.latest_step()
+        if tree is not None and (latest is None or step > latest):
+            self._write(manager, item, step, _leaves(tree))
+
+    def _save_params(self, step: int, params: Any) -> None:
         if step in self._reader.gone(self._batch.name):
             self._require_same(step, params, "let_go")
         elif step in self._params.all_steps():
@@ -193,6 +214,7 @@ class Writer:
         meta = {
             "run_ids": list(self._batch.run_ids),
             "config_hash": self._batch.config_hash,
+            "made_by": self._made_by,
             "checksums": checksums(tree),
         }
         arguments = {item: ocp.args.PyTreeSave(tree), "meta": ocp.args.JsonSave(meta)}
@@ -202,7 +224,8 @@ class Writer:
     def _require_same(self, step: int, params: Any, item: str) -> None:
         self._params.wait_until_finished()  # it may be this step that is under way
         meta = self._reader.meta(self._batch.name, item, step)
-        if meta["checksums"] != checksums(params):
+        same_versions = meta.get("made_by", "") == self._made_by
+        if same_versions and meta["checksums"] != checksums(params):
             reason = (
                 "trained again, it comes out otherwise than it was written; resume where it was "
                 "trained (device, versions), or start anew with another --workdir"
@@ -211,8 +234,8 @@ class Writer:
 
     def wait(self) -> None:
         """Returns when everything saved so far is committed; raises if writing failed."""
-        self._optimizer.wait_until_finished()
-        self._params.wait_until_finished()
+        for manager in filter(None, (self._optimizer, self._params, self._remaking)):
+            manager.wait_until_finished()
 
 
 class Reader:
@@ -285,6 +308,11 @@ class Reader:
         there = self.steps(batch, "let_go")
         return sorted(set(there) - set(self.steps(batch))) if there else []
 
+    def made_by(self, batch: str, step: int) -> str:
+        """The versions that made a step's parameters, there or let go; empty where untold."""
+        item = "let_go" if step in self.gone(batch) else "params"
+        return str(self.meta(batch, item, step).get("made_by", ""))
+
     def resumable_steps(self, batch: str) -> list[int]:
         """Steps at which both parameters and optimiser state are committed, ascending."""
         return sorted(set(self.steps(batch)) & set(self.steps(batch, "opt_state")))
@@ -298,7 +326,14 @@ class Reader:
 
     def opt_state(self, batch: RunBatch, step: int, template: Any) -> Any:
         """Optimiser state of a batch at a step; see ``params``."""
-        flat = self._read(batch, "opt_state", step, _leaves(template))
+        return self._unflattened(batch, "opt_state", step, template)
+
+    def remaking(self, batch: RunBatch, step: int, template: Any) -> Any:
+        """Parameters and optimiser state on the way to lost checkpoints; see ``params``."""
+        return self._unflattened(batch, "remaking", step, template)
+
+    def _unflattened(self, batch: RunBatch, item: str, step: int, template: Any) -> Any:
+        flat = self._read(batch, item, step, _leaves(template))
         return jax.tree.unflatten(jax.tree.structure(template), [flat[k] for k in sorted(flat)])
 
     def meta(self, batch: str, item: str, step: int) -> dict[str, Any]:

@@ -168,6 +168,33 @@ def write_record(workdir: pathlib.Path, record: dict[str, Any]) -> None:
     results.write_text(workdir / _COPY, text)
 
 
+def made_by(workdir: pathlib.Path, config: SweepConfig) -> str:
+    """What the numbers of the last start depend on, beside settings and device."""
+    last = read_record(workdir)["starts"][-1]
+    told = {"precision": config.train.precision, **_versions(last, "sources")}
+    return ", ".join(f"{name} {text}" for name, text in told.items())
+
+
+def note_remade(workdir: pathlib.Path, batch: Sequence[str], steps: list[int], by: str) -> None:
+    """Records that a batch's lost checkpoints come from other versions than those around them."""
+    record = read_record(workdir)
+    entry = {"runs": list(batch), "steps": steps, "made_by": by}
+    remade = record.setdefault("remade", [])
+    if entry not in remade:
+        remade.append(entry)
+        write_record(workdir, record)
+
+
+def remarks(record: Mapping[str, Any]) -> list[str]:
+    """Of what is no fault but has to be known with the numbers, a sentence each."""
+    return [
+        f"checkpoints {', '.join(f'{step:,}' for step in own['steps'])} of {len(own['runs'])} "
+        f"run(s), first {own['runs'][0]}, were lost and made again by other versions than those "
+        f"around them: {own['made_by']}"
+        for own in record.get("remade", [])
+    ]
+
+
 def finish(workdir: pathlib.Path, config: SweepConfig) -> None:
     """Leaves the word that all of a sweep is trained and measured, but for what failed."""
     results.write_text(workdir / _FINISHED, _asked(config))

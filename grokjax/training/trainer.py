@@ -1,7 +1,8 @@
 """Training one batch, from where its checkpoints are to the last step.
 
 What is lost in between, a checkpoint that is missing or cannot be read, is trained again from the
-nearest state before it; what does not fit into the device's memory is trained part by part.
+nearest state before it, once the last step is reached; what does not fit into the device's memory
+is trained part by part.
 """
 
 import contextlib
@@ -10,7 +11,7 @@ import itertools
 import math
 import pathlib
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from typing import Any, Protocol
 
 import jax
@@ -19,7 +20,7 @@ import numpy as np
 from grokjax.models.network import embedding
 from grokjax.settings.config import Saving, TrainConfig
 from grokjax.settings.grid import Run
-from grokjax.store import checkpoints
+from grokjax.store import checkpoints, record
 from grokjax.store.checkpoints import Reader, RunBatch, Writer
 from grokjax.store.errors import CheckpointError
 from grokjax.store.results import METRICS, Results
@@ -34,6 +35,9 @@ from grokjax.training.topology import look_up
 # The device is handed this many steps at a time at most: fine enough for a live display and a
 # quick stop, coarse enough that handing over costs nothing.
 _MOST_STEPS_A_CALL = 100
+
+
+_Save = Callable[[int, Any, Any], None]  # step, parameters, optimiser state or None
 
 
 class TrainingListener(Protocol):
@@ -83,6 +87,7 @@ class BatchTrainer:
         results: Results,
         display: TrainingListener,
         stop: StopRequest,
+        made_by: str = "",
     ):
         self._index, self._runs = index, runs
         self.number = index + 1  # of the batch, as the display counts
@@ -91,7 +96,8 @@ class BatchTrainer:
         self._settings = settings
         self._watch: Watch | None = None
         self._program = Program.of(runs, settings)
-        self._root = workdir / "checkpoints"
+        self._workdir, self._root = workdir, workdir / "checkpoints"
+        self._made_by = made_by
         self._n_parts = 1
         self._seconds_to_state = 60 * saving.state_minutes
         self._held: tuple[int, Any, Any] | None = None  # the last checkpoint, with optimiser state
@@ -134,6 +140,7 @@ class BatchTrainer:
     def _run(self) -> None:
         reader = Reader(self._root)
         there = reader.steps(self.batch.name)
+        self._drop_states(reader)
         unmeasured = [step for step in there if not self._known(step)]
         resumable = reader.resumable_steps(self.batch.name)
         if resumable[-1:] == [self._last] and not unmeasured and not self._gaps(reader):
@@ -149,30 +156,37 @@ class BatchTrainer:
             params = self._read(reader, step, "params")
             if params is not None:
                 self._evaluate(step, params)
-        with Writer(self._root, self.batch) as writer:
-            self._make_good(writer, reader)
+        with Writer(self._root, self.batch, self._made_by) as writer:
             start, states, is_new = self._latest(reader)
             if start < self._last and (there or not is_new):
                 again = f", up to {there[-1]:,} once more" if there[-1:] > [start] else ""
+                lost = self._named(self._gaps(reader))
+                again += f"; checkpoints {lost} are missing and will be made again" if lost else ""
                 self._note(f"resumed at step {start:,}{again}")
-            self._state_due = time.monotonic() + self._seconds_to_state
-            with self._leaving_a_state(writer):
+            with self._leaving_a_state(writer.save):
                 if is_new:
-                    self._checkpoint(writer, 0, states)
-                for step in range(start + self._every, self._last + 1, self._every):
-                    states = self._train_to(step, states)
-                    self._checkpoint(writer, step, states)
-                    if self._stop.due(0):
-                        raise Stopped(self._stop.reason)
+                    self._checkpoint(writer.save, 0, states)
+                self._train(writer.save, start, states, self._last)
+            writer.wait()
+            self._make_good(writer, reader)
+
+    def _train(self, save: _Save, start: int, states: list[State], end: int) -> None:
+        """Trains from one checkpoint to another."""
+        for step in range(start + self._every, end + 1, self._every):
+            states = self._train_to(step, states)
+            self._checkpoint(save, step, states)
+            if self._stop.due(0):
+                raise Stopped(self._stop.reason)
 
     @contextlib.contextmanager
-    def _leaving_a_state(self, writer: Writer) -> Iterator[None]:
-        """Writes the optimiser state of the last checkpoint if training is to go on from there."""
+    def _leaving_a_state(self, save: _Save) -> Iterator[None]:
+        """Saves the optimiser state of the last checkpoint if training is to go on from there."""
+        self._state_due = time.monotonic() + self._seconds_to_state
         try:
             yield
         except (Stopped, jax.errors.JaxRuntimeError):
             if self._held is not None:
-                writer.save(*self._held)
+                save(*self._held)
             raise
         finally:
             self._held = None
@@ -187,24 +201,35 @@ class BatchTrainer:
         return [step for step in expected if step not in steps]
 
     def _make_good(self, writer: Writer, reader: Reader) -> None:
-        """Trains lost checkpoints again, from the nearest state before them."""
-        gaps = self._gaps(reader)
-        if not gaps:
-            return
-        start, states, _ = self._latest(reader, before=gaps[0])
-        self._note(
-            f"checkpoints {', '.join(f'{gap:,}' for gap in gaps)} are missing; "
-            f"training from step {start:,} to make them again"
-        )
-        # Also where nothing is missing: what is there must come out the same.
-        for step in range(start, gaps[-1] + 1, self._every):
-            if step > start:
-                states = self._train_to(step, states)
-            params = self._gather([state.params for state in states])
-            writer.save(step, params, None)
-            if not self._known(step):
-                self._evaluate(step, params)
-        writer.wait()
+        """Trains lost checkpoints again, from the nearest state before them, with states between.
+
+        Also where nothing is missing: what is there must come out the same, if this is what made
+        it. What did not make it is recorded for those that are made again.
+        """
+        name, gaps = self.batch.name, self._gaps(reader)
+        if gaps:
+            start, states, _ = self._latest(reader, before=gaps[0])
+            self._note(
+                f"checkpoints {self._named(gaps)} are missing; "
+                f"training from step {start:,} to make them again"
+            )
+            if reader.made_by(name, gaps[-1] + self._every) != self._made_by:
+                record.note_remade(self._workdir, self.batch.run_ids, gaps, self._made_by)
+            with self._leaving_a_state(writer.remake):
+                self._checkpoint(writer.remake, start, states)
+                self._train(writer.remake, start, states, gaps[-1])
+            writer.wait()
+            self._drop_states(reader)
+
+    def _drop_states(self, reader: Reader) -> None:
+        """Removes the states on the way to lost checkpoints, but for those before one."""
+        first = min(self._gaps(reader), default=0)
+        for step in reader.steps(self.batch.name, "remaking"):
+            if step >= first:
+                checkpoints.drop_state(self._root, self.batch.name, step, "remaking")
+
+    def _named(self, steps: Sequence[int]) -> str:
+        return ", ".join(f"{step:,}" for step in steps)
 
     def _cut(self, tree: Any) -> list[Any]:
         """A tree of all runs' NumPy arrays as one for each part."""
@@ -265,13 +290,13 @@ class BatchTrainer:
         embeddings = np.asarray(embedding(state.params))
         return placed._replace(edges=self._on_device(look_up(runs, embeddings, step)))
 
-    def _checkpoint(self, writer: Writer, step: int, states: Sequence[State]) -> None:
+    def _checkpoint(self, save: _Save, step: int, states: Sequence[State]) -> None:
         with self._timed("checkpoints"):
             self._held = None  # before the next copy is made
             params, opt_state = self._gather([tuple(state) for state in states])
             self._held = step, params, opt_state
             due = step == self._last or time.monotonic() >= self._state_due
-            writer.save(step, params, opt_state if due else None)
+            save(step, params, opt_state if due else None)
             if due:
                 self._state_due = time.monotonic() + self._seconds_to_state
         if self._known(step):
@@ -308,18 +333,23 @@ class BatchTrainer:
 
     def _latest(self, reader: Reader, before: float = math.inf) -> tuple[int, list[State], bool]:
         """The step and state of the latest that can be read, else of the first, which is new."""
-        for step in reversed(reader.resumable_steps(self.batch.name)):
+        name = self.batch.name
+        found = [(step, [*State._fields]) for step in reader.resumable_steps(name)]
+        found += [(step, ["remaking"]) for step in reader.steps(name, "remaking")]
+        for step, items in sorted(found, reverse=True):
             if step < before:
-                params, opt_state = (self._read(reader, step, item) for item in State._fields)
-                if params is not None and opt_state is not None:
-                    return step, self._cut(State(params, opt_state)), False
+                parts: Any = [self._read(reader, step, item) for item in items]
+                if all(part is not None for part in parts):
+                    state = State(*(parts if items[1:] else parts[0]))
+                    return step, self._cut(state), False
         init = mapped.init(self._program, self._mesh)
         return 0, [self._put_away(init(self._on_device(own))) for own in self._data], True
 
     def _read(self, reader: Reader, step: int, item: str) -> Any | None:
         """One kind of state at a step; None, and it is set aside, if it cannot be read."""
         init = jax.vmap(functools.partial(init_run, self._program))
-        template = getattr(jax.eval_shape(init, data.stack(self._runs)), item)
+        state = jax.eval_shape(init, data.stack(self._runs))
+        template = tuple(state) if item == "remaking" else getattr(state, item)
         try:
             return getattr(reader, item)(self.batch, step, template)
         except CheckpointError as error:

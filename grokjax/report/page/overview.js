@@ -195,6 +195,7 @@ const overview = {
           ? `${start.time}; last resumed ${last.time} (${own.starts.length} starts)`
           : start.time,
       ],
+      ["note", own.remarks.join("; ")],
       ["tables last written", own.tables_written && own.tables_written + took(own)],
       [
         "device",

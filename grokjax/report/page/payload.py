@@ -105,6 +105,7 @@ def provenance(sweep: Sweep) -> dict[str, Any]:
         "options": dataclasses.asdict(options),
         "command": "\n".join(commands),
         "starts": record.get("starts", []),
+        "remarks": records.remarks(record),
         "tables_written": _tables_written(sweep),
         "folder": str(sweep.workdir),
     }
