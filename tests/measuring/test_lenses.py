@@ -37,6 +37,7 @@ CASES = {
     "groups": ["d5", "s3_conjugate"],
     "mlp": [("divide", 11), ("quadratic", 12)],
 }
+THE_MLP_THOROUGHLY = ["primes", "groups", pytest.param("mlp", marks=pytest.mark.thorough)]
 # Of groups no dimension, for each size is compiled.
 OF_CASE = {"groups": dataclasses.replace(OPTIONS, diagnostics=("fourier",))}
 
@@ -79,9 +80,7 @@ def assert_alike(ours, theirs, rtol):
         np.testing.assert_allclose(own, other, rtol=rtol, atol=rtol, err_msg=str(path))
 
 
-@pytest.mark.parametrize(
-    "case", ["primes", "groups", pytest.param("mlp", marks=pytest.mark.thorough)]
-)
+@pytest.mark.parametrize("case", THE_MLP_THOROUGHLY)
 def test_all_runs_at_once_as_accelerators_take_them_are_those_one_by_one(case, monkeypatch):
     one_by_one = seen(case)
     runs_at_a_time = []
@@ -105,7 +104,7 @@ def test_all_runs_at_once_as_accelerators_take_them_are_those_one_by_one(case, m
         assert_alike(own, one_by_one[run_id], 2e-5)
 
 
-@pytest.mark.parametrize("case", CASES)
+@pytest.mark.parametrize("case", THE_MLP_THOROUGHLY)
 def test_a_run_is_the_same_whatever_its_batch(case):
     runs, _ = batch(case)
     alone = see(case, [1])

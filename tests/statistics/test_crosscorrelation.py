@@ -106,6 +106,7 @@ class TestCcf:
 
     def test_rejects(self):
         x = np.arange(10.0) ** 2
+        assert len(statistics.ccf(x, x, 8)[0]) == 17
         with pytest.raises(ValueError, match="max_lag is 9; 10 checkpoints allow 0 to 8"):
             statistics.ccf(x, x, 9)
         with pytest.raises(ValueError, match="max_lag is -1"):
