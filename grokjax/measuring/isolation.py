@@ -11,7 +11,7 @@ from typing import Any
 from grokjax import diagnostics
 from grokjax.diagnostics import Options, RunView
 from grokjax.diagnostics.persistence import EngineMismatch
-from grokjax.store import results
+from grokjax.store import files
 from grokjax.store.errors import DamagedTableError
 
 Rows = dict[str, list[dict[str, Any]]]
@@ -92,7 +92,7 @@ def read(workdir: pathlib.Path) -> Failures:
 def write(workdir: pathlib.Path, failures: Failures) -> None:
     """Puts failures on record, instead of those that were; no file while there are none."""
     if failures:
-        results.write_text(workdir / _FILE, _lines(failures))
+        files.write_text(workdir / _FILE, _lines(failures))
     else:
         (workdir / _FILE).unlink(missing_ok=True)
     (workdir / _BEFORE).unlink(missing_ok=True)
@@ -104,7 +104,7 @@ def append(workdir: pathlib.Path, failures: Failures) -> None:
     if not failures:
         return
     if not path.exists():
-        return results.write_text(path, _lines(failures))
+        return files.write_text(path, _lines(failures))
     with open(path, "a", encoding="utf-8") as file:
         file.write(_lines(failures))
         file.flush()

@@ -12,7 +12,7 @@ from grokjax.report import figures, page, planes, summaries
 from grokjax.report.page import payload
 from grokjax.report.snapshots import Snapshots, telling_steps, typical_run
 from grokjax.settings import labels
-from grokjax.store import results
+from grokjax.store import files
 
 
 def summary(folder: str | os.PathLike[str]) -> pd.DataFrame:
@@ -104,8 +104,8 @@ def write(folder: str | os.PathLike[str], run_ids: Sequence[str] = ()) -> pathli
     """
     sweep = Sweep(folder)
     for name, figure in draw(sweep):
-        with results.replacing(sweep.workdir / "figures" / f"{name}.svg") as temporary:
+        with files.replacing(sweep.workdir / "figures" / f"{name}.svg") as temporary:
             figures.save(figure, temporary, "svg")
     path = sweep.workdir / "report" / "index.html"
-    results.write_text(path, page.render(payload.build(sweep, run_ids)))
+    files.write_text(path, page.render(payload.build(sweep, run_ids)))
     return path

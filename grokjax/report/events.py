@@ -9,7 +9,7 @@ import pandas as pd
 
 from grokjax.measuring.loading import Sweep
 from grokjax.report.page import curves
-from grokjax.store import record, results
+from grokjax.store import files, record
 
 _NAME = "events.out.tfevents.grokjax"
 
@@ -45,7 +45,7 @@ class EventFiles:
                         by_step.setdefault(step, {})[quantity.key] = value
                         last[quantity.key] = step
             if run_id not in self._written:
-                with results.replacing(path) as temporary, open(temporary, "wb") as file:
+                with files.replacing(path) as temporary, open(temporary, "wb") as file:
                     _records(file, by_step, begun, header=True)
             elif by_step:
                 with open(path, "ab") as file:

@@ -22,7 +22,7 @@ from grokjax.diagnostics import Table
 from grokjax.measuring.views import measures
 from grokjax.settings import grid
 from grokjax.settings.config import SweepConfig
-from grokjax.store import checkpoints, locks, record, results
+from grokjax.store import checkpoints, files, locks, record, results
 from grokjax.store import runs as runs_table
 from grokjax.store.checkpoints import Reader
 from grokjax.store.errors import WorkdirError
@@ -315,11 +315,12 @@ def _place_checkpoints(target: pathlib.Path, sources: Sequence[Source]) -> _Move
 def _link(moves: _Moves) -> None:
     """Links each step, or copies it where the file system has no links: whole or not at all."""
     for origin, place in moves:
-        place.parent.mkdir(parents=True, exist_ok=True)
+        files.make(place.parent)
         temporary = place.with_name(f".{place.name}.merging")
         shutil.rmtree(temporary, ignore_errors=True)
         shutil.copytree(origin, temporary, copy_function=_link_or_copy)
-        os.replace(temporary, place)
+        files.sync_tree(temporary)
+        files.rename(temporary, place)
 
 
 def _link_or_copy(origin: str, place: str) -> None:

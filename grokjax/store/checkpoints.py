@@ -30,6 +30,7 @@ import orbax.checkpoint as ocp
 from orbax.checkpoint._src.multihost import multihost
 
 from grokjax.settings.grid import Run, digest
+from grokjax.store import files
 from grokjax.store.errors import (
     CheckpointError,
     LetGoError,
@@ -37,7 +38,6 @@ from grokjax.store.errors import (
     StorageError,
     reading_problem,
 )
-from grokjax.store.results import move, sync
 
 KEPT_OPTIMISER_STATES = 2
 # By item.
@@ -98,9 +98,28 @@ def belong_to_one_process() -> None:
         setattr(multihost, name, answer)
 
 
+class _Flushed(ocp.path.atomicity.AtomicRenameTemporaryPath):  # type: ignore[misc]
+    """A step that is flushed, all of it, before it has the name that says that it is whole."""
+
+    _final_path: Any
+
+    async def finalize(self) -> None:
+        """Orbax's own, which flushes neither its files nor names, leads to a name in between."""
+        whole, begun = self._final_path, self._tmp_path
+        if "-tmp" in whole.parent.name:  # an item of the step
+            return await super().finalize()
+        self._final_path = begun.with_name(f"{begun.name}-whole")
+        await super().finalize()
+        files.sync_tree(pathlib.Path(self._final_path))
+        files.rename(pathlib.Path(self._final_path), pathlib.Path(whole))
+        self._final_path = whole
+
+
 def _manager(root: pathlib.Path, batch: str, item: str, **options: Any) -> ocp.CheckpointManager:
-    settings = ocp.CheckpointManagerOptions(**options)
     where = folder(root, batch, item)
+    if not options.get("read_only"):
+        files.make(where)
+    settings = ocp.CheckpointManagerOptions(temporary_path_class=_Flushed, **options)
     return ocp.CheckpointManager(where, item_names=(item, "meta"), options=settings)
 
 
@@ -115,7 +134,7 @@ def checksums(tree: Any) -> dict[str, str]:
 def set_aside(root: pathlib.Path, batch: str, item: str, step: int) -> pathlib.Path:
     """Moves a damaged step to the batch's folder ``damaged``; returns where it went."""
     target = root.absolute() / batch / "damaged" / f"{item}-{step}"
-    return move(folder(root, batch, item) / str(step), target)
+    return files.move(folder(root, batch, item) / str(step), target)
 
 
 def let_go(root: pathlib.Path, batch: str, step: int) -> None:
@@ -125,9 +144,9 @@ def let_go(root: pathlib.Path, batch: str, step: int) -> None:
     """
     source, target = (folder(root, batch, item) / str(step) for item in ("params", "let_go"))
     shutil.rmtree(target, ignore_errors=True)  # of parameters that came back, from a merge
-    target.parent.mkdir(exist_ok=True)
-    os.replace(source, target)
-    sync(target.parent)
+    files.make(target.parent)
+    flush(root, batch)
+    files.rename(source, target)
     _empty(target)
 
 
@@ -139,8 +158,19 @@ def _empty(step: pathlib.Path) -> None:
 def drop_state(root: pathlib.Path, batch: str, step: int, item: str = "opt_state") -> None:
     """Removes an optimiser state for good; it is whole or not there."""
     leaving = root.absolute() / batch / _LEAVING
-    os.replace(folder(root, batch, item) / str(step), leaving)
+    flush(root, batch)
+    files.rename(folder(root, batch, item) / str(step), leaving)
     shutil.rmtree(leaving)
+
+
+def flush(root: pathlib.Path, batch: str) -> None:
+    """Returns when the steps that are to be seen of a batch are durable; for what relies on it.
+
+    A step is seen an instant before its name is flushed.
+    """
+    for where in (folder(root, batch, item) for item in ("params", "opt_state")):
+        if where.is_dir():
+            files.sync(where)
 
 
 def clean(root: pathlib.Path) -> None:

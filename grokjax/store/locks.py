@@ -11,6 +11,7 @@ from typing import IO
 
 from grokjax.settings.fields import InvalidSettingError
 from grokjax.store.errors import WorkdirError
+from grokjax.store.files import make
 
 # Of training, of the diagnostics' tables.
 LOCKS = LOCK, ANALYSIS_LOCK = ".lock", ".analysis.lock"
@@ -33,7 +34,7 @@ def owning(workdir: pathlib.Path, *locks: str) -> Iterator[None]:
     with contextlib.ExitStack() as stack:
         for lock in locks or [LOCK]:
             try:
-                workdir.mkdir(parents=True, exist_ok=True)
+                make(workdir)
                 file = stack.enter_context(open(workdir / lock, "a+", encoding="utf-8"))
             except OSError as error:
                 message = f"cannot be written: {error}"

@@ -17,7 +17,7 @@ from grokjax.settings.config import SweepConfig
 from grokjax.settings.fields import InvalidSettingError, check, fields_of
 from grokjax.settings.grid import Run
 from grokjax.settings.registry import KINDS
-from grokjax.store import results
+from grokjax.store import files
 from grokjax.store.errors import WorkdirError
 from grokjax.store.locks import LOCKS, is_held
 
@@ -164,8 +164,8 @@ def prepare(
 def write_record(workdir: pathlib.Path, record: dict[str, Any]) -> None:
     """Writes sweep.json, and the copy for when that is damaged."""
     text = json.dumps(record, indent=1) + "\n"
-    results.write_text(workdir / "sweep.json", text)
-    results.write_text(workdir / _COPY, text)
+    files.write_text(workdir / "sweep.json", text)
+    files.write_text(workdir / _COPY, text)
 
 
 def made_by(workdir: pathlib.Path, config: SweepConfig) -> str:
@@ -197,7 +197,7 @@ def remarks(record: Mapping[str, Any]) -> list[str]:
 
 def finish(workdir: pathlib.Path, config: SweepConfig) -> None:
     """Leaves the word that all of a sweep is trained and measured, but for what failed."""
-    results.write_text(workdir / _FINISHED, _asked(config))
+    files.write_text(workdir / _FINISHED, _asked(config))
 
 
 def is_finished(workdir: pathlib.Path, config: SweepConfig) -> bool:

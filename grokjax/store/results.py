@@ -5,15 +5,10 @@ into its place, and removed once it is in ``W/results/<table>.parquet``. What is
 be read off the rows; a part that is in the table too is recognised by its units and counts once.
 """
 
-import contextlib
 import json
-import os
 import pathlib
-import re
-import socket
-import threading
 import time
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import pandas as pd
@@ -24,12 +19,12 @@ from grokjax import diagnostics
 from grokjax.diagnostics import Table
 from grokjax.settings.grid import digest
 from grokjax.store.errors import DamagedTableError, StorageError, reading_problem
+from grokjax.store.files import is_left, move, replacing
 
 _METRICS = ("train_loss", "train_accuracy", "test_loss", "test_accuracy", "novel_accuracy",
             "weight_norm")  # fmt: skip
 METRICS = Table(columns=dict.fromkeys(_METRICS, "float64"), empty=("novel_accuracy",))
 _SETTINGS = b"grokjax.settings"
-_SILENT_SECONDS = 3600  # a table takes seconds to write
 
 
 def known_tables() -> dict[str, Table]:
@@ -53,60 +48,9 @@ def keys(table: Table) -> list[str]:
     return list(dict.fromkeys(["run_id", "step", *table.unit]))
 
 
-def sync(path: pathlib.Path) -> None:
-    """Flushes a file or folder to the disk."""
-    descriptor = os.open(path, os.O_RDONLY)
-    try:
-        os.fsync(descriptor)
-    finally:
-        os.close(descriptor)
-
-
-@contextlib.contextmanager
-def replacing(path: pathlib.Path) -> Iterator[pathlib.Path]:
-    """A temporary path beside ``path`` that takes its place, durably, if the block succeeds."""
-    path.parent.mkdir(parents=True, exist_ok=True)
-    writer = f"{os.getpid()}-{threading.get_ident()}@{socket.gethostname()}"
-    temporary = path.with_name(f".{path.name}.{writer}.tmp")
-    try:
-        yield temporary
-        sync(temporary)
-        os.replace(temporary, path)
-        sync(path.parent)
-    finally:
-        temporary.unlink(missing_ok=True)
-
-
-def _is_left(temporary: pathlib.Path) -> bool:
-    """Whether nobody writes to the file any more: a process that is gone, or a machine silent."""
-    writer = re.search(r"\.(\d+)-\d+@([^/]+)\.tmp$", temporary.name)
-    if writer and writer[2] == socket.gethostname():
-        return not pathlib.Path("/proc", writer[1]).exists()
-    with contextlib.suppress(FileNotFoundError):
-        return time.time() - temporary.stat().st_mtime > _SILENT_SECONDS
-    return False
-
-
-def move(source: pathlib.Path, target: pathlib.Path) -> pathlib.Path:
-    """Moves a file or folder, numbered if the name is taken; returns where it went."""
-    free, count = target, 1
-    while free.exists():
-        count += 1
-        free = target.with_stem(f"{target.stem}-{count}")
-    free.parent.mkdir(parents=True, exist_ok=True)
-    os.replace(source, free)
-    return free
-
-
 def places(frame: pd.DataFrame) -> list[tuple[str, int]]:
     """Run and step of each row."""
     return list(frame[["run_id", "step"]].itertuples(index=False, name=None))
-
-
-def write_text(path: pathlib.Path, text: str) -> None:
-    """Writes a small text file whole or not at all."""
-    with replacing(path) as temporary:
-        temporary.write_text(text, encoding="utf-8")
 
 
 def write_parquet(path: pathlib.Path, frame: pd.DataFrame, settings: Any = None) -> None:
@@ -163,7 +107,7 @@ class Results:
     def clean(self) -> None:
         """Removes what a killed writer left half-written."""
         for litter in self._folder.rglob(".*.tmp"):
-            if _is_left(litter):
+            if is_left(litter):
                 litter.unlink(missing_ok=True)
 
     def recover(self, name: str, table: Table) -> list[str]:

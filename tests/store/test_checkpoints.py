@@ -9,7 +9,7 @@ import orbax.checkpoint as ocp
 import pytest
 
 from grokjax.settings.fields import InvalidSettingError
-from grokjax.store import checkpoints
+from grokjax.store import checkpoints, files
 from grokjax.store.checkpoints import Reader, RunBatch, Writer
 from grokjax.store.errors import CheckpointError, OtherConfigurationError, WorkdirError
 from tests.helpers import make_runs
@@ -178,3 +178,23 @@ def test_errors_come_whole_from_another_process(error, words):
     assert type(there) is type(error)
     assert words in str(error) == str(there)
     assert vars(there) == vars(error)
+
+
+def test_a_step_is_flushed_before_it_has_its_name_and_the_name_with_it(tmp_path, monkeypatch):
+    flushed, named, rename = [], [], files.rename
+
+    def checked(source, target):
+        below = {path for path in source.rglob("*")} | {source}
+        assert len(below) > 10
+        assert below <= set(flushed)
+        rename(source, target)
+        assert target.parent in flushed[-2:]
+        named.append(target.name)
+
+    monkeypatch.setattr(files, "sync", flushed.append)
+    monkeypatch.setattr(files, "rename", checked)
+    with Writer(tmp_path, BATCH) as writer:
+        writer.save(0, *state(0))
+    assert named == ["0", "0"]
+    for folder in (tmp_path / BATCH.name / "params").parents:
+        assert folder in flushed or folder in tmp_path.parents

@@ -11,7 +11,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from grokjax.diagnostics import Table
-from grokjax.store import results
+from grokjax.store import files, results
 from grokjax.store.results import DamagedTableError, Results
 
 TABLE = Table(columns={"cloud": "str", "value": "float64"}, unit=("run_id", "step", "cloud"))
@@ -100,8 +100,8 @@ def test_a_table_set_aside_is_kept_with_all_its_rows(tmp_path):
 
 def test_a_failed_write_leaves_the_old_file_and_no_litter(tmp_path):
     path = tmp_path / "x.json"
-    results.write_text(path, "old")
-    with pytest.raises(RuntimeError), results.replacing(path) as temporary:
+    files.write_text(path, "old")
+    with pytest.raises(RuntimeError), files.replacing(path) as temporary:
         temporary.write_text("half")
         raise RuntimeError
     assert path.read_text() == "old"

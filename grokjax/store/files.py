@@ -1,0 +1,94 @@
+"""Files and folders of a work directory: whole or not there, and flushed before they are relied on.
+
+A name is durable when its folder is flushed, and so for every folder above.
+"""
+
+import contextlib
+import errno
+import itertools
+import os
+import pathlib
+import re
+import socket
+import threading
+import time
+from collections.abc import Iterator
+
+_SILENT_SECONDS = 3600  # a table takes seconds to write
+_making = threading.Lock()
+
+
+def sync(path: pathlib.Path) -> None:
+    """Flushes a file or folder to the disk, where its file system can do that."""
+    descriptor = os.open(path, os.O_RDONLY)
+    try:
+        os.fsync(descriptor)
+    except OSError as error:
+        if error.errno not in (errno.EINVAL, errno.ENOTSUP):  # of folders, on some
+            raise
+    finally:
+        os.close(descriptor)
+
+
+def sync_tree(folder: pathlib.Path) -> None:
+    """Flushes a folder with everything below it."""
+    for below, _, files in os.walk(folder, topdown=False):
+        for name in (*files, ""):
+            sync(pathlib.Path(below, name))
+
+
+def make(folder: pathlib.Path) -> None:
+    """Makes a folder, and those above it, durably."""
+    with _making:  # another thread's folder is not there before its name is flushed
+        above = itertools.takewhile(lambda path: not path.exists(), (folder, *folder.parents))
+        for path in reversed(list(above)):
+            path.mkdir(exist_ok=True)
+            sync(path.parent)
+
+
+@contextlib.contextmanager
+def replacing(path: pathlib.Path) -> Iterator[pathlib.Path]:
+    """A temporary path beside ``path`` that takes its place, durably, if the block succeeds."""
+    make(path.parent)
+    writer = f"{os.getpid()}-{threading.get_ident()}@{socket.gethostname()}"
+    temporary = path.with_name(f".{path.name}.{writer}.tmp")
+    try:
+        yield temporary
+        sync(temporary)
+        rename(temporary, path)
+    finally:
+        temporary.unlink(missing_ok=True)
+
+
+def is_left(temporary: pathlib.Path) -> bool:
+    """Whether nobody writes to the file any more: a process that is gone, or a machine silent."""
+    writer = re.search(r"\.(\d+)-\d+@([^/]+)\.tmp$", temporary.name)
+    if writer and writer[2] == socket.gethostname():
+        return not pathlib.Path("/proc", writer[1]).exists()
+    with contextlib.suppress(FileNotFoundError):
+        return time.time() - temporary.stat().st_mtime > _SILENT_SECONDS
+    return False
+
+
+def move(source: pathlib.Path, target: pathlib.Path) -> pathlib.Path:
+    """Moves a file or folder durably, numbered if the name is taken; returns where it went."""
+    free, count = target, 1
+    while free.exists():
+        count += 1
+        free = target.with_stem(f"{target.stem}-{count}")
+    make(free.parent)
+    rename(source, free)
+    return free
+
+
+def rename(source: pathlib.Path, target: pathlib.Path) -> None:
+    """Gives a file or folder another name, durably."""
+    os.replace(source, target)
+    for folder in dict.fromkeys([target.parent, source.parent]):
+        sync(folder)
+
+
+def write_text(path: pathlib.Path, text: str) -> None:
+    """Writes a small text file whole or not at all."""
+    with replacing(path) as temporary:
+        temporary.write_text(text, encoding="utf-8")
