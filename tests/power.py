@@ -173,17 +173,19 @@ class Disk:
         node.flushed = applied(node.flushed, done)
         node.writes = node.writes[len(done) :]
 
+    def holds(self, call):
+        """Whether a flush is of something below the folder."""
+        return self._parts(call, os.fsencode(call.opened[1])) is not None
+
     def replay(self, call):
-        """One call; returns whether it was a flush."""
+        """One call."""
         name, place = call.name, call.ended
         if name in ("fsync", "fdatasync"):
-            below = self._parts(call, os.fsencode(call.opened[1]))
-            if below is None:
-                return False
-            held = self.files.get(call.opened[0])
-            self._flush(held[0] if held else self._at(below), call.begun)
-            return True
-        if name == "write" and call.opened and call.opened[0] == 1:
+            if self.holds(call):
+                below = self._parts(call, os.fsencode(call.opened[1]))
+                held = self.files.get(call.opened[0])
+                self._flush(held[0] if held else self._at(below), call.begun)
+        elif name == "write" and call.opened and call.opened[0] == 1:
             self.said += call.strings[0]
         elif name in ("open", "openat", "creat"):
             self._open(place, call)
@@ -202,7 +204,6 @@ class Disk:
         elif call.strings or call.opened:
             where = call.strings[0] if call.strings else os.fsencode(call.opened[1])
             assert self._parts(call, where) is None, f"{name} is not replayed"
-        return False
 
     def _name(self, place, call, node):
         parts = self._parts(call, call.strings[-1])
@@ -359,24 +360,31 @@ def lay_out(state, folder, pool=None):
 def cuts(trace, folder, before=None):
     """The disk at every moment of a program at which a cut matters, with a name for it.
 
-    These are just before and just after each flush, and the end.
+    That is before each flush, when most is at stake, and at the end. What is sure before one is what
+    was sure after the one before.
     """
     disk = Disk(folder)
     if before is not None:
         disk.hold(before)
     count = itertools.count(1)
     for call in calls(trace):
-        if call.name in ("fsync", "fdatasync") and disk.changes:
-            yield f"before {next(count)}", disk
-        if disk.replay(call):
+        if call.name in ("fsync", "fdatasync") and disk.holds(call):
             yield f"flush {next(count)}", disk
+        disk.replay(call)
     yield "end", disk
 
 
 def key(state):
-    """States with the same key are the same."""
-    parts = (f"{path}\0".encode() + (content or b"/") for path, content in sorted(state.items()))
-    return hashlib.sha256(b"\0".join(parts)).digest()
+    """States with the same key are the same but for what is in what its name calls temporary."""
+    digest = hashlib.sha256()
+    for path, content in sorted(state.items()):
+        if path.endswith(".tmp"):
+            content = b""
+        elif ".orbax-checkpoint-tmp" in path.rpartition("/")[0]:
+            continue
+        digest.update(f"{path}\0{content is None}{len(content or b'')}\0".encode())
+        digest.update(content or b"")
+    return digest.digest()
 
 
 def chosen(names, wanted, seed):
