@@ -360,8 +360,8 @@ def lay_out(state, folder, pool=None):
 def cuts(trace, folder, before=None):
     """The disk at every moment of a program at which a cut matters, with a name for it.
 
-    That is before each flush, when most is at stake, and at the end. What is sure before one is what
-    was sure after the one before.
+    That is before each flush, when most is at stake, and at the end. What is sure before one is
+    what was sure after the one before.
     """
     disk = Disk(folder)
     if before is not None:
