@@ -22,7 +22,7 @@ from grokjax.measuring import isolation
 from grokjax.measuring.analyst import Analyst
 from grokjax.report import drawing
 from grokjax.running import audit, pipeline
-from grokjax.store import record, results
+from grokjax.store import files, record, results
 from grokjax.store.errors import DamagedTableError
 from grokjax.training import mapped
 from tests.programs import assert_same_tables, call, tables
@@ -297,7 +297,7 @@ def test_a_failure_is_added_and_a_line_cut_short_is_none(tmp_path, monkeypatch):
 
 def test_failures_of_an_earlier_version_are_known(tmp_path):
     fields = {"diagnostic": "lid", "run_id": "a", "step": 10, "cloud": "all", "error": "no"}
-    results.write_text(tmp_path / "results/failures.json", json.dumps([fields]))
+    files.write_text(tmp_path / "results/failures.json", json.dumps([fields]))
     found = isolation.read(tmp_path)
     assert isolation.sentences(found) == ["lid failed on cloud all of a at step 10: no"]
     isolation.write(tmp_path, found)
