@@ -281,7 +281,7 @@ def test_a_failure_is_added_and_a_line_cut_short_is_none(tmp_path, monkeypatch):
     units = [("persistence", f"run{i}", 10) for i in range(3)]
     isolation.write(tmp_path, {units[0]: {"layer1": "no"}})
     with monkeypatch.context() as patch:
-        patch.setattr(results, "write_text", None)
+        patch.setattr(files, "write_text", None)
         isolation.append(tmp_path, {units[1]: {"all": "never"}})
         isolation.append(tmp_path, {units[0]: {}, units[2]: {"a": "b", "c": "d"}})
     after = {units[1]: {"all": "never"}, units[2]: {"a": "b", "c": "d"}}

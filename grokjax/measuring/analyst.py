@@ -25,7 +25,7 @@ from grokjax.models import network
 from grokjax.models.network import Model
 from grokjax.settings.config import SweepConfig
 from grokjax.settings.grid import Run, digest
-from grokjax.store import checkpoints
+from grokjax.store import folders
 from grokjax.store.checkpoints import Reader, RunBatch
 from grokjax.store.errors import CheckpointError, LetGoError
 from grokjax.store.results import Results, places
@@ -174,7 +174,7 @@ class Analyst:
             return {}
         runs = [self._runs[run_id] for run_id in batch.run_ids]
         stacked = read_params(self.reader, batch, step, runs)
-        checkpoints.flush(self.workdir / "checkpoints", batch.name)
+        folders.flush(self.workdir / "checkpoints", batch.name)
         if seen is None:
             index = [i for i, run in enumerate(runs) if run.run_id in wanted]
             own = [runs[i] for i in index]

@@ -15,7 +15,7 @@ from grokjax.measuring.analyst import own_params, read_params
 from grokjax.measuring.views import measures, tables_of
 from grokjax.settings.config import SweepConfig
 from grokjax.settings.grid import Run
-from grokjax.store import checkpoints, record
+from grokjax.store import checkpoints, folders, record
 from grokjax.store.checkpoints import Reader, RunBatch
 from grokjax.store.errors import CheckpointError, DamagedTableError, LetGoError
 from grokjax.store.results import METRICS, Results, empty, keys, places, read_parquet
@@ -52,7 +52,7 @@ def audit(folder: pathlib.Path, repair: bool = False) -> Audit:
     def damage(error: CheckpointError) -> str:
         if not repair:
             return str(error)
-        kept = checkpoints.set_aside(root, error.batch, error.item, error.step)
+        kept = folders.set_aside(root, error.batch, error.item, error.step)
         return f"{error}; it is kept as {kept}"
 
     batches = [[runs[name] for name in names] for names in told["batches"]]

@@ -22,7 +22,7 @@ from grokjax.diagnostics import Table
 from grokjax.measuring.views import measures
 from grokjax.settings import grid
 from grokjax.settings.config import SweepConfig
-from grokjax.store import checkpoints, files, locks, record, results
+from grokjax.store import files, folders, locks, record, results
 from grokjax.store import runs as runs_table
 from grokjax.store.checkpoints import Reader
 from grokjax.store.errors import WorkdirError
@@ -302,7 +302,7 @@ def _place_checkpoints(target: pathlib.Path, sources: Sequence[Source]) -> _Move
                         )
     return [
         tuple(
-            checkpoints.folder(workdir / "checkpoints", name, item) / str(step)
+            folders.folder(workdir / "checkpoints", name, item) / str(step)
             for workdir in (source.folder, target)
         )
         for (name, item, step), source in holders.items()

@@ -5,7 +5,7 @@ from collections.abc import Sequence, Set
 from grokjax.measuring.analyst import Analyst
 from grokjax.settings.config import SweepConfig
 from grokjax.settings.grid import Run
-from grokjax.store import checkpoints
+from grokjax.store import folders
 from grokjax.store.checkpoints import Reader, RunBatch
 
 
@@ -24,7 +24,7 @@ class Keeper:
         self._one_state = config.saving.keep == "last"
         self._stays = config.saving.stays(config.train.checkpoint_steps)
         self._batches = [RunBatch.of(batch) for batch in batches]
-        checkpoints.clean(self._root)
+        folders.clean(self._root)
 
     def let_go(self, known: Set[tuple[str, int]]) -> None:
         """Lets go of what may go; ``known`` are run and step of all committed metrics.
@@ -41,9 +41,9 @@ class Keeper:
             states = self._reader.steps(batch.name, "opt_state")
             if self._one_state and self._last in states[1:] and is_measured(batch, self._last):
                 for step in states[:-1]:
-                    checkpoints.drop_state(self._root, batch.name, step)
+                    folders.drop_state(self._root, batch.name, step)
                 states = states[-1:]
             for step in self._reader.steps(batch.name):
                 may = step < max(states, default=0) and step not in self._stays.union(states)
                 if may and is_measured(batch, step):
-                    checkpoints.let_go(self._root, batch.name, step)
+                    folders.let_go(self._root, batch.name, step)

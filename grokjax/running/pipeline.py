@@ -12,7 +12,7 @@ from grokjax.running.keeping import Keeper
 from grokjax.running.progress import Display
 from grokjax.settings.config import SweepConfig
 from grokjax.settings.grid import Run
-from grokjax.store import checkpoints, record
+from grokjax.store import folders, record
 from grokjax.store import runs as runs_table
 from grokjax.store.errors import OtherConfigurationError, storage_errors, storage_problem
 from grokjax.store.results import METRICS, places, write_parquet
@@ -128,7 +128,7 @@ def _train_and_measure(
                 raise damage
             seen.add(key)
             root = analyst.workdir / "checkpoints"
-            kept = checkpoints.set_aside(root, damage.batch, "params", damage.step)
+            kept = folders.set_aside(root, damage.batch, "params", damage.step)
             display.note(f"{damage}; it is kept as {kept} and made anew")
         damaged = {batch for batch, _ in follower.damaged}
         trainers = [trainer for trainer in trainers if trainer.batch.name in damaged]

@@ -19,7 +19,6 @@ import dataclasses
 import logging
 import os
 import pathlib
-import shutil
 import zlib
 from collections.abc import Callable, Sequence
 from typing import Any
@@ -30,7 +29,7 @@ import orbax.checkpoint as ocp
 from orbax.checkpoint._src.multihost import multihost
 
 from grokjax.settings.grid import Run, digest
-from grokjax.store import files
+from grokjax.store import files, folders
 from grokjax.store.errors import (
     CheckpointError,
     LetGoError,
@@ -40,11 +39,7 @@ from grokjax.store.errors import (
 )
 
 KEPT_OPTIMISER_STATES = 2
-# By item.
-_FOLDERS = {"params": "params", "opt_state": "optimizer", "let_go": "let_go",
-            "remaking": "remaking"}  # fmt: skip
 _MOST_LOOKS = 20  # at folders in which steps come and go
-_LEAVING = "leaving"  # what is being removed
 
 # Orbax warns at every opening that a reader does not write, which is the point of it.
 logging.getLogger("absl").addFilter(
@@ -73,11 +68,6 @@ class RunBatch:
     def name(self) -> str:
         """Folder name: a hash of the runs it holds."""
         return digest(*self.run_ids)[:16]
-
-
-def folder(root: pathlib.Path, batch: str, item: str) -> pathlib.Path:
-    """Where a batch's ``params``, ``opt_state`` or ``let_go`` lie."""
-    return root.absolute() / batch / _FOLDERS[item]
 
 
 def belong_to_one_process() -> None:
@@ -116,7 +106,7 @@ class _Flushed(ocp.path.atomicity.AtomicRenameTemporaryPath):  # type: ignore[mi
 
 
 def _manager(root: pathlib.Path, batch: str, item: str, **options: Any) -> ocp.CheckpointManager:
-    where = folder(root, batch, item)
+    where = folders.folder(root, batch, item)
     if not options.get("read_only"):
         files.make(where)
     settings = ocp.CheckpointManagerOptions(temporary_path_class=_Flushed, **options)
@@ -129,56 +119,6 @@ def checksums(tree: Any) -> dict[str, str]:
         jax.tree_util.keystr(path): f"{zlib.crc32(np.asarray(leaf).tobytes()):08x}"
         for path, leaf in jax.tree_util.tree_leaves_with_path(tree)
     }
-
-
-def set_aside(root: pathlib.Path, batch: str, item: str, step: int) -> pathlib.Path:
-    """Moves a damaged step to the batch's folder ``damaged``; returns where it went."""
-    target = root.absolute() / batch / "damaged" / f"{item}-{step}"
-    return files.move(folder(root, batch, item) / str(step), target)
-
-
-def let_go(root: pathlib.Path, batch: str, step: int) -> None:
-    """Removes the parameters of a step for good; their meta stays, and says that they were there.
-
-    Killed at any moment, the step is either whole or let go.
-    """
-    source, target = (folder(root, batch, item) / str(step) for item in ("params", "let_go"))
-    shutil.rmtree(target, ignore_errors=True)  # of parameters that came back, from a merge
-    files.make(target.parent)
-    flush(root, batch)
-    files.rename(source, target)
-    _empty(target)
-
-
-def _empty(step: pathlib.Path) -> None:
-    """Removes the arrays of a step that was let go, if they are there."""
-    shutil.rmtree(step / "params", ignore_errors=True)
-
-
-def drop_state(root: pathlib.Path, batch: str, step: int, item: str = "opt_state") -> None:
-    """Removes an optimiser state for good; it is whole or not there."""
-    leaving = root.absolute() / batch / _LEAVING
-    flush(root, batch)
-    files.rename(folder(root, batch, item) / str(step), leaving)
-    shutil.rmtree(leaving)
-
-
-def flush(root: pathlib.Path, batch: str) -> None:
-    """Returns when the steps that are to be seen of a batch are durable; for what relies on it.
-
-    A step is seen an instant before its name is flushed.
-    """
-    for where in (folder(root, batch, item) for item in ("params", "opt_state")):
-        if where.is_dir():
-            files.sync(where)
-
-
-def clean(root: pathlib.Path) -> None:
-    """Removes what a killed process was about to; for the one who owns the directory."""
-    for step in root.glob("*/let_go/*"):
-        _empty(step)
-    for leaving in root.glob(f"*/{_LEAVING}"):
-        shutil.rmtree(leaving)
 
 
 def _leaves(tree: Any) -> dict[str, Any]:
@@ -280,7 +220,7 @@ class Reader:
 
     def _open(self, batch: str, item: str) -> ocp.CheckpointManager | None:
         if (batch, item) not in self._managers:
-            if not folder(self._root, batch, item).is_dir():
+            if not folders.folder(self._root, batch, item).is_dir():
                 return None
             self._managers[batch, item] = _manager(self._root, batch, item, read_only=True)
         return self._managers[batch, item]

@@ -20,7 +20,7 @@ import numpy as np
 from grokjax.models.network import embedding
 from grokjax.settings.config import Saving, TrainConfig
 from grokjax.settings.grid import Run
-from grokjax.store import checkpoints, record
+from grokjax.store import folders, record
 from grokjax.store.checkpoints import Reader, RunBatch, Writer
 from grokjax.store.errors import CheckpointError
 from grokjax.store.results import METRICS, Results
@@ -226,7 +226,7 @@ class BatchTrainer:
         first = min(self._gaps(reader), default=0)
         for step in reader.steps(self.batch.name, "remaking"):
             if step >= first:
-                checkpoints.drop_state(self._root, self.batch.name, step, "remaking")
+                folders.drop_state(self._root, self.batch.name, step, "remaking")
 
     def _named(self, steps: Sequence[int]) -> str:
         return ", ".join(f"{step:,}" for step in steps)
@@ -353,6 +353,6 @@ class BatchTrainer:
         try:
             return getattr(reader, item)(self.batch, step, template)
         except CheckpointError as error:
-            kept = checkpoints.set_aside(self._root, error.batch, error.item, error.step)
+            kept = folders.set_aside(self._root, error.batch, error.item, error.step)
             self._note(f"{error}; it is kept as {kept} and made anew")
             return None

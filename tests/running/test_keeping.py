@@ -16,7 +16,7 @@ from grokjax.running import audit
 from grokjax.running.keeping import Keeper
 from grokjax.settings.config import Saving
 from grokjax.settings.fields import InvalidSettingError
-from grokjax.store import checkpoints, record
+from grokjax.store import folders, record
 from grokjax.store.checkpoints import Reader
 from grokjax.store.results import METRICS, places
 from tests.programs import assert_same_tables, call, tables
@@ -115,7 +115,7 @@ def test_what_is_measured_goes_and_the_tables_are_the_same(keep, whole, few, tmp
 
 
 def test_nothing_goes_before_its_rows_are_on_the_disk(whole, tmp_path, monkeypatch):
-    right, went = checkpoints.let_go, []
+    right, went = folders.let_go, []
 
     def watched(root, batch, step):
         found = grokjax.load(root.parent)
@@ -125,7 +125,7 @@ def test_nothing_goes_before_its_rows_are_on_the_disk(whole, tmp_path, monkeypat
         went.append(step)
         right(root, batch, step)
 
-    monkeypatch.setattr(checkpoints, "let_go", watched)
+    monkeypatch.setattr(folders, "let_go", watched)
     assert swept(tmp_path / "w", "--keep=last") == 0
     assert went == EVERY[:-1]
 
@@ -219,7 +219,7 @@ def test_parts_that_kept_differently_are_joined(whole, few, tmp_path, capsys):
 def test_killed_as_it_lets_go_it_goes_on(few, whole, tmp_path, monkeypatch):
     folder = shutil.copytree(whole, tmp_path / "w")
     with monkeypatch.context() as patch:
-        patch.setattr(checkpoints, "_empty", lambda step: None)
+        patch.setattr(folders, "_empty", lambda step: None)
         assert swept(folder, "--keep=last") == 0
     assert list(folder.glob("checkpoints/*/let_go/*/params"))
     shutil.copytree(

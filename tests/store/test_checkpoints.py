@@ -9,7 +9,7 @@ import orbax.checkpoint as ocp
 import pytest
 
 from grokjax.settings.fields import InvalidSettingError
-from grokjax.store import checkpoints, files
+from grokjax.store import files, folders
 from grokjax.store.checkpoints import Reader, RunBatch, Writer
 from grokjax.store.errors import CheckpointError, OtherConfigurationError, WorkdirError
 from tests.helpers import make_runs
@@ -87,10 +87,10 @@ def test_the_identity_of_a_batch_is_that_of_its_runs_ids():
 
 
 def test_what_is_set_aside_is_kept_however_often(root):
-    kept = [checkpoints.set_aside(root, BATCH.name, "params", 10)]
+    kept = [folders.set_aside(root, BATCH.name, "params", 10)]
     with Writer(root, BATCH) as writer:
         writer.save(10, state(10)[0], None)
-    kept.append(checkpoints.set_aside(root, BATCH.name, "params", 10))
+    kept.append(folders.set_aside(root, BATCH.name, "params", 10))
     assert [path.name for path in kept] == ["params-10", "params-10-2"]
     assert all(list(path.iterdir()) for path in kept)
     assert Reader(root).steps(BATCH.name) == [0, 20, 30]
