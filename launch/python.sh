@@ -97,6 +97,13 @@ find_python() {
   return 1
 }
 
+# ready_python: prints the name of a Python that has all packages: GROKJAX_PYTHON, or python3.
+ready_python() {
+  local candidate=${GROKJAX_PYTHON:-python3}
+  probe_python "$candidate" "${supported_versions[*]}" "${core_modules[@]}" >/dev/null &&
+    printf '%s\n' "$candidate"
+}
+
 # .venv/grokjax.state holds three lines: the project's root, the extra, and the digest of what was
 # asked for, or "installing" as long as that is not complete.
 write_state() { printf '%s\n' "$project_root" "$@" >.venv/grokjax.state; }
@@ -149,7 +156,9 @@ install_project() {
   local python=(.venv/bin/python -I)
   local install=("${python[@]}" -m pip install --no-input --no-compile --progress-bar=off
     --disable-pip-version-check -c launch/constraints.txt)
-  [[ $extra != test ]] || modules+=("${test_modules[@]}")
+  # A folder of wheels in place of the network.
+  [[ -z ${GROKJAX_WHEELS:-} ]] || install+=(--no-index --find-links="$GROKJAX_WHEELS")
+  [[ ,$extra, != *,test,* ]] || modules+=("${test_modules[@]}")
   "${install[@]}" pip &&
     "${install[@]}" -e ".${extra:+[$extra]}" &&
     "${python[@]}" -c 'import sys; [__import__(module) for module in sys.argv[1:]]' "${modules[@]}"
@@ -175,7 +184,7 @@ ensure_environment() (
     make_environment
   elif [[ ! -e .venv ]]; then
     make_environment
-  elif [[ ${state[2]:-} == "$digest" && (-z $extra || ${state[1]} == "$extra") ]]; then
+  elif [[ ${state[2]:-} == "$digest" && (-z $extra || ,${state[1]}, == *",$extra,"*) ]]; then
     return
   else
     say 'Completing .venv…'

@@ -36,10 +36,18 @@ def steps_a_turn() -> int:
 class Batch:
     """Runs trained as one program; compiled, and past its first chunk of steps, once made."""
 
-    def __init__(self, kind: str, prime: int, n_runs: int, n_steps: int, **more: str):
+    def __init__(
+        self,
+        kind: str,
+        prime: int,
+        n_runs: int,
+        n_steps: int,
+        precision: str = "float32",
+        **more: str,
+    ):
         self.n_runs, self.n_steps = n_runs, n_steps
         self.runs = runs(kind, prime, n_runs, **more)
-        self.program = Program.of(self.runs, TrainConfig())
+        self.program = Program.of(self.runs, TrainConfig(precision=precision))
         self.mesh = mapped.runs_mesh(n_runs)
         self.data = mapped.place(self.mesh, data.stack(self.runs))
         self.state = mapped.init(self.program, self.mesh)(self.data)
@@ -78,12 +86,13 @@ def name_of(n_runs: int) -> str:
 
 
 def make(
-    kind: str, prime: int, sizes: Sequence[int], n_steps: int | None
+    kind: str, prime: int, sizes: Sequence[int], n_steps: int | None, precision: str = "float32"
 ) -> tuple[Contestants, dict[str, Any]]:
     """One contestant for each batch size, and what another framework needs to train alike."""
     mapped.use_every_core()  # as a sweep does
     n_steps = n_steps or steps_a_turn()
-    batches = [Batch(kind, prime, n, n_steps) for n in sizes]
+    mapped.check_precision(precision)
+    batches = [Batch(kind, prime, n, n_steps, precision) for n in sizes]
     first = batches[0]
     told = {
         "config": first.runs[0].model,

@@ -4,12 +4,13 @@ import argparse
 import json
 import os
 import platform
-import subprocess
 from collections.abc import Sequence
 from datetime import UTC, datetime
-from importlib.metadata import version
+from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from typing import Any
+
+from grokjax.store import record
 
 
 def environment(packages: Sequence[str]) -> dict[str, Any]:
@@ -22,17 +23,22 @@ def environment(packages: Sequence[str]) -> dict[str, Any]:
     if cpuinfo.exists():
         names = [line for line in cpuinfo.read_text().splitlines() if line.startswith("model name")]
         cpu = names[0].partition(":")[2].strip() if names else cpu
-    here = Path(__file__).parent
-    commit = subprocess.run(["git", "rev-parse", "HEAD"], cwd=here, capture_output=True, text=True)
     return {
         "device": f"{cpu}, {os.cpu_count()} cores",
         "accelerators": _accelerators() if "jax" in packages else [],
         "load_average": os.getloadavg()[0],
         "python": platform.python_version(),
-        "versions": {package: version(package) for package in packages},
-        "commit": commit.stdout.strip() or None,
+        "versions": {package: _version(package) for package in packages},
+        "commit": record.commit(),
         "time": datetime.now(UTC).isoformat(timespec="seconds"),
     }
+
+
+def _version(package: str) -> str:
+    try:
+        return version(package)
+    except PackageNotFoundError:
+        return "missing"
 
 
 def _accelerators() -> list[str]:
@@ -50,8 +56,8 @@ def parser(doc: str | None, repeats: int | None = None) -> argparse.ArgumentPars
     return parsed
 
 
-def append(output: Path | None, packages: Sequence[str], **record: Any) -> None:
+def append(output: Path | None, packages: Sequence[str], **found: Any) -> None:
     """Appends a record and its `environment` to a file as one JSON line, if there is a file."""
     if output is not None:
         with output.open("a") as file:
-            file.write(json.dumps(record | environment(packages)) + "\n")
+            file.write(json.dumps(found | environment(packages)) + "\n")

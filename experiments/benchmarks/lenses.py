@@ -6,8 +6,8 @@ checkpoint of the batch waits, and all is measured within 5 s of it; the tables 
 every hidden layer on 256 states, Fourier, TwoNN on 2,000 states) take less than 5 % of the 500
 steps before it at every prime of the study, and of the operations likewise.
 Command: python -m experiments.benchmarks.lenses [--parts sweeps shares operations] [--steps N]
-[--primes P…] [--output FILE]; on 2 quiet cores about 75 minutes, most of it the sweeps of 20,000
-steps; with --steps=1000, for both sizes, ten.
+[--primes P…] [--runs N] [--output FILE]; on 2 quiet cores about 75 minutes, most of it the sweeps
+of 20,000 steps; with --steps=1000, for both sizes, ten.
 Expected: 103 to 106 %; 3 to 5 %.
 
 Sweeps: processes of their own on one compilation cache, which a short one fills before; with and
@@ -16,8 +16,9 @@ with lenses in a thread whose calls waited for training's chunks, the first size
 diagnostics beside training (1 min 30 s by ``analyze`` alone), and of the second 64 of 80 run
 checkpoints waited at the last step, and it took 109 %.
 
-Shares: a batch of a run a device, lenses and steps in turns within each repeat; what evaluation
-takes longer because its answers are kept is counted to lenses, evaluation itself is not.
+Shares: a batch of a run a device (--runs: as many), lenses and steps in turns within each repeat;
+what evaluation takes longer because its answers are kept is counted to lenses, evaluation itself is
+not.
 
 Operations: counted from traced programs, a float64 one as two; they say what a GPU would have to
 do beside training. Persistence is not among them: host cores do it beside.
@@ -170,7 +171,7 @@ def _lens_options() -> Any:
     return Options(diagnostics=names, clouds=("all",), cloud_points=256, ph_threads=n_threads)
 
 
-def share(kind: str, prime: int, repeats: int) -> dict[str, Any]:
+def share(kind: str, prime: int, repeats: int, n_runs: int | None) -> dict[str, Any]:
     """Medians of the milliseconds of each part of a checkpoint's lenses, and share of the steps."""
     import jax
 
@@ -183,7 +184,8 @@ def share(kind: str, prime: int, repeats: int) -> dict[str, Any]:
     from grokjax.training import mapped
 
     mapped.use_every_core()
-    n_runs, config, options = len(jax.local_devices()), TrainConfig(), _lens_options()
+    n_runs = n_runs or len(jax.local_devices())
+    config, options = TrainConfig(), _lens_options()
     batch = batches.Batch(kind, prime, n_runs, batches.steps_a_turn())
     lenses = Lenses(options, config)
     evaluator = lenses.evaluator(batch.runs)
@@ -334,6 +336,7 @@ def main() -> None:
     parser.add_argument("--steps", type=int, help="of every sweep, instead of the usual")
     parser.add_argument("--primes", type=int, nargs="+", default=[113, 149, 197])
     parser.add_argument("--models", nargs="+", default=["transformer", "mlp"])
+    parser.add_argument("--runs", type=int, help="of the shares; default: one a device")
     options = parser.parse_args()
     results: dict[str, list[dict[str, Any]]] = collections.defaultdict(list)
 
@@ -347,7 +350,7 @@ def main() -> None:
     for kind in options.models:
         for prime in options.primes:
             if "shares" in options.parts:
-                take("shares", share(kind, prime, options.repeats))
+                take("shares", share(kind, prime, options.repeats, options.runs))
             if "operations" in options.parts:
                 take("operations", operations(kind, prime))
     environment.append(options.output, PACKAGES, benchmark="lenses", results=dict(results))

@@ -3,7 +3,7 @@
 Claim: on 2 CPU cores, 5 runs a batch, a transformer's step takes grokjax at most 1/1.6 of PyTorch
 eager's time, an MLP's no more; on a GPU, 45 runs a batch, 1/25.
 Command: python -m experiments.benchmarks.train [--models …] [--primes …] [--runs …] [--repeats N]
-[--output FILE]; on 2 cores about ten minutes, on a GPU four.
+[--precision …] [--output FILE]; on 2 cores about ten minutes, on a GPU four.
 Expected: on 2 cores, 5 runs a batch, 2.4 times PyTorch eager for the transformer and 1.1 times for
 the MLP, whose step is nearly all large products; over the fastest PyTorch of each repeat 2.1 and
 0.8 to 1.0.
@@ -14,9 +14,12 @@ of its own, warm, and they take turns, so that a busy machine slows them alike: 
 rather than the times. A ratio is the median over the repeats of PyTorch's time over grokjax's, per
 run-step: to PyTorch eager, which the claim is about, and to the fastest variant of each repeat.
 PyTorch's network is made of its own encoder layers; its compiler needs a C++ compiler on a CPU, and
-is left out, with the reason, where it does not work.
+is left out, with the reason, where it does not work. So is all of PyTorch where it is missing;
+nothing is compared then. --precision is grokjax's alone: PyTorch's products stay float32.
 """
 
+import contextlib
+import importlib.util
 import os
 import statistics
 from collections.abc import Sequence
@@ -26,6 +29,7 @@ import numpy as np
 
 from experiments.benchmarks import batches, environment, floor
 from experiments.benchmarks.turns import Worker, median_ratio, take_turns
+from grokjax.settings.config import PRECISIONS
 
 PACKAGES = ("jax", "jaxlib", "flax", "optax", "torch", "numpy")
 TOLERANCE, COMPARED_STEPS = 1e-4, 3
@@ -46,38 +50,55 @@ def check_losses(ours: np.ndarray, theirs: dict[str, np.ndarray]) -> float:
     return max(gaps, default=0.0)
 
 
-def contest(
-    kind: str, prime: int, sizes: Sequence[int], repeats: int, n_steps: int | None
-) -> dict[str, Any]:
-    """Milliseconds a run-step of every contestant, and ratios to the fastest PyTorch."""
+def _pytorch(told: dict[str, Any]) -> contextlib.AbstractContextManager[Worker | None]:
+    if importlib.util.find_spec("torch") is None:
+        return contextlib.nullcontext()
     from experiments.benchmarks import pytorch
 
-    with Worker(batches.make, kind, prime, sizes, n_steps) as ours:
-        told = ours.told
-        given = (told["config"], told["params"], told["pairs"], list(pytorch.VARIANTS))
-        with Worker(pytorch.make, *given) as theirs:
-            gap = check_losses(told["losses"], theirs.told["losses"])
-            seconds = take_turns([ours, theirs], repeats)
-            missing = theirs.told["missing"]
-            pytorch_names = theirs.names
+    given = (told["config"], told["params"], told["pairs"], list(pytorch.VARIANTS))
+    return Worker(pytorch.make, *given)
+
+
+def contest(
+    kind: str,
+    prime: int,
+    sizes: Sequence[int],
+    repeats: int,
+    n_steps: int | None,
+    precision: str = "float32",
+) -> dict[str, Any]:
+    """Milliseconds a run-step of every contestant, and ratios to the fastest PyTorch, if any."""
+    with Worker(batches.make, kind, prime, sizes, n_steps, precision) as ours:
+        told, gap = ours.told, None
+        with _pytorch(told) as theirs:
+            missing, pytorch_names = {"PyTorch": "is not installed"}, []
+            if theirs is not None:
+                missing, pytorch_names = theirs.told["missing"], theirs.names
+                gap = check_losses(told["losses"], theirs.told["losses"])
+            seconds = take_turns([ours, *([theirs] if theirs else [])], repeats)
     run_steps = {batches.name_of(n): n * told["n_steps"] for n in sizes}
     times = {
         name: [1e3 * s / run_steps.get(name, told["n_steps"]) for s in values]
         for name, values in seconds.items()
     }
-    fastest = np.min([times[name] for name in pytorch_names], axis=0).tolist()
+    rivals = {"ratios_to_plain_eager": times.get("PyTorch eager")}
+    if pytorch_names:
+        rivals["ratios"] = np.min([times[name] for name in pytorch_names], axis=0).tolist()
     return {
         "model": kind,
         "prime": prime,
+        "precision": precision,
         "backend": told["backend"],
         "accelerator": told["device"],
         "repeats": repeats,
         "largest_relative_loss_difference": gap,
         "milliseconds_per_run_step": {n: statistics.median(v) for n, v in times.items()},
         "spread": {n: [min(v), max(v)] for n, v in times.items()},
-        "ratios": {str(n): median_ratio(fastest, times[batches.name_of(n)]) for n in sizes},
-        "ratios_to_plain_eager": {
-            str(n): median_ratio(times["PyTorch eager"], times[batches.name_of(n)]) for n in sizes
+        "ratios": {},
+        **{
+            key: {str(n): median_ratio(rival, times[batches.name_of(n)]) for n in sizes}
+            for key, rival in rivals.items()
+            if rival
         },
         "missing": missing,
     }
@@ -85,7 +106,10 @@ def contest(
 
 def show(result: dict[str, Any]) -> None:
     """Prints one contest."""
-    print(f"{result['model']}, p = {result['prime']}, batch {batches.BATCH_SIZE}:")
+    print(
+        f"{result['model']}, p = {result['prime']}, batch {batches.BATCH_SIZE}, "
+        f"{result['precision']}:"
+    )
     for name, milliseconds in result["milliseconds_per_run_step"].items():
         low, high = result["spread"][name]
         print(f"  {name:32} {milliseconds:8.3f} ms a run-step ({low:.3f} to {high:.3f})")
@@ -109,6 +133,7 @@ def main() -> None:
     parser.add_argument("--primes", type=int, nargs="+", default=[113])
     parser.add_argument("--runs", type=int, nargs="+", default=[1, 5, 15, 45])
     parser.add_argument("--steps", type=int, help="steps a turn; default: 25, on a GPU 500")
+    parser.add_argument("--precision", choices=PRECISIONS, default="float32")
     options = parser.parse_args()
     # Two processes share a GPU here; neither may take all of its memory.
     os.environ.setdefault("XLA_PYTHON_CLIENT_PREALLOCATE", "false")
@@ -116,7 +141,9 @@ def main() -> None:
     results = []
     for kind in options.models:
         for prime in options.primes:
-            result = contest(kind, prime, options.runs, options.repeats, options.steps)
+            result = contest(
+                kind, prime, options.runs, options.repeats, options.steps, options.precision
+            )
             with Worker(floor.make, kind, prime, max(options.runs)) as worker:
                 result["floor"] = worker.told
             results.append(result)

@@ -14,6 +14,8 @@ from threadpoolctl import threadpool_limits
 
 from grokjax.diagnostics import _twonn, dimension
 
+pytestmark = pytest.mark.device
+
 # Few shapes, for each is compiled: LOW dimensions where scikit-dimension's distances are exact.
 N, D, LOW, K = 300, 128, 8, 64
 # scikit-dimension needs milliseconds a point, so it fits twelve of a cloud.

@@ -9,6 +9,8 @@ import pytest
 from grokjax.diagnostics import fourier
 from grokjax.tasks import finite_groups
 
+pytestmark = pytest.mark.device
+
 # --------------------------------------------------------------- from the definitions, plainly
 
 

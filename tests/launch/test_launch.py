@@ -33,6 +33,7 @@ case "$*" in
   *"-m venv"*) echo venv >>"$CALLS"
     mkdir -p "${{!#}}/bin" && cp "$0" "${{!#}}/bin/python" && [[ -z ${{VENV_FAILS:-}} ]] ;;
   *"-m pip install"*) echo "pip ${{!#}}" >>"$CALLS"
+    [[ $* != *"--no-index --find-links=wheels "* ]] || echo "from wheels" >>"$CALLS"
     for ((i = 0; i < 500; i++)); do
       [[ -z ${{PIP_WAITS_FOR:-}} || -e $PIP_WAITS_FOR ]] && break
       sleep 0.02
@@ -338,3 +339,55 @@ def test_two_starts_at_once_install_once(checkout):
         assert second.stderr.read() == ""
     assert checkout.calls.read_text().splitlines()[:4] == ["venv", *INSTALL_CORE]
     assert checkout.calls.read_text().splitlines()[4:] == [SWEEP, SWEEP]
+
+
+ACCELERATOR = "run -m experiments.accelerator 5"
+
+
+@pytest.mark.parametrize(
+    ("driver", "extra"),
+    [(None, "test"), ("590.1", "test,cuda,bench"), ("550.2", "test,cuda12,bench")],
+)
+def test_accelerator_installs_what_its_device_needs(checkout, driver, extra):
+    write_command(checkout.commands, "python3", "#!/bin/sh\nexit 1\n")
+    says = f"echo {driver}" if driver else "exit 9"
+    write_command(checkout.commands, "nvidia-smi", f"#!/bin/sh\n{says}\n")
+    code, messages, calls = checkout.run("accelerator.sh", "5")
+    assert code == 0, messages
+    assert calls == ["venv", "pip pip", f"pip .[{extra}]", "import", ACCELERATOR]
+    assert checkout.run("accelerator.sh", "5")[2] == [ACCELERATOR]
+    # An environment of several extras serves who asks for one of them.
+    assert "pip .[test]" not in checkout.run("test.sh")[2]
+
+
+def test_accelerator_goes_on_without_pytorch(checkout):
+    write_command(checkout.commands, "python3", "#!/bin/sh\nexit 1\n")
+    write_command(checkout.commands, "nvidia-smi", "#!/bin/sh\necho 590.1\n")
+    python = checkout.add_python("python3.12", "3.12.1", "/usr/lib/3.12")
+    fails = 'if [[ -n ${PIP_FAILS:-} || "$*" == *bench* ]]'
+    python.write_text(python.read_text().replace("if [[ -n ${PIP_FAILS:-} ]]", fails))
+    code, messages, calls = checkout.run("accelerator.sh", "5")
+    assert code == 0, messages
+    assert "pip .[test,cuda,bench]" in calls
+    assert calls[-3:] == ["pip .[test,cuda]", "import", ACCELERATOR]
+
+
+def test_accelerator_installs_from_a_folder_of_wheels(checkout):
+    write_command(checkout.commands, "python3", "#!/bin/sh\nexit 1\n")
+    calls = checkout.run("accelerator.sh", "5", GROKJAX_WHEELS="wheels")[2]
+    assert calls.count("from wheels") == 2
+    assert calls[-1] == ACCELERATOR
+
+
+def test_accelerator_uses_a_python_that_has_everything_as_it_is(checkout):
+    checkout.add_python("python3", "3.12.1", "/usr/lib/3.12")
+    code, messages, calls = checkout.run("accelerator.sh", "5")
+    assert (code, calls) == (0, ["import", ACCELERATOR]), messages
+    assert "Using python3 as it is." in messages
+    assert not (checkout.root / ".venv").exists()
+
+
+def test_accelerator_without_minutes_sets_nothing_up(checkout):
+    code, messages, calls = checkout.run("accelerator.sh")
+    assert (code, calls) == (2, [])
+    assert "How many minutes?" in messages

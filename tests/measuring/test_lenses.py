@@ -21,6 +21,8 @@ from grokjax.training.step import Program
 from tests.helpers import make_runs
 from tests.programs import assert_same_tables, call, tables
 
+pytestmark = pytest.mark.device
+
 CONFIG = TrainConfig(steps=20, checkpoint_every=10)
 OPTIONS = Options(
     diagnostics=("fourier", "dimension"),

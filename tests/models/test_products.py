@@ -17,6 +17,8 @@ from grokjax.training.step import Program
 from tests import reference
 from tests.helpers import make_runs
 
+pytestmark = pytest.mark.device
+
 P = 11
 TINY = {"d_model": 8, "n_heads": 2, "d_ff": 8, "n_layers": 2, "mlp_width": 8, "mlp_depth": 2}
 INDEX = np.array([[3, 3, 0, 4], [1, 2, 2, 2]], np.int32)  # rows met twice, and never

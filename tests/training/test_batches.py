@@ -13,6 +13,8 @@ from grokjax.training.step import State
 from tests.helpers import make_runs
 from tests.training.batches import Batch, assert_same_parameters
 
+pytestmark = pytest.mark.device
+
 N_STEPS = 20
 SMALL = {"d_model": [16], "d_ff": [16], "mlp_width": [16], "n_layers": [1]}
 # (operation, modulus) of each run, or a group, the smallest first, and the settings that they

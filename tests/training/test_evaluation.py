@@ -12,6 +12,8 @@ from tests import reference
 from tests.helpers import make_runs
 from tests.training.batches import Batch
 
+pytestmark = pytest.mark.device
+
 RUNS = {
     "transformer": lambda: make_runs(prime=[13, 23], label_permutation=[0.3], n_layers=[1]),
     "mlp": lambda: (

@@ -7,6 +7,8 @@ import pytest
 
 from grokjax.training import float64
 
+pytestmark = pytest.mark.device
+
 
 @pytest.mark.parametrize("compiled", [lambda f: f, jax.jit], ids=["as is", "compiled"])
 def test_second_derivatives_of_cross_entropy_in_float64_are_numpys(compiled):

@@ -11,6 +11,8 @@ from tests import reference
 from tests.helpers import make_runs
 from tests.training.batches import Batch
 
+pytestmark = pytest.mark.device
+
 SMALL = {"d_model": [8], "n_heads": [2], "d_ff": [8], "n_layers": [1], "mlp_width": [8],
          "mlp_depth": [1], "batch_size": [0]}  # fmt: skip
 # Of 5, 10, 20 and 29 training pairs.

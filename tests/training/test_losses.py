@@ -7,6 +7,8 @@ import pytest
 
 from grokjax.settings import registry
 
+pytestmark = pytest.mark.device
+
 N, REAL, PADDED = 40, 9, 14
 
 

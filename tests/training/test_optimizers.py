@@ -12,6 +12,8 @@ from grokjax.settings import registry
 from grokjax.settings.fields import fields_of
 from tests.training import by_hand
 
+pytestmark = pytest.mark.device
+
 N_STEPS = 60
 SHAPES = {"embed": (7, 4), "hidden": (6, 5), "wide": (3, 8), "bias": (5,)}
 HIDDEN = {"embed": False, "hidden": True, "wide": True, "bias": False}

@@ -14,6 +14,8 @@ from grokjax.training import float64, mapped
 from tests.helpers import make_runs
 from tests.training.batches import Batch
 
+pytestmark = pytest.mark.device
+
 
 def test_cross_entropy_in_float64_is_numpys():
     rng = np.random.default_rng(0)

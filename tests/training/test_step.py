@@ -12,6 +12,8 @@ from tests.helpers import make_runs
 from tests.training import by_hand
 from tests.training.batches import Batch
 
+pytestmark = pytest.mark.device
+
 N_STEPS = 40
 SMALL = {"d_model": [16], "d_ff": [16], "mlp_width": [16], "batch_size": [32], "prime": [13]}
 GROMOV = {

@@ -8,6 +8,8 @@ import pytest
 from grokjax.training.data import RunData
 from grokjax.training.step import training_order
 
+pytestmark = pytest.mark.device
+
 
 def one_run(n_train, n_max, seed=0):
     fields = dict.fromkeys(RunData._fields)
