@@ -217,13 +217,13 @@ def uniformity(null, scales):
     """Statistic → p-value (Kolmogorov, Smirnov) that its percentiles on pure noise are uniform."""
     found = []
     # 20 points: of fewer, many have no second bar, and ties are no places.
-    for seed in range(300):
-        rows = surrogates.compare(noise(seed, 20, 3) * scales, [null], 39, seed=[seed],
+    for seed in range(150):
+        rows = surrogates.compare(noise(seed, 20, 3) * scales, [null], 19, seed=[seed],
                                   normalise=normalize)  # fmt: skip
         found.append([row["percentile"] for row in rows])
-    # 39 surrogates leave 40 places; a value lies anywhere in its own.
-    places = np.array(found) / 100 * 39
-    drawn = (places + np.random.default_rng(0).uniform(size=(300, 1))) / 40
+    # 19 surrogates leave 20 places; a value lies anywhere in its own.
+    places = np.array(found) / 100 * 19
+    drawn = (places + np.random.default_rng(0).uniform(size=(150, 1))) / 20
     own = zip(surrogates.STATISTICS, drawn.T, strict=True)
     return {statistic: stats.kstest(values, "uniform").pvalue for statistic, values in own}
 
