@@ -3,11 +3,12 @@
 Question: does a loss that makes H1 max of the embedding larger, or smaller, from the first step on
           change when a network generalises, and is it the loops or any push as large?
 Command:  python -m experiments.cause [--workdir=work/cause] [--out=experiments/results/cause]
+          python -m experiments.cause --from_runs   (from OUT/runs.csv, without training; seconds)
 Device:   2 CPU cores, about ten minutes; it resumes where it stopped.
 Expected: no expectation; the tests were written down before (experiments/results/cause/README.md).
 
 Trains the sweep of cause.flags and the same with random edges (the control), pairs their runs by
-seed and writes runs.csv, doses.csv, cause.csv (the contrasts), a figure and a page.
+seed and writes runs.csv; of it doses.csv, cause.csv (the contrasts), a figure and a page.
 """
 
 import argparse
@@ -41,6 +42,7 @@ LOOPS = [f"{way} {weight}" for way in ("longer", "shorter") for weight in WEIGHT
 RANDOM = [f"random {weight}" for weight in WEIGHTS]
 EARLY = (210, 990)  # steps of the dose: memorised, not generalised
 ALPHA, MARGIN = 0.05, 100  # steps that count as none
+LATE = 2430  # step that a run counts as that never generalises: one checkpoint after the last
 
 CONTRASTS = {
     "arm": "arm",
@@ -118,12 +120,12 @@ def column(runs: pd.DataFrame, of: str, name: str) -> pd.Series:
 
 
 def contrast(
-    runs: pd.DataFrame, one: str, other: str, late: float, name: str = "generalisation_step"
+    runs: pd.DataFrame, one: str, other: str, name: str = "generalisation_step"
 ) -> dict[str, Any]:
-    """An arm beside another, paired by seed; a run that never gets there counts as ``late``."""
+    """An arm beside another, paired by seed; a run that never gets there counts as `LATE`."""
     pair = pd.DataFrame({"x": column(runs, other, name), "y": column(runs, one, name)})
     never = int(pair.isna().any(axis=1).sum())
-    x, y = pair["x"].fillna(late).to_numpy(), pair["y"].fillna(late).to_numpy()
+    x, y = pair["x"].fillna(LATE).to_numpy(), pair["y"].fillna(LATE).to_numpy()
     gap = y - x
     lead = statistics.lead_test(x, y)
     sd = float(gap.std(ddof=1))
@@ -172,14 +174,14 @@ def verdict(row: dict[str, Any]) -> str:
     return "cannot tell"
 
 
-def contrasts(runs: pd.DataFrame, late: float) -> pd.DataFrame:
+def contrasts(runs: pd.DataFrame) -> pd.DataFrame:
     """The eight contrasts of the plan, then the random arms beside none, not corrected."""
     beside = [(one, other) for one in LOOPS for other in (NONE, f"random {one.split()[1]}")]
-    rows = [contrast(runs, one, other, late) for one, other in beside]
+    rows = [contrast(runs, one, other) for one, other in beside]
     for row, adjusted in zip(rows, holm([row["p"] for row in rows]), strict=True):
         row["p_holm"] = float(adjusted)
         row["verdict"] = verdict(row)
-    more = [contrast(runs, one, NONE, late) for one in RANDOM]
+    more = [contrast(runs, one, NONE) for one in RANDOM]
     rows += [row | {"p_holm": np.nan, "verdict": "(not of the plan's eight)"} for row in more]
     return pd.DataFrame(rows, columns=list(CONTRASTS))
 
@@ -215,28 +217,33 @@ def answer(found: pd.DataFrame) -> list[str]:
     return said
 
 
-def figure(runs: pd.DataFrame, pool: Pool, found: pd.DataFrame) -> Figure:
-    """H1 max over training in each arm, and paired differences of each contrast."""
-    h1, of_run = pool.table("persistence"), pool.table("runs").set_index("run_id")
-    h1 = h1[h1["cloud"] == "embedding"]
-    own = of_run.loc[h1["run_id"]]
-    names = [arm(*pair) for pair in zip(own["topology_term"], own["topology_weight"], strict=True)]
+def figure(runs: pd.DataFrame, found: pd.DataFrame) -> Figure:
+    """H1 max of each run and when it generalises, and paired differences of each contrast."""
     arms = (NONE, *LOOPS, *RANDOM)
     colours = dict(zip(arms, reversed(panels.PALETTE), strict=True))
     with panels.style():
         drawn = Figure(figsize=(figures.PAGE, 3.1))
         left, right = drawn.subplots(1, 2, width_ratios=(1, 1.25))
-        means = h1.groupby([np.array(names), "step"])["h1_max"].mean()
         for name in arms:
-            dash = "--" if name in RANDOM else "-"
-            left.plot(means[name], color=colours[name], linestyle=dash, label=name)
-        middle = runs.loc[runs["arm"] == NONE, "generalisation_step"].median()
-        left.axvline(middle, color="0.6", linewidth=0.6)
-        top = 1.4 * means[list(arms)].max()
-        left.set(xlabel="step", ylabel="H1 max of the embedding, mean over seeds", ylim=(0, top))
-        left.text(middle, 0.01 * top, " generalised without", fontsize=6, color="0.4")
+            own = runs[runs["arm"] == name]
+            x, y = own["early"], own["generalisation_step"].fillna(LATE)
+            fill = "none" if name in RANDOM else colours[name]
+            left.plot(x, y, "o", color=colours[name], mfc=fill, ms=2.5, alpha=0.7, label=name)
+            over = 4 if name == NONE else 3
+            left.plot(x.mean(), y.median(), "D", mec="black", mfc=colours[name], ms=6, zorder=over)
+        middle = column(runs, NONE, "generalisation_step").fillna(LATE).median()
+        left.axhline(middle, color="0.6", linewidth=0.6, zorder=0)
+        low, high = left.get_ylim()
+        first, last = EARLY
+        left.set(
+            xlabel=f"H1 max of the embedding, mean of steps {first} to {last}",
+            ylabel="step at which the run generalises",
+            ylim=(low, high + 0.35 * (high - low)),
+        )
+        where = left.get_yaxis_transform()
+        text = {"fontsize": 6, "color": "0.4", "ha": "right", "va": "bottom", "transform": where}
+        left.text(0.99, middle, "median without a push", **text)
         left.legend(loc="upper left", ncols=2)
-        panels.step_axis(left)
         rows = found.to_dict("records")
         jitter = np.random.default_rng(0).uniform(-0.25, 0.25, len(runs))
         for place, row in enumerate(rows):
@@ -260,15 +267,19 @@ def main(argv: Sequence[str] | None = None) -> None:
     )
     parser.add_argument("--workdir", type=pathlib.Path, default=pathlib.Path("work/cause"))
     parser.add_argument("--out", type=pathlib.Path, default=FOLDER)
+    parser.add_argument("--from_runs", action="store_true", help="train nothing: from OUT/runs.csv")
     asked = parser.parse_args(argv)
-    train(asked.workdir)
-    write(Pool([Folder(asked.workdir / name) for name in SWEEPS]), asked.out)
+    if asked.from_runs:
+        runs = pd.read_csv(asked.out / "runs.csv")
+    else:
+        train(asked.workdir)
+        runs = table_of_runs(Pool([Folder(asked.workdir / name) for name in SWEEPS]))
+    write(runs, asked.out)
 
 
-def write(pool: Pool, out: pathlib.Path) -> None:
+def write(runs: pd.DataFrame, out: pathlib.Path) -> None:
     """Tables, figure and page of runs that are trained."""
-    runs = table_of_runs(pool)
-    dose, found = doses(runs), contrasts(runs, pool.steps[-1] + pool.every)
+    dose, found = doses(runs), contrasts(runs)
     said = answer(found)
     print(dose.to_string(), found.to_string(), *said, sep="\n")
     body = [html_page.paragraph(text) for text in said]
@@ -276,7 +287,7 @@ def write(pool: Pool, out: pathlib.Path) -> None:
     page = html_page.document("Topology as a cause", body)
     artefact.save("runs", out, Output(numbers=runs))
     artefact.save("doses", out, Output(numbers=dose))
-    drawn = figure(runs, pool, found)
+    drawn = figure(runs, found)
     artefact.save("cause", out, Output(numbers=found, figure=drawn, page=page))
 
 
