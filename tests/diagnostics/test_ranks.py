@@ -66,10 +66,23 @@ def test_participation_counts_waves():
     power = np.abs(np.fft.rfft(np.transpose(columns), axis=0)).T ** 2
     # One wave; two equal ones; all 15 alike. The constant does not count.
     assert participation.inverse_participation(power) == pytest.approx([1, 1 / 2, 1 / 15])
-    # Over complex coefficients each wave is two.
-    transform = np.abs(np.fft.fft(columns[1]))[1:] ** 2
-    complex_ratio = (transform**2).sum() / transform.sum() ** 2
-    assert participation.inverse_participation(power)[1] == pytest.approx(2 * complex_ratio)
+
+
+def test_participation_is_that_of_doshi_and_gromovs_code_on_columns_of_mean_0():
+    def published(column):  # as utils/data_processing.py of d-doshi/Grokking is used, r = 2
+        magnitudes = np.abs(np.fft.rfft(column))
+        return np.sum((magnitudes / np.sqrt(np.sum(magnitudes**2))) ** 4)
+
+    columns = np.random.default_rng(0).normal(size=(6, 31)) + 0.5
+    ours = participation.inverse_participation(np.abs(np.fft.rfft(columns)) ** 2)
+    assert ours == pytest.approx([published(column - column.mean()) for column in columns])
+    # With the mean it is another number.
+    assert all(
+        abs(published(column) - own) > 0.01 for column, own in zip(columns, ours, strict=True)
+    )
+    # Two-sided, each wave is two.
+    two = np.abs(np.fft.fft(columns))[:, 1:] ** 2
+    assert ours == pytest.approx(2 * (two**2).sum(axis=1) / two.sum(axis=1) ** 2)
 
 
 @pytest.mark.parametrize("operation", ["add", "multiply", "s3"])
