@@ -61,7 +61,9 @@ class Options:
 
     diagnostics: tuple[str, ...] = _option(
         ("persistence", "fourier", "dimension"),
-        "comma list of what to measure at every checkpoint, or none",
+        "comma list of what to measure at every checkpoint, or none; of the time of 500 steps of "
+        "the study's transformer each takes less than 2 %, but fourier, dimension, coordinates and "
+        "weights 2 to 5 %; what measures every k-th checkpoint says its cost there",
     )
     clouds: tuple[str, ...] = _option(
         ("embedding",), "comma list: embedding, layer1 …, hidden1 …, hidden (all layers), all"

@@ -11,8 +11,7 @@
 
 Both are of sums in one cycle (in a product of residues: of their logarithms; of another task NaN).
 Triples are drawn at random, the same ones for every run and checkpoint. Costs a forward pass over
-all pairs, which it shares with ``fourier``, and gradients of 1,000 single pairs: about 1 % of 500
-steps of the study's transformer.
+all pairs, which it shares with ``fourier``, and gradients of 1,000 single pairs.
 """
 
 from __future__ import annotations
