@@ -38,7 +38,7 @@ def grid_of(name):
         ("transformer_permutation.flags", 30),
         ("mlp_permutation.flags", 25),
         ("mnist.flags", 20),
-        ("ablation.flags", 12),
+        ("ablation.flags", 48),
         ("head_to_head.flags", 80),
         ("cause.flags", 120),
     ],
