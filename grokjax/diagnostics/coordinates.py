@@ -112,7 +112,8 @@ def circular(
         basis = _saturated(np.array(there))
         smooth = [_smoothed(lift, scales[0], distances, method) for lift in basis]
         potentials, changes = (np.array(each) for each in zip(*smooth, strict=True))
-        weights = _weights(scales[0], distances, method)
+        # Alike as Scoccola et al. have it: short edges alone see few directions of the torus.
+        weights = _weights(scales[0], distances, "perea")
         change = _reduce(np.einsum("aij,ij,bij->ab", changes, weights, changes, optimize=True))
         mixed = (np.tensordot(change, each, axes=1) for each in (potentials, changes))
         smooth = list(zip(*mixed, strict=True))
