@@ -36,7 +36,7 @@ import pandas as pd
 
 from experiments.sweeps import TRAININGS
 from grokjax import cli
-from grokjax.store import record, results
+from grokjax.store import files, record
 
 ROOT = pathlib.Path(__file__).parent.parent
 FOLDER = "work/accelerator"
@@ -157,7 +157,7 @@ def execute(part: Part, folder: pathlib.Path, work: pathlib.Path, limit: float) 
             if part.sweep:
                 collect(part.sweep, folder / "study" / part.name)
     text = log.read_text(encoding="utf-8", errors="replace")[-_MOST_LOG:]
-    results.write_text(log, text)
+    files.write_text(log, text)
     code, status, error = process.returncode, "done", ""
     if part.sweep and (late or code == cli.EXIT_STOPPED):
         status = "stopped"
@@ -179,7 +179,7 @@ def collect(workdir: pathlib.Path, folder: pathlib.Path) -> None:
     if record_of.exists():
         starts = json.loads(record_of.read_text(encoding="utf-8"))["starts"]
         folder.mkdir(parents=True, exist_ok=True)
-        results.write_text(folder / "starts.json", json.dumps(starts, indent=1) + "\n")
+        files.write_text(folder / "starts.json", json.dumps(starts, indent=1) + "\n")
 
 
 def _copy(frame: pd.DataFrame, path: pathlib.Path) -> None:
@@ -210,7 +210,7 @@ class Folder:
     def keep(self, name: str, **values: Any) -> dict[str, Any]:
         """Writes values into a part's record; returns it."""
         self.records[name] = self.records.get(name, {}) | values
-        results.write_text(self._file, json.dumps(self.records, indent=1) + "\n")
+        files.write_text(self._file, json.dumps(self.records, indent=1) + "\n")
         return self.records[name]
 
     def run(self, part: Part, device: str | None) -> dict[str, Any]:

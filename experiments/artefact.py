@@ -20,8 +20,8 @@ from experiments.evidence import Folder, Pool
 from experiments.sweeps import TRAININGS, Training
 from grokjax.report import figures
 from grokjax.settings import labels
-from grokjax.store import results
 from grokjax.store.errors import WorkdirError
+from grokjax.store.files import replacing, write_text
 
 DEFAULT_ROOT = "work/paper"
 
@@ -229,21 +229,21 @@ def write(
         print(f"{name}: nothing to do", flush=True)
         return False
     made = save(name, root, make())
-    results.write_text(stamp, json.dumps({"inputs": digest, "made": made}) + "\n")
+    write_text(stamp, json.dumps({"inputs": digest, "made": made}) + "\n")
     return True
 
 
 def save(name: str, root: pathlib.Path, output: Output) -> list[str]:
     """Writes what an artefact is; returns names of files."""
     made = [f"{name}.csv"]
-    results.write_text(root / made[0], output.numbers.to_csv(index=False))
+    write_text(root / made[0], output.numbers.to_csv(index=False))
     if output.figure is not None:
         for suffix in ("svg", "pdf"):
-            with results.replacing(root / f"{name}.{suffix}") as temporary:
+            with replacing(root / f"{name}.{suffix}") as temporary:
                 figures.save(output.figure, temporary, suffix)
             made.append(f"{name}.{suffix}")
     if output.page:
-        results.write_text(root / f"{name}.html", output.page)
+        write_text(root / f"{name}.html", output.page)
         made.append(f"{name}.html")
     print(f"{name}: {', '.join(str(root / file) for file in made)}", flush=True)
     return made
