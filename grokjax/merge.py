@@ -14,6 +14,7 @@ from absl import flags
 from grokjax import cli
 from grokjax.settings import flags as ours
 from grokjax.settings.fields import check, lazy
+from grokjax.store import locks
 
 joining = lazy("grokjax.running.joining")  # which takes seconds to import, and --help needs it not
 
@@ -57,7 +58,7 @@ def main(values: flags.FlagValues) -> int:
     if target.exists() and not (target / "sweep.json").exists():
         for name in (path.name for path in target.iterdir()):
             message = f"holds no sweep but {name}; name a new or empty directory"
-            known = name.startswith("shard-") or name.endswith(".lock")
+            known = name.startswith("shard-") or locks.is_lock(name)
             check(known, "workdir", target, message)
     with joining.holding([target, *folders]):
         merged = joining.merge(target, folders, values.mixed_code)

@@ -7,14 +7,21 @@ import gzip
 import json
 import pathlib
 import random
+import shutil
 import struct
 
+import jax
 import numpy as np
+import pandas as pd
+import pyarrow as pa
+import pyarrow.parquet as pq
 import pytest
+import tensorstore
 
-from grokjax import cli, sweep
+from grokjax import cli, merge, sweep
 from grokjax.settings import flags as ours
-from grokjax.store import errors, record
+from grokjax.store import errors, record, results
+from grokjax.store.checkpoints import Reader, RunBatch, Writer
 from grokjax.tasks.datasets import DatasetError, read_idx
 from tests import synthetic
 from tests.programs import call
@@ -145,3 +152,125 @@ def test_sweep_json(tmp_path, n_inputs):
         else:
             assert len(found.runs) >= 1
     assert 0.3 * n_inputs < refused < n_inputs
+
+
+# --------------------------------------------------------------------------- tables
+
+PARQUET = [b"PAR1", b"\x15\x04", b"\xff\xff\xff\xff\x0f", b"\x00" * 40, b"\x16\xfe\xff\xff\xff\x0f"]
+
+
+def a_table(n_rows=40):
+    texts = [f"run-{i % 3}" for i in range(n_rows)]
+    return pd.DataFrame({"run_id": texts, "step": range(n_rows), "value": [1.5] * n_rows})
+
+
+def test_tables(tmp_path, n_inputs):
+    """A table is read, all columns of one length, or named as damaged."""
+    source, path = random.Random(4), tmp_path / "t.parquet"
+    results.write_parquet(path, a_table())
+    whole = path.read_bytes()
+    refused = 0
+    for _ in range(n_inputs):
+        path.write_bytes(damaged(whole, PARQUET, source))
+        try:
+            found = results.read_parquet(path)
+        except errors.DamagedTableError as error:
+            assert str(path) in str(error)
+            refused += 1
+        else:
+            assert len(found) <= 1000
+    assert 0.3 * n_inputs < refused <= n_inputs
+
+
+def test_a_table_that_says_it_is_giant_takes_no_memory(tmp_path, monkeypatch):
+    """A few kB: of texts of a million letters, each there once; of numbers, all the same."""
+    texts, numbers = tmp_path / "texts.parquet", tmp_path / "numbers.parquet"
+    text = pa.array(["x" * 10**6]).dictionary_encode().dictionary
+    places = pa.array(np.zeros(50_000, np.int32))
+    repeated = pa.DictionaryArray.from_arrays(places, text)
+    pq.write_table(pa.table({"run_id": repeated}), texts, store_schema=False)
+    pq.write_table(pa.table({"value": np.zeros(5 * 10**6)}), numbers)
+    assert texts.stat().st_size + numbers.stat().st_size < 200_000
+    monkeypatch.setattr(results, "most_memory", lambda: 30 * 2**20)
+    for path in (texts, numbers):
+        with pytest.raises(errors.DamagedTableError, match=r"texts take up to|says that it holds"):
+            results.read_parquet(path)
+
+
+# --------------------------------------------------------------------------- checkpoints
+
+BATCH = RunBatch(run_ids=("a", "b"), config_hash="h")
+PARAMS = {"embed": {"embedding": np.ones((2, 5, 3), np.float32)}}
+TEMPLATE = jax.tree.map(lambda leaf: jax.ShapeDtypeStruct(leaf.shape, leaf.dtype), PARAMS)
+CHECKPOINT = [b"{", b"[" * 5000, b"1e999", b'"', b"\xff", b"../../x", b"zarr", b'"shape":[9999999]']
+
+
+def a_checkpoint(root):
+    with Writer(root, BATCH) as writer:
+        writer.save(0, PARAMS, None)
+    return root / BATCH.name / "params" / "0"
+
+
+def damage_one(folder, words, source, below="*"):
+    """Damages one file of a folder; returns it, and what it was."""
+    path = source.choice(sorted(p for p in folder.rglob(below) if p.is_file()))
+    whole = path.read_bytes()
+    path.unlink()  # it may be linked to another
+    path.write_bytes(damaged(whole, words, source))
+    return path, whole
+
+
+def test_checkpoints(tmp_path, n_inputs):
+    """Parameters come back as they were, or their checkpoint is named as damaged."""
+    source, step = random.Random(5), a_checkpoint(tmp_path)
+    refused, n_inputs = 0, max(100, n_inputs // 5) if n_inputs < 10_000 else n_inputs
+    for _ in range(n_inputs):
+        path, whole = damage_one(step, CHECKPOINT, source)
+        try:
+            found = Reader(tmp_path).params(BATCH, 0, TEMPLATE)
+        except errors.CheckpointError as error:
+            assert "step 0 cannot be read" in str(error)
+            refused += 1
+        except errors.OtherConfigurationError:
+            assert path.name == "metadata"
+        else:
+            np.testing.assert_array_equal(found["embed"]["embedding"], 1)
+        path.write_bytes(whole)
+    assert 0.1 * n_inputs < refused < n_inputs
+
+
+@pytest.mark.parametrize("what", ["shape", "chunks"])
+def test_a_checkpoint_that_says_it_is_giant_takes_no_memory(what, tmp_path):
+    """A kilobyte that declares 120 TB; without a look at that before, the process is killed."""
+    arrays = a_checkpoint(tmp_path) / "params"
+    store = tensorstore.KvStore.open({"driver": "ocdbt", "base": f"file://{arrays}/"}).result()
+    (key,) = (key for key in store.list().result() if key.endswith(b".zarray"))
+    told = json.loads(store.read(key).result().value)
+    store.write(key, json.dumps(told | {what: [2, 5 * 10**6, 3 * 10**6]}).encode()).result()
+    with pytest.raises(errors.CheckpointError, match="say that they take 120,000,000,000,000 by"):
+        Reader(tmp_path).params(BATCH, 0, TEMPLATE)
+    with pytest.raises(errors.CheckpointError, match="say that they take 120,000,000,000,000 by"):
+        Reader(tmp_path).verify(BATCH, "params", 0)
+
+
+# --------------------------------------------------------------------------- sources of a merge
+
+
+def test_sources_of_a_merge(tmp_path, n_inputs, capsys):
+    """Joined, or refused with a message that names the source; never half."""
+    source, folder, target = random.Random(6), tmp_path / "from", tmp_path / "to"
+    config = synthetic.make(folder, seed=[46], steps=100, diagnostics=())
+    synthetic.add_checkpoints(folder, config)
+    refused, n_inputs = 0, max(20, n_inputs // 25) if n_inputs < 10_000 else n_inputs
+    for _ in range(n_inputs):
+        path, whole = damage_one(folder, CHECKPOINT + PARQUET, source)
+        code = call(merge.main, f"--workdir={target}", f"--sources={folder}")
+        message = capsys.readouterr().err
+        assert "Traceback" not in message
+        assert code in (cli.EXIT_OK, cli.EXIT_FAILED, cli.EXIT_USAGE), path
+        if code:
+            assert message.startswith(("grokjax.", "missing", "not finished")), (path, message)
+            refused += 1
+        path.write_bytes(whole)
+        shutil.rmtree(target, ignore_errors=True)
+    assert refused < n_inputs

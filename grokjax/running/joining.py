@@ -36,6 +36,7 @@ class Source:
     """A work directory to be merged, and what its sweep.json says; raises ``WorkdirError``."""
 
     def __init__(self, folder: pathlib.Path):
+        files.check_inside(folder)
         self.folder = folder
         self.record = record.read_record(folder)
         self.config = record.config_of(self.record)
@@ -318,13 +319,17 @@ def _link(moves: _Moves) -> None:
         files.make(place.parent)
         temporary = place.with_name(f".{place.name}.merging")
         shutil.rmtree(temporary, ignore_errors=True)
-        shutil.copytree(origin, temporary, copy_function=_link_or_copy)
+        for below, _, names in os.walk(origin):
+            copy = temporary / os.path.relpath(below, origin)
+            copy.mkdir()
+            for name in names:
+                _link_or_copy(os.path.join(below, name), copy / name)
         files.sync_tree(temporary)
         files.rename(temporary, place)
 
 
-def _link_or_copy(origin: str, place: str) -> None:
+def _link_or_copy(origin: str, place: pathlib.Path) -> None:
     try:
         os.link(origin, place)
     except OSError:
-        shutil.copy2(origin, place)
+        shutil.copyfile(origin, place)  # times and owners are nobody's matter

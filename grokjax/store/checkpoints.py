@@ -17,6 +17,7 @@ whoever makes it anew.
 import contextlib
 import dataclasses
 import logging
+import math
 import os
 import pathlib
 import zlib
@@ -119,6 +120,17 @@ def checksums(tree: Any) -> dict[str, str]:
         jax.tree_util.keystr(path): f"{zlib.crc32(np.asarray(leaf).tobytes()):08x}"
         for path, leaf in jax.tree_util.tree_leaves_with_path(tree)
     }
+
+
+def _check_size(where: pathlib.Path) -> None:
+    """Raises ``ValueError`` if arrays say that they, or chunks of them, take more than is free."""
+    told = ocp.PyTreeCheckpointHandler().metadata(where)
+    total = 0
+    for leaf in jax.tree.leaves(told.tree):
+        shapes = leaf.shape, getattr(leaf.storage, "chunk_shape", None) or ()
+        total += max(math.prod(shape) * np.dtype(leaf.dtype).itemsize for shape in shapes)
+    if total > files.most_memory():
+        raise ValueError(f"its arrays say that they take {total:,} bytes")
 
 
 def _leaves(tree: Any) -> dict[str, Any]:
@@ -235,6 +247,11 @@ class Reader:
         try:
             if manager is None:
                 raise FileNotFoundError(self._root / batch)
+            where = folders.folder(self._root, batch, item) / str(step)
+            if name == "meta":
+                files.read_text(where / "meta" / "metadata")
+            else:
+                _check_size(where / item)
             return manager.restore(step, args=ocp.args.Composite(**{name: arguments}))[name]
         except Exception as error:
             if problem := reading_problem(error):

@@ -10,11 +10,15 @@ import os
 import pathlib
 import re
 import socket
+import stat
 import threading
 import time
 from collections.abc import Iterator
 
+from grokjax.store.errors import WorkdirError
+
 _SILENT_SECONDS = 3600  # a table takes seconds to write
+_MOST_BYTES = 256 * 2**20  # of a record: a million runs take a third of it
 _making = threading.Lock()
 
 
@@ -64,10 +68,42 @@ def is_left(temporary: pathlib.Path) -> bool:
     """Whether nobody writes to the file any more: a process that is gone, or a machine silent."""
     writer = re.search(r"\.(\d+)-\d+@([^/]+)\.tmp$", temporary.name)
     if writer and writer[2] == socket.gethostname():
-        return not pathlib.Path("/proc", writer[1]).exists()
+        return is_gone(writer[1], writer[2])
     with contextlib.suppress(FileNotFoundError):
         return time.time() - temporary.stat().st_mtime > _SILENT_SECONDS
     return False
+
+
+def is_gone(process: str, host: str) -> bool:
+    """Whether a process ran on this machine and has ended."""
+    return host == socket.gethostname() and not pathlib.Path("/proc", process).exists()
+
+
+def read_text(path: pathlib.Path) -> str:
+    """A file that is regular and of no more than a record's size; else ``ValueError``."""
+    with open(path, encoding="utf-8", opener=_without_waiting) as file:
+        found = os.stat(file.fileno())
+        if not stat.S_ISREG(found.st_mode) or found.st_size > _MOST_BYTES:
+            raise ValueError(f"no regular file of at most {_MOST_BYTES:,} bytes")
+        return file.read()
+
+
+def _without_waiting(path: str, flags: int) -> int:
+    return os.open(path, flags | os.O_NONBLOCK)  # for whoever writes to a pipe
+
+
+def check_inside(folder: pathlib.Path) -> None:
+    """Raises ``WorkdirError`` if a link in somebody's folder leads out of it."""
+    root = folder.resolve()
+    for below, names, others in os.walk(folder):
+        for path in (pathlib.Path(below, name) for name in (*names, *others)):
+            if path.is_symlink() and not path.resolve().is_relative_to(root):
+                raise WorkdirError(f"{path} leads out of {folder}; put there what it leads to")
+
+
+def most_memory() -> int:
+    """Bytes that what a file holds may take: half of what is free."""
+    return os.sysconf("SC_AVPHYS_PAGES") * os.sysconf("SC_PAGE_SIZE") // 2
 
 
 def move(source: pathlib.Path, target: pathlib.Path) -> pathlib.Path:

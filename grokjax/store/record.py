@@ -19,7 +19,7 @@ from grokjax.settings.grid import Run
 from grokjax.settings.registry import KINDS
 from grokjax.store import files
 from grokjax.store.errors import WorkdirError
-from grokjax.store.locks import LOCKS, is_held
+from grokjax.store.locks import is_held, is_lock
 
 Batches = tuple[tuple[Run, ...], ...]
 _FORMATS = (1, 2)  # that can be read; the last is written
@@ -37,7 +37,7 @@ def read_record(workdir: pathlib.Path) -> dict[str, Any]:
     """The content of sweep.json; raises ``WorkdirError`` if it is not what a sweep wrote."""
     path, copy = workdir / "sweep.json", workdir / _COPY
     try:
-        record = json.loads(path.read_text(encoding="utf-8"))
+        record = json.loads(files.read_text(path))
         if record["format"] not in _FORMATS:
             raise ValueError(f"format {record['format']}, expected {_FORMATS[-1]}")
         if not isinstance(record["starts"], list) or not isinstance(record["flags"], dict):
@@ -98,7 +98,7 @@ def adopted(
             config = dataclasses.replace(config, members=there.members)
         _changes(workdir, record, config, provenance(), allowed)
     elif workdir.exists():
-        empty = workdir.is_dir() and set(os.listdir(workdir)) <= {*LOCKS}
+        empty = workdir.is_dir() and all(map(is_lock, os.listdir(workdir)))
         message = "exists and holds no sweep; name a new or empty directory"
         check(empty, "workdir", workdir, message)
     nearest = next(path for path in (workdir, *workdir.absolute().parents) if path.exists())

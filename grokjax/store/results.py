@@ -19,7 +19,7 @@ from grokjax import diagnostics
 from grokjax.diagnostics import Table
 from grokjax.settings.grid import digest
 from grokjax.store.errors import DamagedTableError, StorageError, reading_problem
-from grokjax.store.files import is_left, move, replacing
+from grokjax.store.files import is_left, most_memory, move, replacing
 
 _METRICS = ("train_loss", "train_accuracy", "test_loss", "test_accuracy", "novel_accuracy",
             "weight_norm")  # fmt: skip
@@ -68,7 +68,11 @@ def read_parquet(path: pathlib.Path) -> pd.DataFrame:
     the disk or the process is at fault.
     """
     try:
-        return pq.read_table(path, page_checksum_verification=True).to_pandas()
+        schema = _schema(path)
+        texts = [field.name for field in schema if str(field.type) in ("string", "large_string")]
+        table = pq.read_table(path, page_checksum_verification=True, read_dictionary=texts)
+        _check_texts(table, texts)
+        return table.cast(schema).to_pandas()
     except (pa.ArrowException, OSError, ValueError) as error:
         if problem := reading_problem(error):
             raise StorageError(path, problem, "read") from error
@@ -76,6 +80,29 @@ def read_parquet(path: pathlib.Path) -> pd.DataFrame:
             f"{path} cannot be read ({error}); run the sweep's command again: it keeps the file "
             "aside and measures anew, from the checkpoints, what it held"
         ) from error
+
+
+def _schema(path: pathlib.Path) -> pa.Schema:
+    """A table's columns; raises ``ValueError`` if it says that it is larger than what is free."""
+    if not path.is_file():
+        raise FileNotFoundError(f"{path} is no file")
+    found = pq.read_metadata(path)
+    groups = [found.row_group(i) for i in range(found.num_row_groups)]
+    n_rows = max(found.num_rows, sum(group.num_rows for group in groups))
+    n_bytes = max(8 * n_rows * found.num_columns, sum(group.total_byte_size for group in groups))
+    if n_bytes > most_memory():
+        raise ValueError(f"it says that it holds {n_rows:,} rows, {n_bytes:,} bytes")
+    return found.schema.to_arrow_schema()
+
+
+def _check_texts(table: pa.Table, names: Sequence[str]) -> None:
+    """Raises ``ValueError`` if texts, each there once so far, take more than that."""
+    chunks = (chunk for name in names for chunk in table[name].chunks)
+    n_bytes = sum(
+        len(chunk) * max(map(len, chunk.dictionary.to_pylist()), default=0) for chunk in chunks
+    )
+    if n_bytes > most_memory():
+        raise ValueError(f"its texts take up to {n_bytes:,} bytes")
 
 
 def _read(path: pathlib.Path, table: Table) -> pd.DataFrame:
