@@ -123,7 +123,7 @@ def checksums(tree: Any) -> dict[str, str]:
 
 
 def _check_size(where: pathlib.Path) -> None:
-    """Raises ``ValueError`` if arrays say that they, or chunks of them, take more than is free."""
+    """Raises ``ValueError`` if arrays say that they, or chunks of them, take more than memory."""
     told = ocp.PyTreeCheckpointHandler().metadata(where)
     total = 0
     for leaf in jax.tree.leaves(told.tree):

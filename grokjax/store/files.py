@@ -102,8 +102,8 @@ def check_inside(folder: pathlib.Path) -> None:
 
 
 def most_memory() -> int:
-    """Bytes that what a file holds may take: half of what is free."""
-    return os.sysconf("SC_AVPHYS_PAGES") * os.sysconf("SC_PAGE_SIZE") // 2
+    """Bytes that what a file holds may take: all there are, for what is free comes and goes."""
+    return os.sysconf("SC_PHYS_PAGES") * os.sysconf("SC_PAGE_SIZE")
 
 
 def move(source: pathlib.Path, target: pathlib.Path) -> pathlib.Path:

@@ -83,7 +83,7 @@ def read_parquet(path: pathlib.Path) -> pd.DataFrame:
 
 
 def _schema(path: pathlib.Path) -> pa.Schema:
-    """A table's columns; raises ``ValueError`` if it says that it is larger than what is free."""
+    """A table's columns; raises ``ValueError`` if it says that it is larger than memory."""
     if not path.is_file():
         raise FileNotFoundError(f"{path} is no file")
     found = pq.read_metadata(path)
