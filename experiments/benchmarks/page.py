@@ -140,7 +140,8 @@ def _report(record: dict[str, Any]) -> Iterator[Row]:
         seen, filters = phases["first_view"], phases["filters"]
         slowest = max(filters, key=lambda view: filters[view], default="")
         yield (
-            "page of the 1,050 runs of a phase diagram: built, first view, slowest filter",
+            "page of the 1,050 runs of a phase diagram: built, first view, slowest filter, "
+            "group or summary",
             f"{phases['seconds']:.0f} s, {phases['bytes'] / 1e6:.0f} MB"
             + (f", **{seen:.1f} s**, **{filters[slowest]:.2f} s** ({slowest})" if filters else ""),
             "< 120 s, < 25 MB, < 3 s, < 0.3 s",

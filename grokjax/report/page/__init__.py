@@ -10,8 +10,8 @@ from typing import Any
 import numpy as np
 from numpy.typing import ArrayLike
 
-_SCRIPTS = ("base", "groups", "plots", "overview", "phase", "curves", "checkpoint", "coordinate",
-            "run", "runs", "main")  # fmt: skip
+_SCRIPTS = ("base", "groups", "plots", "ink", "overview", "phase", "curves", "checkpoint",
+            "coordinate", "run", "runs", "main")  # fmt: skip
 _STYLES = ("page", "phase")
 _MISSING = 65535
 # Base64 of two bytes a value, and of two 4-byte limits a row.

@@ -21,19 +21,22 @@ function bytes(text) {
   return Uint8Array.from(atob(text), (letter) => letter.charCodeAt(0)).buffer;
 }
 
-/** Row i of a packed matrix as an array; null is missing. Inverse of packing.pack. */
-function row(packed, i) {
-  if (!packed.values) {
-    packed.values = new Uint16Array(bytes(packed.data));
-    packed.ends = new Float32Array(bytes(packed.limits));
-  }
+/** Row i of a packed matrix, decoded once; NaN is missing. Inverse of page.pack. */
+function packedRow(packed, i) {
   const n = packed.shape[1];
-  const low = packed.ends[2 * i];
-  const unit = (packed.ends[2 * i + 1] - low) / 65534;
-  return Array.from(packed.values.subarray(i * n, (i + 1) * n), (value) =>
-    value === 65535 ? null : low + value * unit,
-  );
+  if (!packed.values) {
+    const ends = new Float32Array(bytes(packed.limits));
+    packed.values = Float32Array.from(new Uint16Array(bytes(packed.data)), (value, at) => {
+      const k = 2 * Math.floor(at / n);
+      return value === 65535 ? NaN : ends[k] + ((ends[k + 1] - ends[k]) * value) / 65534;
+    });
+  }
+  return packed.values.subarray(i * n, (i + 1) * n);
 }
+
+/** The same as an array; null is missing. */
+const row = (packed, i) =>
+  Array.from(packedRow(packed, i), (value) => (Number.isNaN(value) ? null : value));
 
 /** The least and the greatest value of packed matrices; 0 and 1 where there is none. */
 function extent(...packed) {
@@ -48,7 +51,8 @@ function extent(...packed) {
   return low <= high ? [low, high] : [0, 1];
 }
 
-const known = (values) => values.filter((value) => value != null);
+const isThere = (value) => value != null && !Number.isNaN(value);
+const known = (values) => values.filter(isThere);
 const range = (n) => Array.from({ length: n }, (_, i) => i);
 
 /** The runs as objects, each with its place in the table. */

@@ -280,7 +280,8 @@ const checkpoint = {
   curve(key) {
     const place = data.curves.runs.indexOf(this.run.index);
     const own = quantity(key);
-    return place < 0 || !own ? null : scaled(row(own.runs, place), own.log);
+    if (place < 0 || !own) return null;
+    return row(own.runs, place).map((value) => (own.log && value != null ? 10 ** value : value));
   },
 
   /** Accuracy above, longest H1 bars or what is chosen below, a line through both at the checkpoint. */
@@ -301,7 +302,13 @@ const checkpoint = {
     }
     const below = found.find((own) => own.side === "y2");
     const traces = found.map(({ values, name, side, k }) => ({
-      ...line(data.curves.steps, values, hue[k], DASHES[k % 3], 2),
+      type: "scatter",
+      mode: known(values).length > 1 ? "lines" : "markers", // a line needs two points
+      x: data.curves.steps,
+      y: values,
+      line: { color: hue[k], dash: DASHES[k % 3], width: 2 },
+      marker: { color: hue[k] },
+      hovertemplate: "%{y:.4g} at step %{x}<extra>%{fullData.name}</extra>",
       name,
       yaxis: side,
       legend: side === "y2" ? "legend2" : "legend",

@@ -34,6 +34,7 @@ function figures(own) {
 const curves = {
   wanted: null,
   hidden: new Set(),
+  places: new Map(), // name of a figure → its caption and where it is drawn
 
   show(words) {
     const names = panels();
@@ -50,7 +51,8 @@ const curves = {
     this.groups = groups(this.own);
     const hues = colours(this.groups.length);
     this.groups.forEach((group, i) => (group.hue = hues[i]));
-    this.places = new Map(data.curves.runs.map((index, place) => [index, place]));
+    this.figures = figures(this.own);
+    this.stored = new Map(data.curves.runs.map((index, place) => [index, place]));
     this.lines();
     this.quantities();
     this.draw();
@@ -87,7 +89,7 @@ const curves = {
       this.draw();
     };
     $("quantities").replaceChildren(
-      ...[...figures(this.own).keys()].map((name) =>
+      ...[...this.figures.keys()].map((name) =>
         this.checkbox(name, this.wanted.has(name), toggle(name)),
       ),
     );
@@ -95,28 +97,36 @@ const curves = {
 
   draw() {
     const visible = this.groups.filter((group) => !this.hidden.has(group.name));
-    const wanted = [...figures(this.own)].filter(([name]) => this.wanted.has(name));
-    const places = wanted.map(([name, members]) => {
-      const caption =
-        members.length > 1
-          ? members
-              .map((own, i) => `${own.label} (${["solid", "dashed", "dotted", "dash-dotted"][i]})`)
-              .join(", ")
-          : name;
-      const div = element("div", { class: "plot" });
-      return [div, element("figure", {}, element("figcaption", {}, caption), div)];
-    });
-    for (const old of document.querySelectorAll("#curve-plots .plot")) Plotly.purge(old);
-    $("curve-plots").replaceChildren(...places.map(([, figure]) => figure));
-    const all = places.map(([div]) => div);
-    wanted.forEach(([name, members], k) => this.figure(all[k], name, members, visible, all));
+    const wanted = [...this.figures].filter(([name]) => this.wanted.has(name));
+    for (const [name, own] of this.places) {
+      if (wanted.some(([other]) => other === name)) continue;
+      Plotly.purge(own.div);
+      this.places.delete(name);
+    }
+    const places = wanted.map(([name, members]) => this.place(name, members));
+    $("curve-plots").replaceChildren(...places.map((own) => own.figure));
+    wanted.forEach(([name, members], k) => this.figure(places[k], name, members, visible));
     this.says(visible);
+  },
+
+  /** Where a figure is drawn: the same as before, since new axes take long. */
+  place(name, members) {
+    const own = this.places.get(name) ?? {
+      caption: element("figcaption"),
+      div: element("div", { class: "plot" }),
+    };
+    own.figure ??= element("figure", {}, own.caption, own.div);
+    const dashes = ["solid", "dashed", "dotted", "dash-dotted"];
+    own.caption.textContent =
+      members.length > 1 ? members.map((one, i) => `${one.label} (${dashes[i]})`).join(", ") : name;
+    this.places.set(name, own);
+    return own;
   },
 
   says(visible) {
     const own = visible.flatMap((group) => group.runs);
     const ended = own.filter(hasEnded).length;
-    const without = own.filter((run) => !this.places.has(run.index)).length;
+    const without = own.filter((run) => !this.stored.has(run.index)).length;
     $("ended").textContent = [
       ended &&
         `${plural(ended, "run")} of this panel diverged or failed: not in the lines of groups, and among all runs up to a cross.`,
@@ -126,111 +136,71 @@ const curves = {
       .join(" ");
   },
 
-  /** Curves of runs as they are stored. */
-  rows(own, members) {
-    const there = members.filter((run) => this.places.has(run.index));
-    return there.map((run) => [run, row(own.runs, this.places.get(run.index))]);
+  /** Curves of runs, as they are stored. */
+  rows(own, runs) {
+    return runs
+      .filter((run) => this.stored.has(run.index))
+      .map((run) => ({
+        ...this.row(own, packedRow(own.runs, this.stored.get(run.index)), run.run_id),
+        run: run.index,
+        ended: hasEnded(run) && run.status,
+      }));
   },
 
-  figure(div, name, members, visible, all) {
-    const traces = [];
-    const steps = data.curves.steps;
-    const ends = [];
+  row(own, y, name) {
+    const x = data.curves.steps;
+    const value = (i) => number(own.log ? 10 ** y[i] : y[i]);
+    return { x, y, text: (i) => `${name}\n${own.label} ${value(i)} at step ${number(x[i])}` };
+  },
+
+  figure({ div }, name, members, visible) {
+    const [under, above, ends] = [[], [], []];
     members.forEach((own, k) => {
       for (const group of visible) {
-        const found = this.rows(own, group.runs);
-        const rows = found.filter(([run]) => !hasEnded(run)).map(([, values]) => values);
-        const [middle, low, high] = summarised(rows, steps.length);
-        if (showsRuns()) traces.push(...this.singles(own, found, group.hue, DASHES[k]));
-        else if (k === 0)
-          traces.push(...band(steps, scaled(low, own.log), scaled(high, own.log), group.hue));
-        const text = members.length > 1 ? `${group.line} ${own.label}` : group.line;
-        traces.push({
-          ...line(steps, scaled(middle, own.log), group.hue, DASHES[k], showsRuns() ? 3 : 2),
-          name: text || group.name,
-        });
+        const style = { colour: group.hue, dash: DASHES[k] };
+        const rows = this.rows(own, group.runs);
+        const whole = rows.filter((row) => !row.ended).map((row) => row.y);
+        const [middle, low, high] = summarised(whole, data.curves.steps.length);
+        if (showsRuns()) {
+          const thin = rows.length > 30 ? { width: 0.5, alpha: 0.35 } : { width: 0.8, alpha: 0.6 };
+          under.push({ rows, ...style, ...thin });
+          above.push({ rows: rows.flatMap(crosses), symbol: "cross", size: 3, colour: group.hue });
+        } else if (k === 0) {
+          const rows = band(data.curves.steps, low, high);
+          under.push({ rows, fill: true, alpha: 0.15, colour: group.hue });
+        }
+        const line = this.row(own, middle, group.line || group.name);
+        above.push({ rows: [line], ...style, width: showsRuns() ? 3 : 2 });
         if (k === 0) ends.push([group, middle]);
       }
     });
-    const y = axis("", { type: members[0].log ? "log" : "linear", exponentformat: "power" });
-    if (/accuracy/.test(name)) y.range = [-0.03, 1.03];
-    else if (!members[0].log) y.range = level(ends.flatMap(([, middle]) => known(middle)));
-    draw(div, traces, layout(stepAxis(), y), this.words(name, members[0], ends));
-    this.together(div, all);
-    pointAtRuns(div, (index) => this.lights(members, index, visible));
-  },
-
-  /** Runs of one colour as one line with gaps, which is drawn a hundred times as fast as many. */
-  singles(own, found, colour, dash) {
-    const steps = data.curves.steps;
-    const thin = {
-      ...line(
-        found.flatMap(() => [...steps, null]),
-        [],
-        colour,
-        dash,
-        found.length > 30 ? 0.5 : 0.8,
-      ),
-      mode: steps.length > 1 ? "lines" : "markers",
-      y: found.flatMap(([, values]) => [...scaled(values, own.log), null]),
-      customdata: found.flatMap(([run]) => [...steps.map(() => run.index), null]),
-      text: found.flatMap(([run]) => [...steps.map(() => run.run_id), null]),
-      hovertemplate: "%{y:.4g} at step %{x}<extra>%{text}</extra>",
-      opacity: found.length > 30 ? 0.35 : 0.6,
-    };
-    const last = found
-      .map(([run, values]) => [run, values, values.findLastIndex((value) => value != null)])
-      .filter(([run, , at]) => hasEnded(run) && at >= 0);
-    if (!last.length) return [thin];
-    const crosses = {
-      type: "scatter",
-      mode: "markers",
-      x: last.map(([, , at]) => steps[at]),
-      y: last.map(([, values, at]) => scaled(values, own.log)[at]),
-      customdata: last.map(([run]) => run.index),
-      text: last.map(([run]) => `${run.run_id} ${run.status}`),
-      hovertemplate: "%{text}<extra></extra>",
-      marker: { symbol: "x", size: 8, color: colour },
-    };
-    return [thin, crosses];
-  },
-
-  /** A run's own curves, thick. */
-  lights(members, index, visible) {
-    const own = visible.flatMap((group) => group.runs).filter((run) => run.index === index);
-    return members.flatMap((one, k) =>
-      this.rows(one, own).map(([, values]) => ({
-        type: "path",
-        path: path(data.curves.steps, scaled(values, one.log)),
-        line: { color: css("--text"), width: 2.5, dash: DASHES[k] },
-      })),
-    );
+    const marks = [...under, ...above];
+    const accuracy = /accuracy/.test(name);
+    const y = axis("", {
+      type: members[0].log ? "log" : "linear",
+      exponentformat: "power",
+      range: accuracy ? [-0.03, 1.03] : reach(marks.flatMap((mark) => mark.rows)),
+    });
+    const isNew = !div.on;
+    draw(div, [], layout(stepAxis(), y), this.words(name, members[0], ends), marks);
+    if (isNew) this.together(div);
   },
 
   /** Zooming along the steps moves all figures. */
-  together(div, all) {
-    div.on("plotly_relayout", (change) => {
-      const ends = [change["xaxis.range[0]"], change["xaxis.range[1]"]];
-      const back = change["xaxis.autorange"];
-      if (ends[0] == null && !back) return;
-      const wanted = back ? stepAxis().range : ends;
-      for (const other of all) {
-        const now = other.layout?.xaxis?.range;
-        if (now && (now[0] !== wanted[0] || now[1] !== wanted[1])) {
-          Plotly.relayout(other, { "xaxis.range": wanted });
-        }
+  together(div) {
+    div.on("plotly_relayout", () => {
+      const wanted = div.layout.xaxis.range;
+      for (const { div: other } of this.places.values()) {
+        if (String(other.layout.xaxis.range) !== String(wanted))
+          Plotly.relayout(other, { "xaxis.range": [...wanted] });
       }
     });
   },
 
   words(name, own, ends) {
     const told = ends.slice(0, MOST_ROWS).map(([group, middle]) => {
-      const values = scaled(middle, own.log);
-      const [first, last] = [
-        values.find((one) => one != null),
-        values.findLast((one) => one != null),
-      ];
-      return `${group.line || group.name}: ${number(first)} at first, ${number(last)} at last`;
+      const values = known(middle).map((value) => (own.log ? 10 ** value : value));
+      return `${group.line || group.name}: ${number(values.at(0))} at first, ${number(values.at(-1))} at last`;
     });
     return `${name} against step, ${usesMedian() ? "medians" : "means"} by group. ${told.join("; ")}.`;
   },
@@ -238,67 +208,50 @@ const curves = {
 
 /** At each step what is in the middle of rows of values, and the ends of what is around it. */
 function summarised(rows, n) {
-  const found = range(n).map((i) => around(rows.map((values) => values[i])));
-  return [0, 1, 2].map((k) => found.map((own) => own[k]));
+  const found = [0, 1, 2].map(() => new Float64Array(n));
+  for (let i = 0; i < n; i++) {
+    const own = new Float64Array(rows.length);
+    rows.forEach((values, k) => (own[k] = values[i]));
+    around(own).forEach((value, k) => (found[k][i] = value ?? NaN));
+  }
+  return found;
 }
 
-/** A line through points as the path of a shape, without what is missing. */
-function path(x, y) {
-  let pen = "M";
-  const parts = x.map((at, i) => {
-    const part = y[i] == null ? "" : `${pen}${at},${y[i]}`;
-    pen = y[i] == null ? "M" : "L";
-    return part;
-  });
-  return parts.join("");
+/** A range for all that is drawn; of values that rounding alone tells apart, without each digit. */
+function reach(rows) {
+  let [low, high] = [Infinity, -Infinity];
+  for (const { y } of rows) {
+    for (const value of y) {
+      if (value < low) low = value;
+      if (value > high) high = value;
+    }
+  }
+  if (low > high) return [0, 1];
+  const alike = high - low < 1e-6 * Math.abs(high);
+  const margin = alike ? 0.1 * Math.abs(high) || 1 : 0.05 * (high - low);
+  return [low - margin, high + margin];
 }
 
-/** A range for values that rounding alone tells apart, of which ticks would show every digit. */
-function level(values) {
-  const most = Math.max(...values);
-  const alike = most - Math.min(...values) < 1e-6 * Math.abs(most);
-  return alike ? [most - 0.1 * Math.abs(most), most + 0.1 * Math.abs(most)] : undefined;
-}
-
-/** Values as drawn: logarithms are stored as such. */
-const scaled = (values, log) =>
-  log ? values.map((value) => (value == null ? null : 10 ** value)) : values;
-
-function line(x, y, colour, dash, width) {
-  // A line needs two points: fewer are drawn as such.
-  const mode = known(y).length > 1 ? "lines" : "markers";
-  return {
-    type: "scatter",
-    mode,
-    x,
-    y,
-    line: { color: colour, dash, width },
-    marker: { color: colour },
-    hovertemplate: "%{y:.4g} at step %{x}<extra>%{fullData.name}</extra>",
-  };
+/** Where a run that ended did so: as rows, one or none. */
+function crosses({ x, y, run, text, ended }) {
+  const at = y.findLastIndex(isThere);
+  if (!ended || at < 0) return [];
+  return [{ x: [x[at]], y: [y[at]], run, text: () => `${text(at)}\n${ended}` }];
 }
 
 /** What lies around a line as filled shapes, one for each stretch without a gap. */
-function band(steps, low, high, colour) {
-  const shapes = [];
+function band(steps, low, high) {
+  const rows = [];
   let stretch = [];
   const close = () => {
     if (stretch.length > 1) {
-      shapes.push({
-        type: "scatter",
-        mode: "lines",
-        x: [...stretch, ...stretch.toReversed()].map((i) => steps[i]),
-        y: [...stretch.map((i) => high[i]), ...stretch.toReversed().map((i) => low[i])],
-        fill: "toself",
-        fillcolor: colour,
-        opacity: 0.15,
-        line: { width: 0 },
-        hoverinfo: "skip",
-      });
+      const back = stretch.toReversed();
+      const y = [...stretch.map((i) => high[i]), ...back.map((i) => low[i])];
+      rows.push({ x: [...stretch, ...back].map((i) => steps[i]), y });
     }
     stretch = [];
   };
-  steps.forEach((_, i) => (low[i] == null || high[i] == null ? close() : stretch.push(i)));
+  steps.forEach((_, i) => (Number.isNaN(low[i]) ? close() : stretch.push(i)));
   close();
-  return shapes;
+  return rows;
 }

@@ -123,11 +123,8 @@ function groups(own = chosen()) {
 
 // ---------------------------------------------------------------- statistics
 
-const median = (values) => quantile(values, 0.5);
-
-/** By linear interpolation, of at least one value. */
-function quantile(values, share) {
-  const sorted = values.toSorted((a, b) => a - b);
+/** By linear interpolation, of at least one value, ascending. */
+function quantile(sorted, share) {
   const at = share * (sorted.length - 1);
   const [low, high] = [sorted[Math.floor(at)], sorted[Math.ceil(at)]];
   return low + (high - low) * (at - Math.floor(at));
@@ -145,21 +142,20 @@ function deviation(values) {
 const usesMedian = () => state.summary.startsWith("median");
 const showsRuns = () => state.summary.endsWith("runs");
 
-/** Mean or median of what is there; null if nothing is. */
-function centre(values) {
-  const there = known(values);
-  return there.length ? (usesMedian() ? median(there) : mean(there)) : null;
-}
-
-/** Centre, and the ends of what lies around it: mean ± SD, or median and quartiles. */
+/** Centre, and the ends of what lies around it: mean ± SD, or median and quartiles; null: none. */
 function around(values) {
-  const there = known(values);
-  const middle = centre(there);
-  if (there.length < 2) return [middle, null, null];
-  if (usesMedian()) return [middle, quantile(there, 0.25), quantile(there, 0.75)];
-  const spread = deviation(there);
+  const own = new Float64Array(known(values));
+  if (own.length < 2) return [own[0] ?? null, null, null];
+  if (usesMedian()) {
+    own.sort();
+    return [0.5, 0.25, 0.75].map((share) => quantile(own, share));
+  }
+  const [middle, spread] = [mean(own), deviation(own)];
   return [middle, middle - spread, middle + spread];
 }
+
+/** Mean or median of what is there; null if nothing is. */
+const centre = (values) => around(values)[0];
 
 /** The same in words. */
 function inWords(values) {

@@ -79,11 +79,7 @@ const overview = {
     const y = axis("", { ...more, range: [shown.length - 0.5, -0.5] });
     const runs = shown.flatMap((own, row) =>
       // How far from the middle of its row each is drawn, so that none hides another.
-      own.runs.map((run, i) => ({
-        ...run,
-        row,
-        up: row + 0.7 * ((i + 0.5) / own.runs.length - 0.5),
-      })),
+      own.runs.map((run, i) => ({ ...run, up: row + 0.7 * ((i + 0.5) / own.runs.length - 0.5) })),
     );
     return [
       runs,
@@ -98,23 +94,13 @@ const overview = {
     if (!shown.length) return drawNothing("when", "No run passes the filter.");
     const at = (run) => run.generalisation_step ?? never;
     const mark = (run) =>
-      hasEnded(run) ? "x" : run.generalisation_step == null ? "circle-open" : "circle";
+      hasEnded(run) ? "cross" : run.generalisation_step == null ? "open" : "circle";
     const hue = colours(2);
-    const trace = {
-      type: "scatter",
-      mode: "markers",
-      x: shown.map(at),
-      y: shown.map((run) => run.up),
-      customdata: shown.map((run) => run.index),
-      text: shown.map((run) => `${run.run_id}<br>${run.status}`),
-      hovertemplate: "%{text}<extra></extra>",
-      marker: {
-        size: shown.length > 300 ? 6 : 9,
-        symbol: shown.map(mark),
-        color: shown.map((run) => hue[hasEnded(run) ? 1 : 0]),
-        opacity: 0.75,
-      },
-    };
+    const size = shown.length > 300 ? 3 : 4.5;
+    const said = (run) => `${run.run_id}\n${run.status}`;
+    const marks = [...Map.groupBy(shown, mark)].flatMap(([symbol, own]) =>
+      points(own, at, symbol, hue[symbol === "cross" ? 1 : 0], size, said),
+    );
     const n = $("when").clientWidth > 420 ? 4 : 2; // narrow: the last would run into "never"
     const ticks = range(n === 4 ? 5 : 2).map((i) => (i * data.sweep.steps) / n);
     const crosses = shown.some(hasEnded) ? "; ×: diverged or failed" : "";
@@ -132,13 +118,7 @@ const overview = {
       (grown.length
         ? `did, from step ${number(Math.min(...grown))} to ${number(Math.max(...grown))}.`
         : "did.");
-    draw("when", [trace], layout(x, y), `${text}${crosses && " Crosses diverged or failed."}`);
-    pointAtRuns("when", (index) =>
-      dots(
-        shown.filter((run) => run.index === index),
-        [at],
-      ),
-    );
+    draw("when", [], layout(x, y), `${text}${crosses && " Crosses diverged or failed."}`, marks);
   },
 
   rise() {
@@ -152,30 +132,21 @@ const overview = {
       return;
     }
     const hue = colours(2);
-    const points = (name, symbol, colour) => ({
-      type: "scatter",
-      mode: "markers",
-      x: shown.map((run) => run[name]),
-      y: shown.map((run) => run.up),
-      customdata: shown.map((run) => run.index),
-      text: shown.map((run) => run.run_id),
-      hovertemplate: `%{text}<br>${name}: %{x:.3g}<extra></extra>`,
-      marker: { size: shown.length > 300 ? 5 : 8, symbol, color: colour, opacity: 0.8 },
+    const size = shown.length > 300 ? 2.5 : 4;
+    const marks = [
+      ["before", "open"],
+      ["after", "diamond"],
+    ].flatMap(([name, symbol], k) => {
+      const own = shown.filter((run) => run[name] != null);
+      const said = (run) => `${run.run_id}\n${name}: ${number(run[name])}`;
+      return points(own, (run) => run[name], symbol, hue[k], size, said);
     });
     const top = Math.max(...known(shown.flatMap((run) => [run.before, run.after])));
-    const traces = [points("before", "circle-open", hue[0]), points("after", "diamond", hue[1])];
     const x = axis(`H1 max: ○ before, ◆ after${only}`, { range: [0, 1.08 * top] });
     const text =
       "H1 max of the embedding of each run before and after generalisation, a row a group; " +
       "means and spreads stand in the table above.";
-    draw("rise", traces, layout(x, y), text);
-    const ends = [(run) => run.before, (run) => run.after];
-    pointAtRuns("rise", (index) =>
-      dots(
-        shown.filter((run) => run.index === index),
-        ends,
-      ),
-    );
+    draw("rise", [], layout(x, y), text, marks);
   },
 
   provenance() {
