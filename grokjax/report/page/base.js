@@ -110,37 +110,17 @@ const PALETTE = {
   light: ["#0072B2", "#D55E00", "#009E73", "#B5568A", "#B87A00", "#3A8FC4", "#17191d"],
   dark: ["#56B4E9", "#F0853A", "#2FC79A", "#E39AC4", "#E6B94D", "#9DD3F7", "#eceef2"],
 };
+const hexes = (text) => text.split(" ").map((own) => `#${own}`);
+
 // matplotlib's cividis, for more settings than hues can tell apart and for elements in no cycle, and
 // twilight, for those of one.
-const ORDERED = [
-  "#00224e",
-  "#123570",
-  "#3b496c",
-  "#575d6d",
-  "#707173",
-  "#8a8678",
-  "#a59c74",
-  "#c3b369",
-  "#e1cc55",
-  "#fee838",
-];
-const CYCLE = [
-  "#e2d9e2",
-  "#bccbd1",
-  "#89adc5",
-  "#6989be",
-  "#5f61b4",
-  "#5c359a",
-  "#491564",
-  "#2f1436",
-  "#501444",
-  "#7f2350",
-  "#a54350",
-  "#bc6b59",
-  "#ca997c",
-  "#d6c2b6",
-  "#e2d9e2",
-];
+const ORDERED = hexes(
+  "00224e 123570 3b496c 575d6d 707173 8a8678 a59c74 c3b369 e1cc55 fee838",
+);
+const CYCLE = hexes(
+  "e2d9e2 bccbd1 89adc5 6989be 5f61b4 5c359a 491564 2f1436 " +
+    "501444 7f2350 a54350 bc6b59 ca997c d6c2b6 e2d9e2",
+);
 
 let theme = "light";
 
