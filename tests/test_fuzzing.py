@@ -7,6 +7,7 @@ import gzip
 import json
 import pathlib
 import random
+import resource
 import shutil
 import struct
 
@@ -61,6 +62,11 @@ def damaged(content, words, source):
     return bytes(content)
 
 
+def tell(what, n_inputs, refused):
+    peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss // 1024
+    print(f"{what}: {n_inputs:,} inputs, {refused:,} refused, at most {peak:,} MiB in this process")
+
+
 define = sweep.define  # of the command below
 
 
@@ -93,6 +99,7 @@ def test_idx_files(tmp_path, n_inputs):
         else:
             assert found.dtype == np.uint8
             assert found.shape[1:] == shape[1:]
+    tell("idx files", n_inputs, refused)
     assert 0.3 * n_inputs < refused < n_inputs
 
 
@@ -114,6 +121,7 @@ def test_flagfiles(tmp_path, n_inputs, capsys):
             refused += 1
             assert message.startswith("grokjax."), content
             assert "Traceback" not in message
+    tell("flagfiles", n_inputs, refused)
     assert 0.2 * n_inputs < refused < n_inputs
 
 
@@ -151,6 +159,7 @@ def test_sweep_json(tmp_path, n_inputs):
             refused += 1
         else:
             assert len(found.runs) >= 1
+    tell("sweep json", n_inputs, refused)
     assert 0.3 * n_inputs < refused < n_inputs
 
 
@@ -179,6 +188,7 @@ def test_tables(tmp_path, n_inputs):
             refused += 1
         else:
             assert len(found) <= 1000
+    tell("tables", n_inputs, refused)
     assert 0.3 * n_inputs < refused <= n_inputs
 
 
@@ -236,6 +246,7 @@ def test_checkpoints(tmp_path, n_inputs):
         else:
             np.testing.assert_array_equal(found["embed"]["embedding"], 1)
         path.write_bytes(whole)
+    tell("checkpoints", n_inputs, refused)
     assert 0.1 * n_inputs < refused < n_inputs
 
 
@@ -261,7 +272,7 @@ def test_sources_of_a_merge(tmp_path, n_inputs, capsys):
     source, folder, target = random.Random(6), tmp_path / "from", tmp_path / "to"
     config = synthetic.make(folder, seed=[46], steps=100, diagnostics=())
     synthetic.add_checkpoints(folder, config)
-    refused, n_inputs = 0, max(20, n_inputs // 25) if n_inputs < 10_000 else n_inputs
+    refused, n_inputs = 0, n_inputs // 60 if n_inputs < 10_000 else n_inputs
     for _ in range(n_inputs):
         path, whole = damage_one(folder, CHECKPOINT + PARQUET, source)
         code = call(merge.main, f"--workdir={target}", f"--sources={folder}")
@@ -273,4 +284,5 @@ def test_sources_of_a_merge(tmp_path, n_inputs, capsys):
             refused += 1
         path.write_bytes(whole)
         shutil.rmtree(target, ignore_errors=True)
+    tell("sources of a merge", n_inputs, refused)
     assert refused < n_inputs

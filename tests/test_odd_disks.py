@@ -151,7 +151,13 @@ def test_a_moved_folder_with_odd_names_and_times_goes_on(reference, tmp_path):
     assert_same_tables(tables(second), tables(reference))
 
 
-@pytest.mark.parametrize("jump", [lambda n: -1000 * n, lambda n: (0, 1e8)[n % 2]])
+@pytest.mark.parametrize(
+    "jump",
+    [
+        pytest.param(lambda n: -1000 * n, id="back"),
+        pytest.param(lambda n: (0, 1e8)[n % 2], id="forth", marks=pytest.mark.thorough),
+    ],
+)
 def test_a_clock_that_jumps_loses_nothing(jump, reference, tmp_path, monkeypatch):
     """Backwards it changes nothing. Forward Orbax gives up waiting, and the next start goes on."""
     right, looks = time.time, iter(range(10**9))

@@ -1,7 +1,7 @@
 """Power cuts: at every flush of a program, whatever the disk kept, nothing committed is lost.
 
 What a disk may hold is in ``tests/power.py``. Each state is read whole, as by ``grokjax.check``;
-some are resumed, to tables equal to the bit. Three cuts of a small sweep by default; ``pytest
+some are resumed, to tables equal to the bit. Two cuts of a small sweep by default; ``pytest
 tests/test_power_cuts.py --thorough --cuts=0 -s`` makes all of ten checkpoints' and of further
 programs.
 """
@@ -169,7 +169,7 @@ def assert_resumed(tmp_path, states, reference, arguments):
 
 def test_a_sweep_loses_nothing_that_was_committed(tmp_path, request):
     n_cuts = request.config.getoption("--cuts")
-    arguments = [*GRID, f"--steps={30 if 0 < n_cuts < 50 else 100}", "--keep=last"]
+    arguments = [*GRID, f"--steps={20 if 0 < n_cuts < 50 else 100}", "--keep=last"]
     reference, cuts, states = watched(tmp_path, None, n_cuts, "sweep", *arguments)
     assert cuts.faults == {}
     power.lay_out(cuts.final, tmp_path / "final")  # all that it left is on the disk
