@@ -45,6 +45,7 @@ REFUSED = [
     ("--precision=tf32", "--precision=tf32: only a GPU has TF32 products"),
     ("--precision=half", "--precision=half: must be one of float32, tf32x3, bfloat16x3, "),
     ("--loss_precision=tf32", "--loss_precision=tf32: tf32 cannot be used; each must be one of fl"),
+    ("--loss_precision=float64 --losses=stablemax", "--loss_precision=float64: has no effect: no"),
     ("--runs_per_batch=0", "--runs_per_batch=0: must be an integer of at least 1"),
     ("--keep=first", "--keep=first: must be all, measured, last or every:N with N of at least 1"),
     ("--keep=every:0", "--keep=every:0: must be all"),

@@ -12,7 +12,7 @@ import pandas as pd
 import pytest
 
 import grokjax
-from grokjax import check, cli, merge, sweep
+from grokjax import analyze, check, cli, merge, sweep
 from grokjax.report import drawing
 from grokjax.report.page import payload
 from grokjax.running import audit
@@ -350,6 +350,44 @@ def test_the_audit_names_duplicates_gaps_and_strays(copy):
     nan = frame.assign(h1_max=frame["h1_max"].where(frame.index != 3))
     assert "1 rows are not finite though the network is" in audited(nan)
     assert audited(frame) == ""
+
+
+def test_tables_of_later_analyses_are_held_against_their_own_settings(copy, capsys):
+    """Those that the sweep did not ask for, and those measured again with other clouds."""
+    other = ["--diagnostics=persistence,ranks", "--clouds=embedding", f"--workdir={copy}"]
+    assert call(analyze.main, *other) == 0
+    found = audit.audit(copy)
+    assert (found.findings, found.unfinished) == ((), ())
+    assert found.n_rows["ranks"] > 0
+    assert found.n_rows["persistence"] == 2 * 5
+    for table in ("ranks", "persistence"):
+        path = copy / f"results/{table}.parquet"
+        settings = results.Results(copy, []).settings(table)
+        whole = pd.read_parquet(path)
+        results.write_parquet(path, whole[whole["step"] != 20], settings)
+        assert f"{table}: 2 checkpoints are missing between others" in findings(copy)
+        results.write_parquet(path, whole, settings)
+    (copy / "results/ranks.parquet").write_bytes(b"nonsense")
+    assert "ranks.parquet cannot be read" in findings(copy)
+
+
+def test_metrics_that_came_before_their_checkpoint_are_unfinished(copy, capsys):
+    """As a SIGKILL leaves them: the next checkpoint alone, which the same command makes."""
+    lose(copy, 40)
+    for name in tables(copy).keys() - {"metrics", "runs"}:
+        path = copy / f"results/{name}.parquet"
+        frame, settings = pd.read_parquet(path), results.Results(copy, []).settings(name)
+        results.write_parquet(path, frame[frame["step"] < 40], settings)
+    found = audit.audit(copy)
+    assert found.findings == ()
+    assert any("2 run checkpoints have metrics whose param" in text for text in found.unfinished)
+    assert call(check.main, f"--workdir={copy}") == cli.EXIT_OK
+    assert call(sweep.main, *GRID, f"--workdir={copy}") == 0
+    found = audit.audit(copy)
+    assert (found.findings, found.unfinished) == ((), ())
+    # What is further ahead no process leaves.
+    lose(copy, 40, 30)
+    assert "metrics: rows of 2 checkpoints that are not there" in findings(copy)
 
 
 def test_the_command_says_what_is_wrong_and_exits_with_1(copy, capsys):

@@ -41,7 +41,7 @@ class Clock:
     def __exit__(self, *_: object) -> None:
         pass
 
-    def started(self, runs: Sequence[Any], run_steps: int, checkpoints: int) -> None:
+    def started(self, *_: Any) -> None:
         """See ``progress.Display``; so with the others."""
 
     def spent(self, what: str, seconds: float) -> None:

@@ -187,7 +187,7 @@ def _winners(neurons: NDArray[np.floating], irreps: Irreps) -> NeuronFrequencies
         return _exclusion.strongest(explained[1:], 1, variance, mean_square)
 
 
-@functools.lru_cache(maxsize=16)
+@functools.lru_cache(maxsize=4)  # of the largest group some 100 MB
 def _decompose(table_bytes: bytes) -> Irreps:
     flat = np.frombuffer(table_bytes, np.int64)
     table = flat.reshape([math.isqrt(flat.size)] * 2)

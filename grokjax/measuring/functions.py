@@ -12,6 +12,7 @@ import jax
 import jax.numpy as jnp
 
 from grokjax.models.network import Params, map_vocabulary
+from grokjax.settings.caching import bounded
 from grokjax.settings.config import PRECISIONS
 from grokjax.settings.grid import Run
 from grokjax.tasks import task
@@ -40,7 +41,7 @@ def pair_logits(program: Program, run: Run) -> Any:
     return Partial(_pair_logits(program), _own(run)._replace(train_inputs=None, train_label=None))
 
 
-@functools.lru_cache(maxsize=64)
+@bounded(2**28)
 def _own(run: Run) -> RunData:
     """The run's data at its own sizes, without what evaluation alone needs."""
     own: RunData = jax.tree.map(lambda leaf: leaf[0], data.stack([run]))

@@ -19,6 +19,7 @@ from grokjax.diagnostics import Options, RunArrays
 from grokjax.measuring import views
 from grokjax.models import network
 from grokjax.models.network import Params
+from grokjax.settings.caching import bounded
 from grokjax.settings.config import TrainConfig
 from grokjax.settings.grid import Run
 from grokjax.training import mapped
@@ -175,7 +176,7 @@ def _row(tree: Any, i: int) -> Any:
     return jax.tree.map(lambda own: own if isinstance(own, Exception) else own[i], tree)
 
 
-@functools.lru_cache(maxsize=64)
+@bounded(2**28)
 def _constants(lens: Any, structure: Any, mesh: Mesh, options: Options) -> Any:
     if not hasattr(lens, "constants"):
         return None

@@ -32,6 +32,13 @@ checkpoints = lazy("grokjax.store.checkpoints")
 _EMBEDDING = "embedding"
 
 
+def options_of(results: Results, table: str, base: Options) -> Options:
+    """What a table says that it was measured with; the rest as in ``base``."""
+    values: dict[str, Any] = results.settings(table) or {}
+    values = {name: tuple(v) if isinstance(v, list) else v for name, v in values.items()}
+    return dataclasses.replace(base, **values)
+
+
 class Sweep:
     """The results of a sweep, also while it runs; every call reads what is there now.
 
@@ -134,9 +141,7 @@ class Sweep:
         Options that its numbers do not depend on, and all of a table that is not there, are the
         sweep's.
         """
-        values: dict[str, Any] = self.results.settings(table) or {}
-        values = {name: tuple(v) if isinstance(v, list) else v for name, v in values.items()}
-        return dataclasses.replace(self.config.options, **values)
+        return options_of(self.results, table, self.config.options)
 
     def steps(self, run_id: str) -> list[int]:
         """Steps at which parameters of the run are there."""

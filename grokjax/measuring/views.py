@@ -23,6 +23,7 @@ from grokjax.measuring import functions
 from grokjax.models import network
 from grokjax.models.network import Params
 from grokjax.settings import flags
+from grokjax.settings.caching import bounded
 from grokjax.settings.config import PRECISIONS, TrainConfig
 from grokjax.settings.fields import check
 from grokjax.settings.grid import Run
@@ -259,7 +260,7 @@ def take(
     return points[:n_points]
 
 
-@functools.lru_cache(maxsize=64)
+@bounded(2**29)
 def _data(run: Run) -> tuple[Data, NDArray[np.int64]]:
     data = make_data(run)
     return data, test_places(run, data.test_mask)

@@ -1,17 +1,19 @@
 """Auditing a work directory: is everything there, once, whole, and what it should be?"""
 
+import contextlib
 import dataclasses
 import pathlib
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections.abc import Callable, Container, Iterable, Iterator, Mapping
 
 import jax
 import numpy as np
 import pandas as pd
 
 from grokjax import diagnostics
-from grokjax.diagnostics import Table
+from grokjax.diagnostics import Options, Table
 from grokjax.measuring import isolation
 from grokjax.measuring.analyst import own_params, read_params
+from grokjax.measuring.loading import options_of
 from grokjax.measuring.views import measures, tables_of
 from grokjax.settings.config import SweepConfig
 from grokjax.settings.grid import Run
@@ -70,14 +72,21 @@ def audit(folder: pathlib.Path, repair: bool = False) -> Audit:
     behind = [name for name in runs if (name, config.train.steps) not in finite]
     if behind:
         unfinished.append(f"{len(behind)} runs not trained to the end, first {behind[0]}")
+    if coming := _coming(reader, batches, config, results, finite):
+        lacking = "metrics whose parameters are not committed; the sweep's command makes them"
+        unfinished.append(f"{len(coming):,} run checkpoints have {lacking}, {_named(coming)}")
     n_rows = {}
-    for diagnostic, tables in {"": {"metrics": METRICS}, **tables_of(config.options)}.items():
-        measured = _measured(diagnostic, config, runs, finite) if diagnostic else list(finite)
+    for diagnostic, tables in {"": {"metrics": METRICS}, **_tables(config, results)}.items():
+        there = finite if diagnostic else finite | dict.fromkeys(coming, False)
         frames = {name: _frame(results, name, table, findings) for name, table in tables.items()}
         for name, table in tables.items():
             n_rows[name] = len(frames[name])
+            measured = list(there)
+            if diagnostic:
+                options = _options(results, name, config.options)
+                measured = _measured(diagnostic, config, options, runs, there)
             missing = _missing(table, measured, frames[name], next(iter(frames.values())))
-            findings += _rows(name, table, frames[name], missing, finite)
+            findings += _rows(name, table, frames[name], missing, there)
             lost = [key for key in missing if key in gone]
             if lost:
                 reason = "have no rows, and their parameters were let go (--keep)"
@@ -145,12 +154,54 @@ def _gone(reader: Reader, batches: Iterable[list[Run]], results: Results) -> dic
     }
 
 
+def _coming(
+    reader: Reader,
+    batches: Iterable[list[Run]],
+    config: SweepConfig,
+    results: Results,
+    there: Container[Key],
+) -> list[Key]:
+    """Run checkpoints whose metrics came first: the next ones, of a process that was killed."""
+    rows = set(places(_frame(results, "metrics", METRICS, [])))
+    found = []
+    for batch in batches:
+        name = RunBatch.of(batch).name
+        last = max([*reader.steps(name), *reader.gone(name)], default=-1)
+        after = [step for step in config.train.checkpoint_steps if step > last][:1]
+        found += [(run.run_id, step) for step in after for run in batch]
+    return [key for key in found if key in rows and key not in there]
+
+
+def _tables(config: SweepConfig, results: Results) -> dict[str, dict[str, Table]]:
+    """Diagnostic → its tables, of those that the sweep asked for and all that are there."""
+    asked = tables_of(config.options)
+    found: dict[str, dict[str, Table]] = {}
+    for name in diagnostics.names():
+        tables = diagnostics.get(name).TABLES
+        named = asked.get(name, {}).keys() | {k for k in tables if results.path(k).exists()}
+        own = {k: table for k, table in tables.items() if k in named}
+        # By its diagnostic's first table is known what the others should hold.
+        found |= {name: dict([*list(tables.items())[:1], *own.items()])} if own else {}
+    return found
+
+
+def _options(results: Results, table: str, base: Options) -> Options:
+    """What a table was measured with, as it says itself."""
+    with contextlib.suppress(DamagedTableError):  # which is found in reading it
+        return options_of(results, table, base)
+    return base
+
+
 def _measured(
-    name: str, config: SweepConfig, runs: Mapping[str, Run], there: Iterable[Key]
+    name: str,
+    config: SweepConfig,
+    options: Options,
+    runs: Mapping[str, Run],
+    there: Iterable[Key],
 ) -> list[Key]:
     """Of the run checkpoints that are there, those that a diagnostic measures."""
-    chosen = diagnostics.steps(name, config.train.checkpoint_steps, config.options)
-    own = {run_id for run_id, run in runs.items() if measures(name, run, config.options)}
+    chosen = diagnostics.steps(name, config.train.checkpoint_steps, options)
+    own = {run_id for run_id, run in runs.items() if measures(name, run, options)}
     return [(run_id, step) for run_id, step in there if run_id in own and step in chosen]
 
 

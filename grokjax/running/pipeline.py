@@ -5,6 +5,7 @@ import pathlib
 import threading
 import time
 from collections.abc import Callable, Iterator, Sequence
+from itertools import chain
 
 from grokjax.measuring import isolation
 from grokjax.measuring.analyst import Analyst, Follower
@@ -81,8 +82,6 @@ def sweep(
         keeper.let_go(set(places(metrics)))  # of which every row is on disk by now
 
     with storage_errors(workdir), _kept_written(write):
-        n_checkpoints = len(config.train.checkpoint_steps) * len(config.runs)
-        display.started(config.runs, config.train.steps * len(config.runs), n_checkpoints)
         made_by = record.made_by(workdir, config)
         trainers = [
             BatchTrainer(
@@ -98,8 +97,21 @@ def sweep(
             )
             for number, batch in enumerate(batches)
         ]
+        _tell_what_is_left(config, trainers, analyst, display)
         _train_and_measure(trainers, analyst, display, failed)
     return [*dict.fromkeys(failed.values()), *isolation.sentences(analyst.failures)]
+
+
+def _tell_what_is_left(
+    config: SweepConfig, trainers: Sequence[BatchTrainer], analyst: Analyst, display: Display
+) -> None:
+    steps = config.train.steps * len(config.runs), sum(own.run_steps_left() for own in trainers)
+    n_checkpoints = len(config.train.checkpoint_steps) * len(config.runs)
+    there = [*analyst.committed(), *analyst.gone()]
+    n_done = sum(len(batch.run_ids) for batch, step in there)
+    n_done -= sum(len({*chain(*analyst.pending(*own).values())}) for own in there)
+    metrics = analyst.results.read("metrics", METRICS)
+    display.started(config.runs, steps, (n_checkpoints, n_checkpoints - n_done), metrics)
 
 
 def _train_and_measure(

@@ -66,6 +66,7 @@ class Display:
         self._rate = 0.0  # run-steps a second, of late
         self._n_trained = 0  # run checkpoints with metrics
         self._n_measured = 0  # run checkpoints through the diagnostics
+        self._n_before = 0  # of them those of earlier starts
         self._came: dict[str, set[str]] = collections.defaultdict(set)  # to what → run ids
         self._first_step: float | None = None  # when it began
         self._spent: dict[str, float] = collections.defaultdict(float)  # by what, since then
@@ -98,11 +99,23 @@ class Display:
         with self._lock:
             print(text, flush=True)
 
-    def started(self, runs: Sequence[Run], run_steps: int, checkpoints: int) -> None:
-        """The grid, the run-steps in all and the run checkpoints to be measured."""
-        self._n_runs, self._steps_left = len(runs), run_steps
-        self._bars.update(self._training, total=run_steps)
-        self._bars.update(self._measuring, total=checkpoints)
+    def started(
+        self,
+        runs: Sequence[Run],
+        run_steps: tuple[int, int],
+        checkpoints: tuple[int, int],
+        metrics: pd.DataFrame,
+    ) -> None:
+        """The grid; run-steps, and run checkpoints to be measured: in all, and how many are left.
+
+        And the metrics of earlier starts.
+        """
+        self._n_runs, self._steps_left = len(runs), run_steps[1]
+        self._n_before = self._n_measured = checkpoints[0] - checkpoints[1]
+        self._n_trained = len(metrics)
+        self._note_outcomes(metrics)
+        for bar, (total, left) in ((self._training, run_steps), (self._measuring, checkpoints)):
+            self._bars.update(bar, total=total, completed=total - left)
 
     def spent(self, what: str, seconds: float) -> None:
         """So many seconds went into a part of the sweep."""
@@ -124,13 +137,7 @@ class Display:
     def evaluated(self, batch: int, step: int, rows: Sequence[dict[str, Any]]) -> None:
         """Metrics of a checkpoint."""
         self._n_trained += len(rows)
-        for row in rows:
-            if row["train_accuracy"] >= MEMORISED_ACCURACY:
-                self._came["memorised"].add(row["run_id"])
-            if row["test_accuracy"] >= GENERALISED_ACCURACY:
-                self._came["generalised"].add(row["run_id"])
-            if row["train_loss"] != row["train_loss"]:
-                self._came["diverged"].add(row["run_id"])
+        self._note_outcomes(pd.DataFrame(rows))
         told = ["memorised", "generalised", *(["diverged"] if self._came["diverged"] else [])]
         parts = ", ".join(f"{len(self._came[what])} {what}" for what in told)
         outcome = f"of {self._n_runs} runs: {parts}"
@@ -150,11 +157,20 @@ class Display:
             f"{self._waiting()} | {duration(left)} left"
         )
 
+    def _note_outcomes(self, metrics: pd.DataFrame) -> None:
+        came = {
+            "memorised": metrics["train_accuracy"] >= MEMORISED_ACCURACY,
+            "generalised": metrics["test_accuracy"] >= GENERALISED_ACCURACY,
+            "diverged": metrics["train_loss"].isna(),
+        }
+        for what, rows in came.items():
+            self._came[what] |= set(metrics["run_id"][rows])
+
     def measured(self, done: int, seconds: float) -> None:
-        """How many run checkpoints have been through all diagnostics; the last took so long."""
+        """How many run checkpoints this start has measured; the last took so long."""
         self.spent("diagnostics", seconds)
-        self._n_measured = done
-        self._bars.update(self._measuring, completed=done, rate=self._waiting())
+        self._n_measured = self._n_before + done
+        self._bars.update(self._measuring, completed=self._n_measured, rate=self._waiting())
 
     def _waiting(self) -> str:
         return f"{max(0, self._n_trained - self._n_measured):,} waiting"

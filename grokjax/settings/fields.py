@@ -72,6 +72,7 @@ class Field:
     flag: str = ""  # of the command line; default: the name
     # Stands before its value in every run id; without one, only other values than the default do.
     symbol: str = ""
+    needed: bool = False  # whether to ask for another value is an error where no part has it
     always: bool = False  # whether tables by setting have it also where it is the same in all runs
     # How figures and the page write it: with ``{}`` for the value, or a function of it.
     label: str | Callable[[Any], str] = ""

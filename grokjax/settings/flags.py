@@ -231,7 +231,9 @@ def _say_unused(axes: Mapping[str, Any], given: Mapping[str, str], say: Say) -> 
     used = {name for parts in axes.values() for own in parts.values() for name in own}
     for flag, own in axis_flags().items():
         if flag in given and not used & {field.name for field in own}:
-            own[0].parse(given[flag])  # a typing error is one here too
+            usual = set(own[0].parse(given[flag])) == {own[0].default}  # or it is a typing error
+            message = "has no effect: no part of this grid has it; leave it out"
+            check(usual or not own[0].needed, flag, given[flag], message)
             say(f"--{flag}={given[flag]}: no part of this grid has it")
 
 

@@ -6,7 +6,6 @@
 """
 
 import dataclasses
-import functools
 import itertools
 import math
 import re
@@ -15,6 +14,7 @@ from typing import ClassVar
 import numpy as np
 from numpy.typing import NDArray
 
+from grokjax.settings.caching import bounded
 from grokjax.settings.fields import Part, check
 from grokjax.tasks.task import Integers, PairTask, Structure
 
@@ -44,7 +44,7 @@ def problem(name: str) -> str | None:
     return ""
 
 
-@functools.lru_cache(maxsize=32)  # tables of the largest have 16 MB
+@bounded(2**28)  # tables of the largest have 16 MB
 def find(name: str) -> Structure:
     """The group of a name that has no :func:`problem`, element 0 its identity.
 
@@ -63,7 +63,7 @@ def find(name: str) -> Structure:
     return _group(*{"s": _symmetric, "d": _dihedral}[family](sizes[0]))
 
 
-@functools.lru_cache
+@bounded(2**27)
 def units(n: int) -> Structure:
     """The residues that have an inverse modulo n, as the group of their multiplication.
 

@@ -1,7 +1,6 @@
 """Operations on the residues modulo n, prime or composite."""
 
 import dataclasses
-import functools
 import math
 from collections.abc import Callable
 from typing import Any, NamedTuple
@@ -9,6 +8,7 @@ from typing import Any, NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
+from grokjax.settings.caching import bounded
 from grokjax.settings.fields import Part, field
 from grokjax.tasks.finite_groups import find, units
 from grokjax.tasks.task import PairTask, Structure
@@ -46,7 +46,7 @@ OPERATIONS = {
 }
 
 
-@functools.lru_cache(maxsize=16)
+@bounded(2**27)
 def _truth(name: str, n: int) -> NDArray[np.int32]:
     a, b = np.divmod(np.arange(n * n, dtype=np.int64), n)
     labels = np.asarray(OPERATIONS[name].function(a, b, n)).astype(np.int32)
@@ -54,7 +54,7 @@ def _truth(name: str, n: int) -> NDArray[np.int32]:
     return labels
 
 
-@functools.lru_cache(maxsize=16)
+@bounded(2**28)
 def _structure(name: str, n: int) -> Structure | None:
     operation = OPERATIONS[name]
     if not operation.group and not operation.elements:

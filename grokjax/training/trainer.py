@@ -128,6 +128,15 @@ class BatchTrainer:
             at_once = -(-len(self._runs) // self._n_parts)
             self._note(f"out of device memory; continuing with {at_once} runs at a time")
 
+    def run_steps_left(self) -> int:
+        """Run-steps to the end, and those that make lost checkpoints again, if all can be read."""
+        reader, name = Reader(self._root), self.batch.name
+        states = {0, *reader.resumable_steps(name), *reader.steps(name, "remaking")}
+        start = max(states)
+        lost = [gap for gap in self._gaps(reader) if gap < start]
+        again = lost[-1] - max(step for step in states if step <= lost[0]) if lost else 0
+        return (self._last - start + again) * len(self._runs)
+
     def _note(self, text: str) -> None:
         self._display.note(f"batch {self.number}: {text}")
 

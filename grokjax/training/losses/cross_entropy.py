@@ -19,6 +19,7 @@ class CrossEntropy(Part):
         "float32",
         help="precision of the cross-entropy, from the logits on",
         choices=("float32", "float64"),
+        needed=True,
     )
 
     def per_example(self, logits: Any, label: Any, real: Any) -> Any:
