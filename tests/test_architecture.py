@@ -235,7 +235,7 @@ def test_files_and_functions_are_short(name):
 def test_the_engine_can_be_read_in_an_afternoon():
     # Lenses and statistics come with questions; each is read by itself.
     lines = {name: len(path.read_text().splitlines()) for name, path in FILES.items()}
-    assert sum(n for name, n in lines.items() if room(name) not in LENSES) <= 12_400
+    assert sum(n for name, n in lines.items() if room(name) not in LENSES) <= 12_900
 
 
 def test_a_wheel_holds_every_file():

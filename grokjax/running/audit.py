@@ -75,24 +75,19 @@ def audit(folder: pathlib.Path, repair: bool = False) -> Audit:
     if coming := _coming(reader, batches, config, results, finite):
         lacking = "metrics whose parameters are not committed; the sweep's command makes them"
         unfinished.append(f"{len(coming):,} run checkpoints have {lacking}, {_named(coming)}")
-    n_rows = {}
+    n_rows: dict[str, int] = {}
     for diagnostic, tables in {"": {"metrics": METRICS}, **_tables(config, results)}.items():
         there = finite if diagnostic else finite | dict.fromkeys(coming, False)
         frames = {name: _frame(results, name, table, findings) for name, table in tables.items()}
+        n_rows |= {name: len(frame) for name, frame in frames.items()}
         for name, table in tables.items():
-            n_rows[name] = len(frames[name])
             measured = list(there)
             if diagnostic:
                 options = _options(results, name, config.options)
                 measured = _measured(diagnostic, config, options, runs, there)
             missing = _missing(table, measured, frames[name], next(iter(frames.values())))
             findings += _rows(name, table, frames[name], missing, there)
-            lost = [key for key in missing if key in gone]
-            if lost:
-                reason = "have no rows, and their parameters were let go (--keep)"
-                findings.append(f"{name}: {len(lost):,} checkpoints {reason}, {_named(lost)}")
-            if waiting := len(missing) - len(lost):
-                unfinished.append(f"{name}: {waiting:,} run checkpoints not measured yet")
+            _lacking(name, missing, gone, findings, unfinished)
     findings += _runs(results.path("runs"), list(runs))
     findings += _failures(folder)
     return Audit(
@@ -104,6 +99,22 @@ def audit(folder: pathlib.Path, repair: bool = False) -> Audit:
         n_gone=len(gone),
         n_rows=n_rows,
     )
+
+
+def _lacking(
+    name: str,
+    missing: list[Key],
+    gone: Mapping[Key, bool],
+    findings: list[str],
+    unfinished: list[str],
+) -> None:
+    """Says which rows of a table cannot come any more, and how many are still to come."""
+    lost = [key for key in missing if key in gone]
+    if lost:
+        reason = "have no rows, and their parameters were let go (--keep)"
+        findings.append(f"{name}: {len(lost):,} checkpoints {reason}, {_named(lost)}")
+    if waiting := len(missing) - len(lost):
+        unfinished.append(f"{name}: {waiting:,} run checkpoints not measured yet")
 
 
 def _checkpoints(
