@@ -69,7 +69,7 @@ DEFAULTS = {
     "_diagrams.image": {"n_pixels": 20, "bandwidth": 0.1},
     "ablation.random_subspaces": {"seed": 0},
     "ablation.compare": {"n": 20, "seed": 0},
-    "coordinates.circular": {"n_classes": 1},
+    "coordinates.circular": {"n_classes": 1, "method": "tapered"},
     "coordinates.wave": {"n_permutations": 999, "seed": 0},
     "dimension.twonn_pointwise": {"n_neighbors": 64, "empirical": "from_one"},
     "dimension.twonn_global": {"empirical": "from_one"},

@@ -1,10 +1,11 @@
 """Killed at random moments and started again, a sweep ends with the tables of one left alone.
 
-A grid of two tasks, two widths and both networks. Each start has another idea of what is kept
-(--keep) and how often a state is (--state_minutes).
+A grid of two tasks and both networks. Each start has another idea of what is kept (--keep) and how
+often a state is (--state_minutes).
 
 Six kills by default, and two for each five of them asked for politely. ``pytest tests/test_kills.py
---kills=100 --thorough`` makes a hundred and forty, and kills one of two processes twenty times.
+--kills=100 --thorough`` makes a hundred and forty, of a grid with two widths that draws its report
+too, and kills one of two processes twenty times.
 """
 
 import os
@@ -23,25 +24,34 @@ from tests.programs import assert_same_tables, tables
 
 GRID = [
     *("--operations=add,d5", "--primes=11", "--train_fractions=0.5", "--seeds=1"),
-    *("--models=mlp,transformer", "--d_model=8,16", "--mlp_width=16", "--mlp_depth=1"),
+    *("--models=mlp,transformer", "--d_model=8", "--mlp_width=16", "--mlp_depth=1"),
     *("--n_heads=2", "--d_ff=16", "--n_layers=1", "--batch_size=32", "--runs_per_batch=2"),
     *("--steps=40", "--checkpoint_every=10", "--diagnostics=persistence,fourier"),
     "--save_diagrams",
 ]
 
 
-def start(workdir, *more, output=subprocess.PIPE):
-    return subprocess.Popen(
-        [sys.executable, "-m", "grokjax.sweep", *GRID, f"--workdir={workdir}", *more],
-        stdout=output,
-        stderr=subprocess.STDOUT,
-        text=True,
-        env=os.environ | {"PYTHONUNBUFFERED": "1"},
-    )
+@pytest.fixture(scope="module")
+def start(request):
+    """Starts a sweep."""
+    thorough = request.config.getoption("--thorough")
+    program = "grokjax.sweep" if thorough else "tests.sweep_without_pages"
+    grid = [*GRID, "--d_model=8,16"] if thorough else GRID
+
+    def begin(workdir, *more, output=subprocess.PIPE):
+        return subprocess.Popen(
+            [sys.executable, "-m", program, *grid, f"--workdir={workdir}", *more],
+            stdout=output,
+            stderr=subprocess.STDOUT,
+            text=True,
+            env=os.environ | {"PYTHONUNBUFFERED": "1"},
+        )
+
+    return begin
 
 
 @pytest.fixture(scope="module")
-def undisturbed(tmp_path_factory):
+def undisturbed(start, tmp_path_factory):
     """A sweep left alone, and how many lines it said."""
     workdir = tmp_path_factory.mktemp("undisturbed") / "w"
     process = start(workdir)
@@ -65,7 +75,7 @@ def assert_clean(workdir, reference):
 
 @pytest.mark.parametrize("number", [signal.SIGKILL, signal.SIGTERM], ids=lambda n: n.name)
 def test_killed_at_random_moments_it_ends_with_the_same_tables(
-    number, undisturbed, tmp_path, request
+    number, undisturbed, start, tmp_path, request
 ):
     reference, n_lines = undisturbed
     moments = random.Random(int(number))
@@ -107,14 +117,14 @@ def test_killed_at_random_moments_it_ends_with_the_same_tables(
 class Job:
     """Two processes of one job, what they say in files beside the work directory."""
 
-    def __init__(self, workdir):
-        self.workdir = workdir
+    def __init__(self, start, workdir):
+        self.start, self.workdir = start, workdir
         self.processes = [self._start(index) for index in range(2)]
 
     def _start(self, index):
         told = [f"--process_id={index}", "--num_processes=2"]
         with open(f"{self.workdir}-{index}.txt", "a") as output:
-            return start(self.workdir, *told, output=output)
+            return self.start(self.workdir, *told, output=output)
 
     def ended(self, seconds=None):
         """Exit codes, once all have ended; None if they have not after so many seconds."""
@@ -137,17 +147,17 @@ class Job:
 
 
 @pytest.mark.thorough
-def test_one_of_two_processes_killed_at_random_moments(tmp_path, request):
+def test_one_of_two_processes_killed_at_random_moments(start, tmp_path, request):
     """The one that was killed is started again, alone or with the other, as schedulers do it."""
     moments, kills, chains = random.Random(2), 0, 0
     wanted = -(-request.config.getoption("--kills") // 5)
     reference = tmp_path / "reference"
     for workdir in (reference, tmp_path / "again"):  # by now all is compiled
-        job, begun = Job(workdir), time.monotonic()
+        job, begun = Job(start, workdir), time.monotonic()
         assert job.ended() == [0, 0], job.said()
     life = time.monotonic() - begun
     while kills < wanted:
-        job = Job(tmp_path / f"w{chains}")
+        job = Job(start, tmp_path / f"w{chains}")
         while kills < wanted and job.ended(moments.uniform(0.1 * life, 0.9 * life)) is None:
             victim = moments.randrange(2)
             kills += job.processes[victim].poll() is None
@@ -159,7 +169,7 @@ def test_one_of_two_processes_killed_at_random_moments(tmp_path, request):
     print(f"{kills} times SIGKILL over {chains} jobs of {life:.1f} s")
 
 
-def test_a_second_signal_ends_it_at_once_and_loses_nothing(undisturbed, tmp_path):
+def test_a_second_signal_ends_it_at_once_and_loses_nothing(undisturbed, start, tmp_path):
     reference, _ = undisturbed
     workdir = tmp_path / "w"
     process = start(workdir)
