@@ -232,6 +232,14 @@ def test_files_and_functions_are_short(name):
             assert node.end_lineno - node.lineno < 60, node.name
 
 
+@pytest.mark.parametrize("name", FILES)
+def test_dataclasses_are_frozen(name):
+    for node in ast.walk(TREES[name]):
+        for decorator in getattr(node, "decorator_list", ()):
+            words = ast.unparse(decorator)
+            assert "dataclass" not in words or "frozen=True" in words, node.name
+
+
 def test_the_engine_can_be_read_in_an_afternoon():
     # Lenses and statistics come with questions; each is read by itself.
     lines = {name: len(path.read_text().splitlines()) for name, path in FILES.items()}

@@ -98,6 +98,15 @@ def test_settings_of_a_run_are_the_studys():
     assert {name: field.default for name, field in registry.fields().items()} == STUDY
 
 
+def test_the_grid_of_a_sweep_that_names_none_is_the_studys():
+    grids = {name: field.grid for name, field in registry.fields().items() if len(field.grid) > 1}
+    assert grids == {
+        "prime": (113, 149, 197),
+        "train_fraction": (0.2, 0.25, 0.3),
+        "seed": (46, 47, 48, 49, 50),
+    }
+
+
 def test_the_budget_is_the_studys():
     config = TrainConfig()
     assert (config.steps, config.checkpoint_every) == (60_000, 500)

@@ -5,6 +5,7 @@ import pytest
 from scipy import stats
 
 from grokjax import statistics
+from grokjax.statistics import association
 from tests.statistics.series import (
     N_CHECKPOINTS,
     coupled_seeds,
@@ -288,6 +289,11 @@ class TestPooled:
         assert gappy.mean_rho == pytest.approx(whole.mean_rho, abs=0.01)
         assert gappy.p_value == pytest.approx(whole.p_value, abs=0.05)
 
+    def test_all_orders_are_gone_through_where_there_are_no_more_than_asked_for(self):
+        others = {order for order in itertools.permutations(range(4)) if order != (0, 1, 2, 3)}
+        assert {*map(tuple, association.other_orders(4, 24, 0))} == others
+        assert association.other_orders(4, 23, 0).shape == (23, 4)
+
     def test_one_seed_cannot_be_exchanged(self):
         xs, ys = coupled_seeds(2, n_seeds=1)
         result = statistics.pooled_exchange(xs, ys)
@@ -329,6 +335,9 @@ class TestFalseDiscovery:
             np.testing.assert_array_equal(np.isnan(adjusted), ~made)
             np.testing.assert_allclose(adjusted[made], adjust(p[made]))
         assert np.isnan(statistics.benjamini_hochberg([np.nan])).all()
+
+    def test_both_ends_of_the_interval_are_p_values(self):
+        assert statistics.benjamini_hochberg([0.0, 1.0]).tolist() == [0.0, 1.0]
 
     @pytest.mark.parametrize("bad", [-0.1, 1.1, np.inf])
     def test_rejects(self, bad):

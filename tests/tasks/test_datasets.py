@@ -115,7 +115,7 @@ def test_mnist_is_the_first_training_images_and_all_test_images(tmp_path):
 
 def test_a_label_that_is_no_digit_is_refused(tmp_path):
     write_mnist(tmp_path / "m", label=10)
-    with pytest.raises(DatasetError, match="a label 10"):
+    with pytest.raises(DatasetError, match="a label 10; labels are 0 to 9"):
         datasets.read_mnist(tmp_path / "m")
 
 

@@ -115,3 +115,9 @@ def test_units_of_a_prime_run_in_the_order_of_their_cycle(n):
 def test_other_moduli_are_refused(n):
     with pytest.raises(InvalidSettingError, match=f"--primes={n}: must be an integer from 3"):
         task("add", n)
+
+
+@pytest.mark.parametrize(("n", "words"), [(13, "prime 13"), (12, "modulus 12"), (25, "modulus 25")])
+def test_a_prime_is_called_one(n, words):
+    (run,) = make_runs(operation=["add"], prime=[n])
+    assert run.task.in_words == words
