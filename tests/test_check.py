@@ -112,8 +112,8 @@ def arrays(folder, item):
 
 @pytest.mark.parametrize("change", ["truncated", "a bit flipped"])
 @pytest.mark.parametrize("kind", ["params", "optimizer"])
-def test_damaged_checkpoints_are_found_by_name(kind, change, copy):
-    """At ten offsets of the largest file, which of them matter Orbax decides.
+def test_damaged_checkpoints_are_found_by_name(kind, change, copy, request):
+    """At offsets of the largest file, ten with --thorough; which of them matter Orbax decides.
 
     Some bytes of its files are of nodes that later ones took the place of, how many depends on the
     timing of its threads. So damage must be named, or all arrays read as they were written.
@@ -124,7 +124,8 @@ def test_damaged_checkpoints_are_found_by_name(kind, change, copy):
     whole, written = victim.read_bytes(), arrays(folder, item)
     assert written is not None
     named = 0
-    for share in SHARES:
+    shares = SHARES if request.config.getoption("--thorough") else SHARES[1::2]
+    for share in shares:
         at = int(len(whole) * share)
         changed = whole[:at]
         if change == "a bit flipped":
@@ -138,7 +139,7 @@ def test_damaged_checkpoints_are_found_by_name(kind, change, copy):
             assert arrays(folder, item) == written, share
         victim.write_bytes(whole)
     assert findings(copy) == ""
-    assert named >= 5
+    assert named >= len(shares) // 2
 
 
 DAMAGES = {

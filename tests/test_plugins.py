@@ -88,7 +88,13 @@ def test_the_text_has_one_of_each_kind_in_at_most_30_lines():
         compile(code, "text", "exec")
 
 
-@pytest.mark.parametrize("name", ["powers", "bilinear", "lion", "smoothed"])
+@pytest.mark.parametrize(
+    "name",  # all together, in the next test, stand for the others
+    [
+        "bilinear",
+        *(pytest.param(n, marks=pytest.mark.thorough) for n in ("powers", "lion", "smoothed")),
+    ],
+)
 def test_a_part_through_training_stop_resume_analysis_report_and_check(
     name, tmp_path, capsys, monkeypatch
 ):

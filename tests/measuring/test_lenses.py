@@ -129,7 +129,7 @@ def view_of(case, i, options, own):
     return views.view(runs[i], cut, 10, CONFIG, options, own)
 
 
-@pytest.mark.parametrize("case", CASES)
+@pytest.mark.parametrize("case", THE_MLP_THOROUGHLY)
 def test_rows_are_those_of_the_public_functions(case):
     runs, _ = batch(case)
     for i in range(0, len(runs), 3):
