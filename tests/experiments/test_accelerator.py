@@ -22,6 +22,11 @@ from experiments.benchmarks import device, profile
 from experiments.sweeps import TRAININGS
 from grokjax import cli
 
+# The parts are started by a process without JAX, which these tests are not.
+pytestmark = [
+    pytest.mark.filterwarnings("ignore:os.fork.. was called:RuntimeWarning"),
+    pytest.mark.filterwarnings("ignore:This process .* is multi-threaded:DeprecationWarning"),
+]
 ROOT = pathlib.Path(__file__).parents[2]
 # Leaves a line a start, and a result.
 NOTES = """
@@ -245,6 +250,8 @@ def test_kernels_of_one_name_are_one_row():
     }
 
 
+# jaxlib 0.12 warns within C++, which an exception cannot leave.
+@pytest.mark.filterwarnings("ignore:builtin type event_stats:DeprecationWarning")
 def test_a_trace_holds_the_kernels_that_ran(tmp_path):
     product = jax.jit(lambda x: jnp.sort(x @ x, axis=0))
     x = jnp.ones((200, 200))
