@@ -173,7 +173,8 @@ def tests_of(module: str) -> list[list[str]]:
     all_of = sorted((ROOT / "tests" / package).glob("test_*.py"))
     own = [path for path in all_of if name != "init" and name in path.stem]
     rest = [*(path for path in all_of if path not in own), *(ROOT / p for p in ELSEWHERE[package])]
-    return [[str(path.relative_to(ROOT)) for path in paths] for paths in (own, rest) if paths]
+    own += [ROOT / "tests" / f"test_{name}.py" for name in ("constants", "architecture")]
+    return [[str(path.relative_to(ROOT)) for path in paths] for paths in (own, rest)]
 
 
 def notices(tree: pathlib.Path, files: list[str], seconds: int) -> bool:
