@@ -11,7 +11,8 @@
 
 Both are of sums in one cycle (in a product of residues: of their logarithms; of another task NaN).
 Triples are drawn at random, the same ones for every run and checkpoint. Costs a forward pass over
-all pairs, which it shares with ``fourier``, and gradients of 1,000 single pairs.
+all pairs, which it shares with ``fourier``, and gradients of 1,000 single pairs: at
+p = 113 2 % of the time of 500 steps of training.
 """
 
 from __future__ import annotations

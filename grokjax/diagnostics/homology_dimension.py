@@ -12,7 +12,8 @@ draws are fitted by least squares. Uniform points on a circle, in a square and i
 and 3 to a tenth; in five dimensions 4.3 of 800 points: low, as such estimates are where points are
 few for the dimension.
 
-A cloud of 1,000 points takes 0.5 s, one of 113 10 ms.
+A cloud of 1,000 points takes 0.5 s, one of 113 10 ms; with default options, 4 to 6 % of the time of
+500 steps of training at p = 113.
 """
 
 from collections.abc import Sequence
