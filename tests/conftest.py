@@ -87,3 +87,13 @@ def pytest_unconfigure():
 @pytest.fixture(autouse=True, scope="session")
 def _strict_jax():
     jax.config.update("jax_numpy_rank_promotion", "raise")
+
+
+@pytest.fixture(scope="module")
+def no_pages():
+    """Sweeps end without their report, which takes longer to draw than small ones to train."""
+    from grokjax.report import drawing
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(drawing, "write", lambda *_: "none")
+        yield

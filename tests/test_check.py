@@ -13,7 +13,6 @@ import pytest
 
 import grokjax
 from grokjax import analyze, check, cli, merge, sweep
-from grokjax.report import drawing
 from grokjax.report.page import payload
 from grokjax.running import audit
 from grokjax.store import record, results
@@ -29,15 +28,10 @@ GRID = [
 ]
 
 # Orbax leaves callbacks behind, to be run in an event loop that is closed, when a read fails.
-pytestmark = pytest.mark.filterwarnings("ignore::pytest.PytestUnraisableExceptionWarning")
-
-
-@pytest.fixture(autouse=True, scope="module")
-def _no_pages():
-    """Sweeps end without their report, which takes longer to draw than these take to train."""
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(drawing, "write", lambda *_: "none")
-        yield
+pytestmark = [
+    pytest.mark.usefixtures("no_pages"),
+    pytest.mark.filterwarnings("ignore::pytest.PytestUnraisableExceptionWarning"),
+]
 
 
 @pytest.fixture(scope="module")

@@ -27,6 +27,8 @@ from grokjax.store.errors import DamagedTableError
 from grokjax.training import mapped
 from tests.programs import assert_same_tables, call, tables
 
+pytestmark = pytest.mark.usefixtures("no_pages")
+
 GRID = [
     *("--primes=11,13", "--train_fractions=0.5", "--seeds=1,2", "--batch_size=32"),
     *("--d_model=16", "--n_heads=2", "--d_ff=16", "--n_layers=1"),
@@ -36,14 +38,6 @@ GRID = [
 
 
 WRITE_REPORT = drawing.write
-
-
-@pytest.fixture(autouse=True, scope="module")
-def _no_pages():
-    """Sweeps end without their report, which takes longer to draw than these take to train."""
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(drawing, "write", lambda *_: "none")
-        yield
 
 
 @pytest.fixture(scope="module")

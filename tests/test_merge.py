@@ -13,10 +13,12 @@ from hypothesis import strategies as st
 import grokjax
 from grokjax import analyze, cli, merge, sweep
 from grokjax.report import __main__ as report
-from grokjax.report import drawing, page
+from grokjax.report import page
 from grokjax.report.page import payload
 from grokjax.settings.config import SweepConfig
 from tests.programs import assert_same_tables, call, tables
+
+pytestmark = pytest.mark.usefixtures("no_pages")
 
 FLAGS = """
 --models=mlp --d_model=16 --mlp_width=16 --mlp_depth=1 --batch_size=32 --primes=11
@@ -25,14 +27,6 @@ FLAGS = """
 """
 GRID = FLAGS.split()
 N_SHARDS = 3
-
-
-@pytest.fixture(scope="module", autouse=True)
-def _no_pages():
-    """Drawing takes longer than all else here, and is tested elsewhere."""
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(drawing, "write", lambda *_: "none")
-        yield
 
 
 @pytest.fixture(scope="module")

@@ -16,6 +16,8 @@ from grokjax.report import drawing
 from grokjax.running import audit
 from tests.programs import assert_same_tables, call, tables
 
+pytestmark = pytest.mark.usefixtures("no_pages")
+
 # A run a batch: padded to another's size, the last bits of a sum may be others.
 GRID = """
 --models=mlp --d_model=8,12 --mlp_width=16 --mlp_depth=1 --optimizers=adamw,sgd --operations=add,d5
@@ -24,14 +26,6 @@ GRID = """
 """.split()
 WRITE_REPORT = drawing.write
 N_RUNS, N_SHARDS = 2 * 2 * 2, 3
-
-
-@pytest.fixture(autouse=True, scope="module")
-def _no_pages():
-    """Only the test of the report draws one."""
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(drawing, "write", lambda *_: "none")
-        yield
 
 
 @pytest.fixture(scope="module")

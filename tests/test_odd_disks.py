@@ -13,26 +13,19 @@ import pytest
 
 import grokjax
 from grokjax import cli, merge, sweep
-from grokjax.report import drawing
 from grokjax.running import audit
 from grokjax.store import files, locks
 from grokjax.store.errors import DamagedTableError, WorkdirError
 from tests import synthetic
 from tests.programs import assert_same_tables, call, tables
 
+pytestmark = pytest.mark.usefixtures("no_pages")
+
 GRID = [
     *("--primes=11", "--train_fractions=0.5", "--models=mlp", "--seeds=1,2", "--batch_size=32"),
     *("--d_model=16", "--mlp_width=16", "--mlp_depth=1", "--checkpoint_every=10", "--steps=20"),
     *("--diagnostics=persistence", "--clouds=embedding"),
 ]
-
-
-@pytest.fixture(autouse=True, scope="module")
-def _no_pages():
-    """Drawing takes longer than all else here."""
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(drawing, "write", lambda *_: "none")
-        yield
 
 
 @pytest.fixture(scope="module")

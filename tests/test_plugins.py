@@ -23,6 +23,8 @@ from grokjax.settings import plugins, registry
 from grokjax.store.errors import WorkdirError
 from tests.programs import assert_same_tables, call, tables
 
+pytestmark = pytest.mark.usefixtures("no_pages")
+
 ROOT = pathlib.Path(__file__).parent.parent
 TEXT = "".join((ROOT / name).read_text() for name in ("grokjax/PARTS.md", "README.md"))
 MODULES = {
@@ -38,14 +40,6 @@ STOP = ("--max_seconds=0.001", "--grace_seconds=100")  # after the first checkpo
 
 
 WRITE_REPORT = drawing.write
-
-
-@pytest.fixture(autouse=True, scope="module")
-def _no_pages():
-    """Sweeps end without their report; a command of its own draws it."""
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(drawing, "write", lambda *_: "none")
-        yield
 
 
 @pytest.fixture(autouse=True)

@@ -18,13 +18,15 @@ import pyarrow.parquet as pq
 import pytest
 
 from grokjax import merge, sweep
-from grokjax.report import drawing
 from grokjax.running import audit
 from grokjax.store.checkpoints import Reader
 from tests import power
 from tests.programs import assert_same_tables, call, tables
 
-pytestmark = pytest.mark.skipif(bool(power.problem()), reason=power.problem())
+pytestmark = [
+    pytest.mark.usefixtures("no_pages"),
+    pytest.mark.skipif(bool(power.problem()), reason=power.problem()),
+]
 ROOT = pathlib.Path(__file__).parent.parent
 GRID = [
     *("--primes=11", "--train_fractions=0.5", "--models=mlp", "--seeds=1,2", "--batch_size=32"),
@@ -33,14 +35,6 @@ GRID = [
 ]
 # Metrics of the checkpoint of both runs that is being written; going on mends it.
 AHEAD = r"metrics: rows of 2 checkpoints that are not there"
-
-
-@pytest.fixture(scope="module", autouse=True)
-def _no_pages():
-    """Drawing takes longer than all else here."""
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(drawing, "write", lambda *_: "none")
-        yield
 
 
 def there(workdir):

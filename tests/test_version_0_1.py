@@ -22,9 +22,10 @@ import pytest
 
 import grokjax
 from grokjax import analyze, check, cli, merge, sweep
-from grokjax.report import drawing
 from grokjax.running import audit
 from tests.programs import call, tables
+
+pytestmark = pytest.mark.usefixtures("no_pages")
 
 ARCHIVE = pathlib.Path(__file__).parent / "data/version_0_1/workdirs.tar.xz"
 NET = """
@@ -39,13 +40,6 @@ SHARDS = """
 --models=mlp --d_model=2 --mlp_width=2 --primes=5 --seeds=1,2 --diagnostics=none --steps=10
 """.split()
 ALLOWED = "--allow=steps,code,packages"
-
-
-@pytest.fixture(autouse=True, scope="module")
-def _no_pages():
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(drawing, "write", lambda *_: "none")
-        yield
 
 
 @pytest.fixture
