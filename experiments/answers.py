@@ -282,31 +282,8 @@ ANSWERS = (
     Answer("Which significance tests keep their level of 5 %?", tests_hold, "rejection_rates"),
 )
 
-OPEN = """
-## What cannot be told yet, and what it would take
-
-{open_numbers}
-
-- {not_run} of the study's {all_numbers} numbers are not run: two more train fractions, p = 149, the
-  layers behind the embedding, permuted labels, MNIST. `python -m experiments.paper` trains the
-  155 runs that they need and makes this page's comparison anew.
-- Tasks without a cyclic group, the cause and the head-to-head are of small networks (p = 31).
-  Whether they hold at the study's size is open.
-- Steps are known to the 500 between two checkpoints. Who leads by less than that needs finer ones.
-
-## What the authors would object to
-
-- *Five seeds to 20,000, 45,000 and 40,000 steps are not our 60,000.* Right: what is measured after
-  generalisation may go on growing, H1 max of MLPs above all. It makes "cannot tell" of the
-  comparison, and none of the answers on chance, order in time or cause rests on it.
-- *Spectrum-matched clouds contain the loop, so they are no null.* They contain what a spectrum
-  implies. If H1 is to say more than the spectrum, it has to exceed them; H1 total does, H1 max
-  mostly does not. Whoever claims only that H1 and the spectrum change together is not contradicted.
-- *Networks with p = 31 are toys.* Right for the answers marked small. Loops of 31 points are of few
-  points, and weight decay there is ten times ours.
-- *Your clouds are not ours.* The study does not define its normalisation. Unit rows are the only
-  scaling tried that gives its values before generalisation; all later values are of that scaling.
-"""
+# With places for what is counted: {open_numbers}, {not_run} and {all_numbers}.
+OPEN = pathlib.Path(__file__).with_name("open_questions.md")
 
 
 def not_told() -> str:
@@ -339,7 +316,7 @@ def page() -> str:
         "|---|---|---|",
         *(f"| {a.question} | {a.words()} | [{a.folder}]({a.folder}/README.md) |" for a in ANSWERS),
     ]
-    text = OPEN.format(
+    text = OPEN.read_text().format(
         open_numbers=not_told(),
         not_run=(rows.verdict == "not run").sum(),
         all_numbers=len(rows),
@@ -350,7 +327,7 @@ def page() -> str:
         "small scale](paper_small/README.md), [the quick sweep](quick/README.md), [benchmarks]"
         "(benchmarks/README.md).\n"
     )
-    return signed("\n".join(lines) + "\n" + text + also)
+    return signed("\n".join(lines) + "\n\n" + text + also)
 
 
 def figure() -> Figure:
