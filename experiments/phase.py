@@ -296,7 +296,7 @@ def draw(frame: pd.DataFrame) -> Figure:
         for axes, (title, values, counts, colour, key) in zip(grid.flat, shown, strict=True):
             found = zip(values.to_numpy(float), counts.astype(int), strict=True)
             panels.draw_cells(axes, dict(zip(places, found, strict=True)), spacings, colour)
-            panels.name_cells(axes, ["train fraction", "weight decay"], axes_values, spacings)
+            panels.name_cells(axes, ["train fraction", "weight decay (log)"], axes_values, spacings)
             axes.set_title(title)
             panels.colour_key(figure, [axes], colour, key, never=False)
         figure.suptitle(

@@ -363,7 +363,9 @@ def name_cells(
 
 def short_number(value: float) -> str:
     """Two figures or three, thousands as k."""
-    return f"{value:.2g}" if abs(value) < 1000 else f"{value / 1000:.3g}k"
+    if abs(value) >= 1000:
+        return f"{value / 1000:.3g}k"
+    return f"{value:.2g}" if abs(value) < 100 else f"{value:.0f}"
 
 
 def colour_key(

@@ -6,7 +6,7 @@ import pytest
 from matplotlib.patches import Rectangle
 
 import grokjax
-from grokjax.report import figures, phases, spacing
+from grokjax.report import figures, panels, phases, spacing
 from tests import synthetic
 
 
@@ -129,3 +129,11 @@ def test_the_figure_has_a_panel_a_value_and_a_rectangle_a_cell(sweep, tmp_path):
 def test_what_there_is_none_of_is_refused(sweep, more, message):
     with pytest.raises(ValueError, match=message):
         figures.phase_diagram(sweep, **{"x": "weight_decay", "y": "train_fraction"} | more)
+
+
+@pytest.mark.parametrize(
+    ("value", "text"),
+    [(0.06, "0.06"), (1.234, "1.2"), (96, "96"), (960, "960"), (1080, "1.08k"), (60_000, "60k")],
+)
+def test_numbers_in_cells_are_short_and_never_powers_of_ten(value, text):
+    assert panels.short_number(value) == text
