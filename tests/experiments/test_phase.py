@@ -112,6 +112,14 @@ def test_a_planted_difference_is_found_and_none_is_not(factors, verdict):
     assert len(titles) == 4
 
 
+def test_a_drift_that_all_runs_share_is_no_difference():
+    """Runs that generalise early would have the larger ratio if each had windows of its own."""
+    pool = made()
+    rows = pool.tables["persistence"]
+    rows["h1_max"] = 0.1 + rows["step"] / 1000
+    assert phase.asked(phase.measured(pool), 9)["share"].tolist()[:2] == [0.5, 0.5]
+
+
 def test_decay_among_runs_that_generalise():
     pool = made()
     rows = pool.tables["persistence"]
