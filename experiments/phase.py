@@ -42,7 +42,7 @@ from typing import Any, NamedTuple
 import numpy as np
 import pandas as pd
 from matplotlib.figure import Figure
-from numpy.typing import NDArray
+from numpy.typing import ArrayLike, NDArray
 from scipy import stats
 
 from experiments import artefact, contrasts, html_page
@@ -198,12 +198,13 @@ def concordance(
     return Concordance(float(shares[0]), p_value, int(pairs_n[0].sum()), n_runs, of_blocks)
 
 
-def cube(runs: pd.DataFrame, values: pd.Series) -> Floats:
+def cube(runs: pd.DataFrame, values: ArrayLike) -> Floats:
     """(seeds, fractions, decays) of a value a run; NaN where there is no run."""
     every = pd.MultiIndex.from_product([sorted(runs[name].unique()) for name in AXES])
     at = pd.MultiIndex.from_frame(runs[list(AXES)])
-    found = pd.Series(values.to_numpy(np.float64), at).reindex(every).to_numpy()
-    return found.reshape([len(level) for level in every.levels])
+    found: Floats = pd.Series(np.asarray(values, np.float64), at).reindex(every).to_numpy()
+    n_seeds, n_fractions, n_decays = map(len, every.levels)
+    return found.reshape(n_seeds, n_fractions, n_decays)
 
 
 def asked(runs: pd.DataFrame, n_permutations: int = 9999) -> pd.DataFrame:
@@ -251,22 +252,25 @@ def conclusion(runs: pd.DataFrame, tests: pd.DataFrame) -> list[str]:
     for name, own in (("that generalise", runs[came]), ("that do not", runs[~came])):
         ratio = (own["after"] / own["before"]).dropna()
         if len(ratio):
-            of_seeds = np.exp(np.log(ratio).groupby(own["seed"]).mean())
+            logs = pd.Series(np.log(ratio), ratio.index)
+            of_seeds = np.exp(logs.groupby(own["seed"]).mean().to_numpy())
             texts.append(
-                f"H1 max of runs {name}, after over before: {np.exp(np.log(ratio).mean()):.2f} "
+                f"H1 max of runs {name}, after over before: {np.exp(logs.mean()):.2f} "
                 f"(geometric mean; {of_seeds.min():.2f} to {of_seeds.max():.2f} by seed), above 1 "
                 f"in {(ratio > 1).sum()} of {len(ratio)}."
             )
-    for row in tests.itertuples():
-        if row.pairs:
-            spread = "" if pd.isna(row.least) else f"; {row.least:.2f} to {row.most:.2f} by seed"
-            texts.append(
-                f"{row.question.capitalize()}: the former has the larger ratio in "
-                f"{row.share:.2f} of {row.pairs:,} pairs of {row.runs} runs, {row.seeds} seeds "
-                f"(p = {row.p:.2g}{spread}): {row.verdict}."
-            )
-        else:
-            texts.append(f"{row.question.capitalize()}: there are no such pairs.")
+    for row in tests.to_dict("records"):
+        question = row["question"].capitalize()
+        if not row["pairs"]:
+            texts.append(f"{question}: there are no such pairs.")
+            continue
+        least, most = row["least"], row["most"]
+        spread = "" if pd.isna(least) else f"; {least:.2f} to {most:.2f} by seed"
+        texts.append(
+            f"{question}: the former has the larger ratio in {row['share']:.2f} of "
+            f"{row['pairs']:,} pairs of {row['runs']} runs, {row['seeds']} seeds "
+            f"(p = {row['p']:.2g}{spread}): {row['verdict']}."
+        )
     return texts
 
 
