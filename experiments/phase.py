@@ -202,7 +202,7 @@ def cube(runs: pd.DataFrame, values: ArrayLike) -> Floats:
     """(seeds, fractions, decays) of a value a run; NaN where there is no run."""
     every = pd.MultiIndex.from_product([sorted(runs[name].unique()) for name in AXES])
     at = pd.MultiIndex.from_frame(runs[list(AXES)])
-    found: Floats = pd.Series(np.asarray(values, np.float64), at).reindex(every).to_numpy()
+    found: Floats = np.array(pd.Series(np.asarray(values, np.float64), at).reindex(every))
     n_seeds, n_fractions, n_decays = map(len, every.levels)
     return found.reshape(n_seeds, n_fractions, n_decays)
 
