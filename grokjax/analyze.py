@@ -5,6 +5,7 @@ python -m grokjax.analyze --workdir=work/first --diagnostics=persistence,surroga
 python -m grokjax.analyze --workdir=work/study --follow --scheduler=local
 """
 
+import contextlib
 import time
 
 from absl import flags
@@ -18,6 +19,7 @@ from grokjax.store import errors, locks
 clusters, views = lazy("grokjax.measuring.clusters"), lazy("grokjax.measuring.views")
 analyst_of, record = lazy("grokjax.measuring.analyst"), lazy("grokjax.store.record")
 isolation, mapped = lazy("grokjax.measuring.isolation"), lazy("grokjax.training.mapped")
+_LAST_LOOKS = 35  # two seconds apart: NFS may show a minute late what another machine wrote
 
 
 def define() -> None:
@@ -48,24 +50,28 @@ def main(values: flags.FlagValues) -> int:
         for message in analyst.prepare():
             print(message)
         n_expected = len(config.runs) * len(config.train.checkpoint_steps)
-        ended = False
+        looks = _LAST_LOOKS if values.follow else 0
         while True:
-            if values.scheduler:
-                clusters.measure_all(analyst, values.scheduler, _tell)
-            else:
-                analyst.measure_all(_tell)
-            analyst.compact()
-            n_committed = sum(len(batch.run_ids) for batch, _ in analyst.committed())
-            for error in analyst.reader.unreadable.values():
-                raise error
+            # Before measuring, and in this order: what is let go meanwhile must not count twice.
             n_gone = sum(len(batch.run_ids) for batch, _ in analyst.gone())
-            if not values.follow or n_committed + n_gone >= n_expected:
+            n_committed = sum(len(batch.run_ids) for batch, _ in analyst.committed())
+            is_whole = False
+            with contextlib.suppress(*[errors.AbsentError] if looks else []):
+                if values.scheduler:
+                    clusters.measure_all(analyst, values.scheduler, _tell)
+                else:
+                    analyst.measure_all(_tell)
+                for error in analyst.reader.unreadable.values():
+                    raise error
+                is_whole = True
+            analyst.compact()
+            if is_whole and (not values.follow or n_committed + n_gone >= n_expected):
                 break
-            if ended:
+            if not looks:
                 print("nobody trains in this work directory any more")
                 break
             time.sleep(2)
-            ended = not locks.is_held(folder)  # what was committed till then is measured once more
+            looks = _LAST_LOOKS if is_whole and locks.is_held(folder) else looks - 1
     gone = f" ({n_gone} were let go, --keep={config.saving.keep})" if n_gone else ""
     print(f"{n_committed} of {n_expected} run checkpoints are there and measured{gone}: {folder}")
     return cli.tell_failures(isolation.sentences(analyst.failures))

@@ -177,9 +177,8 @@ def _sweep_all(
     reported = folder if config.shard is None else folder / config.shard.folder
     with errors.storage_errors(reported):
         if reported not in parts:
-            sources = joining.find_sources(folder)
-            with joining.holding([folder, *sources]):
-                merged = joining.merge(folder, sources, mixed_code=True)
+            with joining.holding([folder, *parts]):
+                merged = joining.merge(folder, list(parts), mixed_code=True)
             print(f"{merged.runs} runs of {len(parts)} parts joined: {folder}")
         progress.print_summary(drawing.summary(reported))
         print(f"report: {drawing.write(reported)}")

@@ -365,7 +365,7 @@ def test_too_many_open_files_are_no_damage(finished, tmp_path, monkeypatch, caps
     for number in (errno.EMFILE, errno.EIO, errno.ESTALE):
         problem = OSError(number, os.strerror(number))
         with monkeypatch.context() as patch:
-            patch.setattr(ocp.CheckpointManager, "restore", mock.Mock(side_effect=problem))
+            patch.setattr(ocp.Checkpointer, "restore", mock.Mock(side_effect=problem))
             assert call(sweep.main, *longer) == cli.EXIT_FAILED
         assert os.strerror(number) in capsys.readouterr().err
     assert before.items() <= {path: path.read_bytes() for path in before}.items()
@@ -392,14 +392,15 @@ def test_analysis_that_follows_ends_when_nobody_trains(finished, tmp_path, monke
     told = record.read_record(workdir)
     told["config"]["train"]["steps"] = 40
     record.write_record(workdir, told)
-    naps = mock.Mock(side_effect=[None, TimeoutError])
+    naps = mock.Mock(side_effect=[None, None, TimeoutError])
     monkeypatch.setattr(analyze.time, "sleep", naps)
+    monkeypatch.setattr(analyze, "_LAST_LOOKS", 2)
     follow = ("--follow", "--diagnostics=persistence", "--clouds=embedding")
     assert call(analyze.main, f"--workdir={workdir}", *follow) == 0
     out = capsys.readouterr().out
     assert "nobody trains in this work directory any more" in out
     assert "12 of 20 run checkpoints" in out
-    assert naps.call_count == 1
+    assert naps.call_count == 2
     rows = grokjax.load(workdir).persistence
     assert set(rows["step"]) == {0, 10, 20}
 

@@ -9,6 +9,7 @@ import pyarrow.parquet as pq
 
 from grokjax import diagnostics
 from grokjax.settings import labels, registry
+from grokjax.store.files import looking_again
 
 if TYPE_CHECKING:
     from grokjax.measuring.loading import Sweep
@@ -60,6 +61,7 @@ def _rows(sweep: "Sweep") -> Iterator[tuple[str, str]]:
     yield "missing", "; ".join(missing) or "nothing"
 
 
+@looking_again
 def _keys(sweep: "Sweep", name: str) -> pd.DataFrame:
     """Run and step of every row, parts that are not in the table's file yet left out."""
     frame = pq.read_table(sweep.results.path(name), columns=["run_id", "step"]).to_pandas()

@@ -74,11 +74,11 @@ def read(workdir: pathlib.Path) -> Failures:
     found: Failures = {}
     path, before = workdir / _FILE, workdir / _BEFORE
     try:
-        for told in json.loads(files.read_text(before)) if before.exists() else ():
+        for told in json.loads(files.read_if_there(before) or "[]"):
             unit = told["diagnostic"], told["run_id"], told["step"]
             found.setdefault(unit, {})[told["cloud"]] = told["error"]
         # A last line without an end was being written when the process was killed; no rows came.
-        for line in files.read_text(path).split("\n")[:-1] if path.exists() else ():
+        for line in files.read_if_there(path).split("\n")[:-1]:
             name, run_id, step, errors = json.loads(line)
             found[name, run_id, step] = dict(errors)
     except (OSError, ValueError, TypeError, LookupError) as error:

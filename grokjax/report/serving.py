@@ -27,13 +27,13 @@ from typing import Any, BinaryIO
 from grokjax.measuring.loading import Sweep
 from grokjax.report import page
 from grokjax.report.page import payload
-from grokjax.store.errors import CheckpointError, DamagedTableError, WorkdirError
+from grokjax.store.errors import CheckpointError, DamagedTableError, StorageError, WorkdirError
 
 _FILES = {
     "results": (re.compile(r"[a-z0-9_]+\.parquet"), "application/vnd.apache.parquet"),
     "figures": (re.compile(r"[A-Za-z0-9_-]+\.svg"), "image/svg+xml"),
 }
-_UNREADABLE = (DamagedTableError, CheckpointError, WorkdirError, OSError)
+_UNREADABLE = (DamagedTableError, CheckpointError, WorkdirError, StorageError, OSError)
 _HTML, _JSON = "text/html; charset=utf-8", "application/json"
 _MOST_DETAILS = 32
 # A page is built anew at most this share of the time.

@@ -319,13 +319,17 @@ def _link(moves: _Moves) -> None:
         files.make(place.parent)
         temporary = place.with_name(f".{place.name}.merging")
         shutil.rmtree(temporary, ignore_errors=True)
-        for below, _, names in os.walk(origin):
+        for below, _, names in os.walk(origin, onerror=_refuse):
             copy = temporary / os.path.relpath(below, origin)
             copy.mkdir()
             for name in names:
                 _link_or_copy(os.path.join(below, name), copy / name)
         files.sync_tree(temporary)
         files.rename(temporary, place)
+
+
+def _refuse(error: OSError) -> None:
+    raise WorkdirError(f"{error.filename} cannot be read; run the same command again") from error
 
 
 def _link_or_copy(origin: str, place: pathlib.Path) -> None:

@@ -16,7 +16,6 @@ whoever makes it anew.
 
 import contextlib
 import dataclasses
-import logging
 import math
 import os
 import pathlib
@@ -32,6 +31,7 @@ from orbax.checkpoint._src.multihost import multihost
 from grokjax.settings.grid import Run, digest
 from grokjax.store import files, folders
 from grokjax.store.errors import (
+    AbsentError,
     CheckpointError,
     LetGoError,
     OtherConfigurationError,
@@ -40,12 +40,6 @@ from grokjax.store.errors import (
 )
 
 KEPT_OPTIMISER_STATES = 2
-_MOST_LOOKS = 20  # at folders in which steps come and go
-
-# Orbax warns at every opening that a reader does not write, which is the point of it.
-logging.getLogger("absl").addFilter(
-    lambda record: "read only" not in record.getMessage() and "read_only" not in record.getMessage()
-)
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -108,8 +102,7 @@ class _Flushed(ocp.path.atomicity.AtomicRenameTemporaryPath):  # type: ignore[mi
 
 def _manager(root: pathlib.Path, batch: str, item: str, **options: Any) -> ocp.CheckpointManager:
     where = folders.folder(root, batch, item)
-    if not options.get("read_only"):
-        files.make(where)
+    files.make(where)
     settings = ocp.CheckpointManagerOptions(temporary_path_class=_Flushed, **options)
     return ocp.CheckpointManager(where, item_names=(item, "meta"), options=settings)
 
@@ -227,37 +220,29 @@ class Reader:
         self._root = root.absolute()
         # Batches whose first checkpoint does not say whose it is, and why.
         self.unreadable: dict[str, CheckpointError] = {}
-        self._managers: dict[tuple[str, str], ocp.CheckpointManager] = {}
+        self._orbax = ocp.Checkpointer(ocp.CompositeCheckpointHandler())
         self._batches: dict[str, RunBatch] = {}  # what a folder holds never changes
 
-    def _open(self, batch: str, item: str) -> ocp.CheckpointManager | None:
-        if (batch, item) not in self._managers:
-            if not folders.folder(self._root, batch, item).is_dir():
-                return None
-            self._managers[batch, item] = _manager(self._root, batch, item, read_only=True)
-        return self._managers[batch, item]
-
+    @files.looking_again
     def _restore(self, batch: str, item: str, step: int, name: str, arguments: Any) -> Any:
         """The arrays or the meta of a step.
 
         Raises ``CheckpointError`` where it is not what was written, ``StorageError`` where the disk
         or the process is at fault.
         """
-        manager = self._open(batch, item)
+        where = folders.folder(self._root, batch, item) / str(step)
         try:
-            if manager is None:
-                raise FileNotFoundError(self._root / batch)
-            where = folders.folder(self._root, batch, item) / str(step)
             if name == "meta":
                 files.read_text(where / "meta" / "metadata")
             else:
                 _check_size(where / item)
-            return manager.restore(step, args=ocp.args.Composite(**{name: arguments}))[name]
+            return self._orbax.restore(where, args=ocp.args.Composite(**{name: arguments}))[name]
         except Exception as error:
             if problem := reading_problem(error):
                 raise StorageError(self._root.parent, problem, "read") from error
+            kind = AbsentError if isinstance(error, FileNotFoundError) else CheckpointError
             gone = item == "params" and step in self.gone(batch)
-            raise (LetGoError if gone else CheckpointError)(batch, item, step, error) from error
+            raise (LetGoError if gone else kind)(batch, item, step, error) from error
 
     def batches(self) -> dict[str, RunBatch]:
         """Folder name → identity, of every batch with a checkpoint, unless it is ``unreadable``."""
@@ -278,22 +263,13 @@ class Reader:
 
     def steps(self, batch: str, item: str = "params") -> list[int]:
         """Committed steps of a batch, ascending; ``item`` is params or opt_state."""
-        manager = self._open(batch, item)
-        if manager is None:
-            return []
-        for look in range(_MOST_LOOKS):
-            try:
-                manager.reload()
-                break
-            except FileNotFoundError:  # a step that was let go, or superseded, as Orbax looked
-                if look == _MOST_LOOKS - 1:
-                    raise
-        return sorted(manager.all_steps())
+        where = folders.folder(self._root, batch, item)
+        names = os.listdir(where) if where.is_dir() else ()
+        return sorted(int(name) for name in names if name.isdecimal())
 
     def gone(self, batch: str) -> list[int]:
         """Steps whose parameters were let go, ascending."""
-        there = self.steps(batch, "let_go")
-        return sorted(set(there) - set(self.steps(batch))) if there else []
+        return sorted({*self.steps(batch, "let_go")} - {*self.steps(batch)})
 
     def made_by(self, batch: str, step: int) -> str:
         """The versions that made a step's parameters, there or let go; empty where untold."""

@@ -27,7 +27,11 @@ class CheckpointError(RuntimeError):
         return "checkpoint {1} of batch {0} at step {2} cannot be read: {3}".format(*self.args)
 
 
-class LetGoError(CheckpointError):
+class AbsentError(CheckpointError):
+    """What is listed of a checkpoint is not there: any more, or, from another machine, not yet."""
+
+
+class LetGoError(AbsentError):
     """The parameters of a checkpoint were there, and were let go as ``--keep`` says."""
 
     def __str__(self) -> str:

@@ -5,6 +5,7 @@ A name is durable when its folder is flushed, and so for every folder above.
 
 import contextlib
 import errno
+import functools
 import itertools
 import os
 import pathlib
@@ -13,13 +14,30 @@ import socket
 import stat
 import threading
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
+from typing import ParamSpec, TypeVar
 
-from grokjax.store.errors import WorkdirError
+from grokjax.store.errors import WorkdirError, storage_problem
 
 _SILENT_SECONDS = 3600  # a table takes seconds to write
 _MOST_BYTES = 256 * 2**20  # of a record: a million runs take a third of it
 _making = threading.Lock()
+_P, _R = ParamSpec("_P"), TypeVar("_R")
+
+
+def looking_again(read: Callable[_P, _R]) -> Callable[_P, _R]:
+    """``read``, once more where another machine put another file in the place of the one read."""
+
+    @functools.wraps(read)
+    def look(*args: _P.args, **named: _P.kwargs) -> _R:
+        try:
+            return read(*args, **named)
+        except Exception as error:
+            if storage_problem(error) != os.strerror(errno.ESTALE):
+                raise
+        return read(*args, **named)
+
+    return look
 
 
 def sync(path: pathlib.Path) -> None:
@@ -79,6 +97,7 @@ def is_gone(process: str, host: str) -> bool:
     return host == socket.gethostname() and not pathlib.Path("/proc", process).exists()
 
 
+@looking_again
 def read_text(path: pathlib.Path) -> str:
     """A file that is regular and of no more than a record's size; else ``ValueError``."""
     with open(path, encoding="utf-8", opener=_without_waiting) as file:
@@ -88,8 +107,23 @@ def read_text(path: pathlib.Path) -> str:
         return file.read()
 
 
+def read_if_there(path: pathlib.Path) -> str:
+    """As ``read_text``; empty if there is no such file."""
+    with contextlib.suppress(FileNotFoundError):
+        return read_text(path)
+    return ""
+
+
 def _without_waiting(path: str, flags: int) -> int:
     return os.open(path, flags | os.O_NONBLOCK)  # for whoever writes to a pipe
+
+
+def see_anew(workdir: pathlib.Path) -> None:
+    """Has this machine see what others did: NFS looks again at a folder that one has changed."""
+    for folder in itertools.chain([workdir], *map(workdir.glob, ("*/", "*/*/", "*/*/*/"))):
+        with contextlib.suppress(OSError):
+            if folder.resolve().is_relative_to(workdir.resolve()):
+                os.utime(folder)
 
 
 def check_inside(folder: pathlib.Path) -> None:

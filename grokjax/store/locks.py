@@ -12,7 +12,7 @@ from typing import IO
 
 from grokjax.settings.fields import InvalidSettingError
 from grokjax.store.errors import WorkdirError
-from grokjax.store.files import is_gone, make
+from grokjax.store.files import is_gone, make, read_if_there, see_anew
 
 # Of training, of the diagnostics' tables.
 LOCKS = LOCK, ANALYSIS_LOCK = ".lock", ".analysis.lock"
@@ -69,12 +69,8 @@ def _mark(stack: contextlib.ExitStack, mark: pathlib.Path, told: str) -> str:
 
 
 def _owner(mark: pathlib.Path) -> str | None:
-    """Who made a mark; None if it is not there, or that process was here and has gone."""
-    try:
-        told = mark.read_text("utf-8")
-    except FileNotFoundError:
-        return None
-    words = told.split()
+    """Who made a mark, empty if it is not there; None if that process was here and has gone."""
+    words = (told := read_if_there(mark)).split()
     return None if len(words) > 3 and is_gone(words[1], words[3]) else told
 
 
@@ -95,6 +91,7 @@ def owning(workdir: pathlib.Path, *locks: str) -> Iterator[None]:
                 raise InvalidSettingError("workdir", workdir, message) from error
             if holder:
                 raise WorkdirError(f"{workdir} is in use by {holder}")
+        see_anew(workdir)
         yield
 
 
@@ -105,7 +102,7 @@ def is_held(workdir: pathlib.Path) -> bool:
             had = _take(file, fcntl.LOCK_SH)
     except FileNotFoundError:
         return False
-    return _owner(workdir / (LOCK + _OWNER)) is not None if had is None else not had
+    return bool(_owner(workdir / (LOCK + _OWNER))) if had is None else not had
 
 
 def is_lock(name: str) -> bool:

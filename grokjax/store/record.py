@@ -202,8 +202,7 @@ def finish(workdir: pathlib.Path, config: SweepConfig) -> None:
 
 def is_finished(workdir: pathlib.Path, config: SweepConfig) -> bool:
     """Whether the sweep that is asked for was finished there, and nobody works on it."""
-    marker = workdir / _FINISHED
-    return marker.exists() and marker.read_text() == _asked(config) and not is_held(workdir)
+    return files.read_if_there(workdir / _FINISHED) == _asked(config) and not is_held(workdir)
 
 
 def _asked(config: SweepConfig) -> str:

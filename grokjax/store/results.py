@@ -19,7 +19,7 @@ from grokjax import diagnostics
 from grokjax.diagnostics import Table
 from grokjax.settings.grid import digest
 from grokjax.store.errors import DamagedTableError, StorageError, reading_problem
-from grokjax.store.files import is_left, most_memory, move, replacing
+from grokjax.store.files import is_left, looking_again, most_memory, move, replacing
 
 _METRICS = ("train_loss", "train_accuracy", "test_loss", "test_accuracy", "novel_accuracy",
             "weight_norm")  # fmt: skip
@@ -61,6 +61,7 @@ def write_parquet(path: pathlib.Path, frame: pd.DataFrame, settings: Any = None)
         pq.write_table(table.replace_schema_metadata(metadata), temporary, write_page_checksum=True)
 
 
+@looking_again
 def read_parquet(path: pathlib.Path) -> pd.DataFrame:
     """Reads a table.
 
@@ -84,8 +85,8 @@ def read_parquet(path: pathlib.Path) -> pd.DataFrame:
 
 def _schema(path: pathlib.Path) -> pa.Schema:
     """A table's columns; raises ``ValueError`` if it says that it is larger than memory."""
-    if not path.is_file():
-        raise FileNotFoundError(f"{path} is no file")
+    if path.exists() and not path.is_file():
+        raise ValueError(f"{path} is no file")
     found = pq.read_metadata(path)
     groups = [found.row_group(i) for i in range(found.num_row_groups)]
     n_rows = max(found.num_rows, sum(group.num_rows for group in groups))
@@ -140,10 +141,12 @@ class Results:
     def recover(self, name: str, table: Table) -> list[str]:
         """Moves damaged files of a table to ``results/damaged``; returns what is worth telling."""
         messages = []
-        for path in filter(pathlib.Path.exists, [self.path(name), *self._parts(name)]):
+        for path in [self.path(name), *self._parts(name)]:
             try:
                 _read(path, table)
             except DamagedTableError as error:
+                if isinstance(error.__cause__, FileNotFoundError):
+                    continue
                 kept = move(path, self._folder / "damaged" / f"{name}-{path.stem}.parquet")
                 messages.append(f"{error}; it is kept as {kept}")
         return messages
@@ -165,15 +168,14 @@ class Results:
     def read(self, name: str, table: Table) -> pd.DataFrame:
         """Everything committed, table and parts, each unit once, in the grid's order."""
         frames, seen = [], pd.MultiIndex.from_arrays([[] for _ in table.unit])
-        for path in [self.path(name), *self._parts(name)]:
+        # A part that has gone since it was listed is in the table: that is read last.
+        for path in [*self._parts(name), self.path(name)]:
             try:
                 frame = _read(path, table)
-            except DamagedTableError:
-                if path.exists():
+            except DamagedTableError as error:
+                if not isinstance(error.__cause__, FileNotFoundError):
                     raise
-                if path == self.path(name):
-                    continue  # not there yet
-                return self.read(name, table)  # compacted beside, into a table read before that
+                continue
             units = pd.MultiIndex.from_frame(frame[list(table.unit)])
             frames.append(frame[~units.isin(seen)])
             seen = seen.append(units.unique())
@@ -198,6 +200,7 @@ class Results:
         for part in parts:
             part.unlink(missing_ok=True)
 
+    @looking_again
     def settings(self, name: str) -> Any:
         """What the table was measured with; None if it is not there."""
         path = self.path(name)
