@@ -15,21 +15,21 @@ import stat
 import threading
 import time
 from collections.abc import Callable, Iterator
-from typing import ParamSpec, TypeVar
+from typing import Any, TypeVar
 
 from grokjax.store.errors import WorkdirError, storage_problem
 
 _SILENT_SECONDS = 3600  # a table takes seconds to write
 _MOST_BYTES = 256 * 2**20  # of a record: a million runs take a third of it
 _making = threading.Lock()
-_P, _R = ParamSpec("_P"), TypeVar("_R")
+_Call = TypeVar("_Call", bound=Callable[..., Any])
 
 
-def looking_again(read: Callable[_P, _R]) -> Callable[_P, _R]:
+def looking_again(read: _Call) -> _Call:
     """``read``, once more where another machine put another file in the place of the one read."""
 
     @functools.wraps(read)
-    def look(*args: _P.args, **named: _P.kwargs) -> _R:
+    def look(*args: Any, **named: Any) -> Any:
         try:
             return read(*args, **named)
         except Exception as error:
@@ -37,7 +37,7 @@ def looking_again(read: Callable[_P, _R]) -> Callable[_P, _R]:
                 raise
         return read(*args, **named)
 
-    return look
+    return look  # type: ignore[return-value]
 
 
 def sync(path: pathlib.Path) -> None:
