@@ -44,7 +44,9 @@ ELSEWHERE = {
     "training": ("tests/measuring/test_lenses.py",),
     "diagnostics": ("tests/measuring/test_functions.py",),
     "statistics": (),
-    "store": ("tests/test_faults.py", "tests/test_merge.py", "tests/test_check.py"),
+    "store": tuple(
+        f"tests/test_{name}.py" for name in ("fuzzing", "odd_disks", "merge", "faults", "check")
+    ),
 }
 SWAPS = (
     *("Binary" + pair for pair in ("Add_Sub", "Sub_Add", "Mul_Div", "Div_Mul", "Pow_Mul")),

@@ -1,6 +1,7 @@
 """Readers of what comes from elsewhere, fed with damaged and made-up input: only clear errors.
 
-500 inputs each by default; ``pytest tests/test_fuzzing.py --fuzz=100000`` for more.
+500 inputs each by default; ``pytest tests/test_fuzzing.py --fuzz=100000`` for more, and
+``--fuzz_seed=1`` for others.
 """
 
 import gzip
@@ -81,8 +82,13 @@ def n_inputs(request):
     return request.config.getoption("--fuzz")
 
 
-def test_idx_files(tmp_path, n_inputs):
-    source = random.Random(1)
+@pytest.fixture
+def source(request):
+    """Draws inputs."""
+    return random.Random(f"{request.node.name}/{request.config.getoption('--fuzz_seed')}")
+
+
+def test_idx_files(tmp_path, n_inputs, source):
     shape = (5, 2, 3)
     whole = struct.pack(">BBBB3I", 0, 0, 8, 3, *shape) + bytes(range(30))
     words = [b"\0\0\x08\x03", b"\xff\xff\xff\xff", b"\x1f\x8b", gzip.compress(whole)[:15]]
@@ -103,9 +109,8 @@ def test_idx_files(tmp_path, n_inputs):
     assert 0.3 * n_inputs < refused < n_inputs
 
 
-def test_flagfiles(tmp_path, n_inputs, capsys):
+def test_flagfiles(tmp_path, n_inputs, source, capsys):
     """A flagfile makes a configuration or ends in exit code 2 with a message, never otherwise."""
-    source = random.Random(2)
     path = tmp_path / "x.flags"
 
     refused = 0
@@ -139,8 +144,7 @@ def replaced(value, source):
     return source.choice(JSON_VALUES)
 
 
-def test_sweep_json(tmp_path, n_inputs):
-    source = random.Random(3)
+def test_sweep_json(tmp_path, n_inputs, source):
     folder = tmp_path / "w"
     synthetic.make(folder)
     path = folder / "sweep.json"
@@ -173,9 +177,9 @@ def a_table(n_rows=40):
     return pd.DataFrame({"run_id": texts, "step": range(n_rows), "value": [1.5] * n_rows})
 
 
-def test_tables(tmp_path, n_inputs):
+def test_tables(tmp_path, n_inputs, source):
     """A table is read, all columns of one length, or named as damaged."""
-    source, path = random.Random(4), tmp_path / "t.parquet"
+    path = tmp_path / "t.parquet"
     results.write_parquet(path, a_table())
     whole = path.read_bytes()
     refused = 0
@@ -230,9 +234,9 @@ def damage_one(folder, words, source, below="*"):
     return path, whole
 
 
-def test_checkpoints(tmp_path, n_inputs):
+def test_checkpoints(tmp_path, n_inputs, source):
     """Parameters come back as they were, or their checkpoint is named as damaged."""
-    source, step = random.Random(5), a_checkpoint(tmp_path)
+    step = a_checkpoint(tmp_path)
     refused, n_inputs = 0, max(100, n_inputs // 5) if n_inputs < 10_000 else n_inputs
     for _ in range(n_inputs):
         path, whole = damage_one(step, CHECKPOINT, source)
@@ -267,9 +271,9 @@ def test_a_checkpoint_that_says_it_is_giant_takes_no_memory(what, tmp_path):
 # --------------------------------------------------------------------------- sources of a merge
 
 
-def test_sources_of_a_merge(tmp_path, n_inputs, capsys):
+def test_sources_of_a_merge(tmp_path, n_inputs, source, capsys):
     """Joined, or refused with a message that names the source; never half."""
-    source, folder, target = random.Random(6), tmp_path / "from", tmp_path / "to"
+    folder, target = tmp_path / "from", tmp_path / "to"
     config = synthetic.make(folder, seed=[46], steps=100, diagnostics=())
     synthetic.add_checkpoints(folder, config)
     refused, n_inputs = 0, n_inputs // 60 if n_inputs < 10_000 else n_inputs

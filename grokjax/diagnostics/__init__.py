@@ -23,6 +23,7 @@ The numerical functions beside ``measure`` take plain arrays and serve anyone's 
 """
 
 import dataclasses
+import functools
 import importlib
 import pkgutil
 from collections.abc import Callable, Mapping, Sequence
@@ -225,13 +226,18 @@ def add(module: ModuleType) -> str:
 
 def names() -> tuple[str, ...]:
     """Names of the diagnostics that exist, in alphabetical order."""
-    found = set(_added)
-    for name in (module.name for module in pkgutil.iter_modules(__path__)):
+    return tuple(sorted({*_found_in(tuple(__path__)), *_added}))
+
+
+@functools.cache
+def _found_in(folders: Sequence[str]) -> tuple[str, ...]:
+    found = []
+    for name in (module.name for module in pkgutil.iter_modules(folders)):
         if not name.startswith("_"):
             loaded = importlib.import_module(f"{__name__}.{name}")
             if hasattr(loaded, "measure") and hasattr(loaded, "TABLES"):
-                found.add(name)
-    return tuple(sorted(found))
+                found.append(name)
+    return tuple(found)
 
 
 def get(name: str) -> ModuleType:
