@@ -17,6 +17,7 @@ import jax
 import jax.numpy as jnp
 from jax.extend import core
 
+from grokjax.models.products import Multilinear
 from grokjax.settings import grid
 from grokjax.settings.config import TrainConfig
 from grokjax.settings.fields import FULL
@@ -38,9 +39,9 @@ def _inner(equation: Any) -> list[tuple[Any, int]]:
     """Programs within an equation, and how often each is run."""
     times = equation.params.get("length", 1) if equation.primitive.name == "scan" else 1
     found = []
-    if "rule" in equation.params:  # of products with transposes of their own
+    if isinstance(rule := equation.params.get("rule"), Multilinear):
         shapes = [v.aval for v in equation.invars]
-        found.append((jax.make_jaxpr(equation.params["rule"].function)(*shapes).jaxpr, 1))
+        found.append((jax.make_jaxpr(rule.function)(*shapes).jaxpr, 1))
     for item in jax.tree.leaves(list(equation.params.values())):
         program = getattr(item, "jaxpr", item)  # that of a closed one
         if isinstance(program, core.Jaxpr):

@@ -134,6 +134,9 @@ def test_products_within_loops_maps_and_calls_are_counted():
     }
     assert counted(jax.vmap(lambda x: x @ x.T), jnp.zeros((4, 3, 5))) == {(3, 5, 3): 4}
     assert counted(jax.checkpoint(lambda x: jnp.sin(x) @ x.T), x) == {(3, 5, 3): 1}
+    with_own_map = jax.custom_batching.custom_vmap(lambda x: x @ x.T)
+    with_own_map.def_vmap(lambda size, mapped, x: (x @ x.mT, True))
+    assert counted(with_own_map, x) == {(3, 5, 3): 1}
 
 
 def test_costs_are_each_runs_own_in_the_order_of_the_grid():
