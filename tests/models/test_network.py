@@ -228,6 +228,9 @@ def test_hidden_matrices_are_neither_embeddings_nor_read_out():
             name for name in found if name.endswith(expected)
         }
         assert any(found.values())
+    nested = {"encoder": {"table": {"embedding": jnp.zeros((2, 2)), "kernel": jnp.zeros((2, 2))}}}
+    told = {"table": {"embedding": False, "kernel": True}}
+    assert model.hidden(nested) == {"encoder": told}
 
 
 @pytest.mark.parametrize(
