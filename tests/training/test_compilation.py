@@ -92,6 +92,7 @@ def test_the_folder_is_the_users(settings, monkeypatch, tmp_path):
     folder = pathlib.Path(settings.jax_compilation_cache_dir)
     assert folder.parent == tmp_path / ".cache" / "grokjax" / "compilation"
     assert folder.is_dir()
+    assert folder.stat().st_mode & 0o777 == 0o700  # programs that others can change would be run
     assert settings.jax_persistent_cache_min_compile_time_secs == 0
 
 
