@@ -41,7 +41,7 @@ FOLDER = ROOT / "experiments" / "results" / "mutation"
 ELSEWHERE = {
     "tasks": (),
     "models": ("tests/training/test_step.py",),
-    "training": ("tests/measuring/test_lenses.py", "tests/test_workflow.py"),
+    "training": ("tests/measuring/test_lenses.py", "tests/test_workflow.py", "tests/test_check.py"),
     "diagnostics": ("tests/measuring/test_functions.py",),
     "statistics": (),
     "store": tuple(
