@@ -16,11 +16,12 @@ whoever makes it anew.
 
 import contextlib
 import dataclasses
+import datetime
 import math
 import os
 import pathlib
 import zlib
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from typing import Any
 
 import jax
@@ -100,10 +101,36 @@ class _Flushed(ocp.path.atomicity.AtomicRenameTemporaryPath):  # type: ignore[mi
         self._final_path = whole
 
 
+class _Step(ocp.path.step.Metadata):  # type: ignore[misc]
+    """A step of no time: Orbax reads that of every step it lists, of files that may be damaged."""
+
+    commit_timestamp = datetime.datetime.min
+
+
+class _Names(ocp.path.step.NameFormat):  # type: ignore[misc]
+    """The names of steps, whole ones: their numbers."""
+
+    def build_name(self, step: int) -> str:
+        return str(step)
+
+    def find_all(self, base_path: Any) -> Iterator[_Step]:
+        return (_Step(step, base_path / str(step)) for step in _steps(base_path))
+
+    def find_step(self, base_path: Any, step: int) -> _Step:
+        return next(found for found in self.find_all(base_path) if found.step == step)
+
+
+def _steps(where: Any) -> list[int]:
+    """Ascending; none of a folder that is not there."""
+    names = os.listdir(where) if where.is_dir() else ()
+    return sorted(int(name) for name in names if name.isdecimal())
+
+
 def _manager(root: pathlib.Path, batch: str, item: str, **options: Any) -> ocp.CheckpointManager:
     where = folders.folder(root, batch, item)
     files.make(where)
-    settings = ocp.CheckpointManagerOptions(temporary_path_class=_Flushed, **options)
+    own = {"temporary_path_class": _Flushed, "step_name_format": _Names()}
+    settings = ocp.CheckpointManagerOptions(**own, **options)
     return ocp.CheckpointManager(where, item_names=(item, "meta"), options=settings)
 
 
@@ -263,9 +290,7 @@ class Reader:
 
     def steps(self, batch: str, item: str = "params") -> list[int]:
         """Committed steps of a batch, ascending; ``item`` is params or opt_state."""
-        where = folders.folder(self._root, batch, item)
-        names = os.listdir(where) if where.is_dir() else ()
-        return sorted(int(name) for name in names if name.isdecimal())
+        return _steps(folders.folder(self._root, batch, item))
 
     def gone(self, batch: str) -> list[int]:
         """Steps whose parameters were let go, ascending."""

@@ -57,6 +57,24 @@ def test_arrays_come_back_bit_for_bit(root):
             assert jax.tree.all(jax.tree.map(np.array_equal, found, opt_state))
 
 
+@pytest.mark.parametrize("time", [b"1" * 26, b'"noon"', b"null"], ids=["far", "text", "none"])
+def test_when_a_step_was_written_is_asked_of_nobody(root, time):
+    """Orbax reads it of every step as it looks for steps, and raises what nobody expects."""
+    for told in root.glob("*/*/20/_CHECKPOINT_METADATA"):
+        named, value = told.read_bytes().split(b'"commit_timestamp_nsecs": ')
+        told.write_bytes(named + b'"commit_timestamp_nsecs": ' + time + value[value.index(b",") :])
+    reader = Reader(root)
+    assert reader.resumable_steps(BATCH.name) == [20, 30]
+    assert jax.tree.all(
+        jax.tree.map(np.array_equal, reader.params(BATCH, 20, template(state(20)[0])), state(20)[0])
+    )
+    with Writer(root, BATCH) as writer:
+        writer.save(20, *state(20))
+        writer.save(40, *state(40))
+    assert reader.resumable_steps(BATCH.name) == [30, 40]
+    assert reader.steps(BATCH.name) == [0, 10, 20, 30, 40]
+
+
 def test_another_configuration_is_refused_and_is_no_damage(root):
     other = RunBatch(run_ids=BATCH.run_ids, config_hash="h2")
     with pytest.raises(OtherConfigurationError, match=r"step 0 is whole, but of another .*\(h1, w"):
