@@ -117,7 +117,9 @@ class _Names(ocp.path.step.NameFormat):  # type: ignore[misc]
         return (_Step(step, base_path / str(step)) for step in _steps(base_path))
 
     def find_step(self, base_path: Any, step: int) -> _Step:
-        return next(found for found in self.find_all(base_path) if found.step == step)
+        if step not in _steps(base_path):
+            raise ValueError(f"there is no step {step}")
+        return _Step(step, base_path / str(step))
 
 
 def _steps(where: Any) -> list[int]:
