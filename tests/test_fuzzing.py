@@ -196,6 +196,15 @@ def test_tables(tmp_path, n_inputs, source):
     assert 0.3 * n_inputs < refused <= n_inputs
 
 
+@pytest.mark.parametrize("told", [b"{}", b"[]", b'{"columns": 3}', b'{"columns": [{}]}', b"{"])
+def test_a_table_with_a_wrong_word_for_pandas_is_damaged(told, tmp_path):
+    path = tmp_path / "t.parquet"
+    table = pa.Table.from_pandas(a_table()).replace_schema_metadata({"pandas": told})
+    pq.write_table(table, path)
+    with pytest.raises(errors.DamagedTableError, match="cannot be read"):
+        results.read_parquet(path)
+
+
 def test_a_table_that_says_it_is_giant_takes_no_memory(tmp_path, monkeypatch):
     """A few kB: of texts of a million letters, each there once; of numbers, all the same."""
     texts, numbers = tmp_path / "texts.parquet", tmp_path / "numbers.parquet"

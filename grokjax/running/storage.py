@@ -6,14 +6,13 @@ import math
 import pathlib
 import shutil
 from collections.abc import Mapping, Sequence
-from typing import Any
 
 from grokjax import diagnostics
 from grokjax.diagnostics import Table
 from grokjax.measuring.views import choose, measures, tables_of
 from grokjax.settings.config import SweepConfig
 from grokjax.settings.fields import check
-from grokjax.settings.grid import Run
+from grokjax.settings.grid import Run, alike
 from grokjax.store.record import Batches
 from grokjax.store.results import METRICS
 from grokjax.training import work
@@ -87,10 +86,8 @@ def _tables(config: SweepConfig, rows: Mapping[str, float]) -> float:
 
 def _alike(runs: Sequence[Run]) -> list[tuple[Run, int]]:
     """One run of each size and shape, and how many there are."""
-    found: dict[Any, list[Run]] = {}
-    for run in runs:
-        found.setdefault((run.model, run.task, run.optimizer), []).append(run)
-    return [(own[0], len(own)) for own in found.values()]
+    groups = alike(runs, lambda run: (run.model, run.task, run.optimizer))
+    return [(own[0], len(own)) for own in groups]
 
 
 def _rows(

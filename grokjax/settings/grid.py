@@ -10,7 +10,7 @@ import hashlib
 import itertools
 import json
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any, NamedTuple
 
 from grokjax.settings import registry
@@ -157,16 +157,21 @@ def columns() -> dict[str, type]:
     return first | {name: kind for name, kind in rest.items() if name not in first}
 
 
+def alike(runs: Sequence[Run], key: Callable[[Run], Any]) -> list[list[Run]]:
+    """Runs of one key together, in the order of the first of each."""
+    groups: dict[Any, list[Run]] = {}
+    for run in runs:
+        groups.setdefault(key(run), []).append(run)
+    return list(groups.values())
+
+
 def plan_batches(runs: Sequence[Run], runs_per_batch: int) -> tuple[tuple[Run, ...], ...]:
     """Groups runs into batches that one program trains: one static part each, sizes side by side.
 
     Tasks of like size come together, so that little is padded; the order is otherwise the grid's.
     """
-    groups: dict[Static, list[Run]] = {}
-    for run in runs:
-        groups.setdefault(run.static, []).append(run)
     batches = []
-    for group in groups.values():
+    for group in alike(runs, lambda run: run.static):
         group.sort(key=lambda run: run.task.n_elements)
         bounds = cut(len(group), runs_per_batch)
         batches += [tuple(group[i:j]) for i, j in itertools.pairwise(bounds)]

@@ -128,11 +128,14 @@ def _steps(where: Any) -> list[int]:
     return sorted(int(name) for name in names if name.isdecimal())
 
 
-def _manager(root: pathlib.Path, batch: str, item: str, **options: Any) -> ocp.CheckpointManager:
-    where = folders.folder(root, batch, item)
-    files.make(where)
-    own = {"temporary_path_class": _Flushed, "step_name_format": _Names()}
-    settings = ocp.CheckpointManagerOptions(**own, **options)
+def _manager(
+    root: pathlib.Path, batch: str, item: str, most: int | None = None
+) -> ocp.CheckpointManager:
+    files.make(where := folders.folder(root, batch, item))
+    settings = ocp.CheckpointManagerOptions(
+        max_to_keep=most, cleanup_tmp_directories=True,
+        temporary_path_class=_Flushed, step_name_format=_Names(),
+    )  # fmt: skip
     return ocp.CheckpointManager(where, item_names=(item, "meta"), options=settings)
 
 
@@ -171,10 +174,8 @@ class Writer:
         self._root, self._batch, self._made_by = root, batch, made_by
         self._reader = Reader(root)
         self._remaking: ocp.CheckpointManager | None = None
-        clean = {"cleanup_tmp_directories": True}
-        kept = KEPT_OPTIMISER_STATES
-        self._params = _manager(root, batch.name, "params", **clean)
-        self._optimizer = _manager(root, batch.name, "opt_state", max_to_keep=kept, **clean)
+        self._params = _manager(root, batch.name, "params")
+        self._optimizer = _manager(root, batch.name, "opt_state", KEPT_OPTIMISER_STATES)
 
     def __enter__(self) -> "Writer":
         return self
@@ -197,7 +198,7 @@ class Writer:
         """As ``save``, a step before the latest, where no optimiser state belongs."""
         if opt_state is not None:
             if self._remaking is None:
-                self._remaking = _manager(self._root, self._batch.name, "remaking", max_to_keep=1)
+                self._remaking = _manager(self._root, self._batch.name, "remaking", 1)
             self._save_state(self._remaking, "remaking", step, (params, opt_state))
         self._save_params(step, params)
 

@@ -7,6 +7,10 @@ import pathlib
 import re
 from collections.abc import Iterator
 
+# What anything but a file of ours may raise on its way through a reader and our types.
+UNREADABLE = (OSError, ValueError, LookupError, TypeError, AttributeError, ArithmeticError,
+              RecursionError)  # fmt: skip
+
 
 class WorkdirError(RuntimeError):
     """A work directory is missing, damaged or in use; the message says what to do."""

@@ -32,12 +32,7 @@ def let_go(root: pathlib.Path, batch: str, step: int) -> None:
     files.make(target.parent)
     flush(root, batch)
     files.rename(source, target)
-    _empty(target)
-
-
-def _empty(step: pathlib.Path) -> None:
-    """Removes the arrays of a step that was let go, if they are there."""
-    shutil.rmtree(step / "params", ignore_errors=True)
+    shutil.rmtree(target / "params", ignore_errors=True)
 
 
 def drop_state(root: pathlib.Path, batch: str, step: int, item: str = "opt_state") -> None:
@@ -60,7 +55,7 @@ def flush(root: pathlib.Path, batch: str) -> None:
 
 def clean(root: pathlib.Path) -> None:
     """Removes what a killed process was about to; for the one who owns the directory."""
-    for step in root.glob("*/let_go/*"):
-        _empty(step)
+    for arrays in root.glob("*/let_go/*/params"):
+        shutil.rmtree(arrays, ignore_errors=True)
     for leaving in root.glob(f"*/{_LEAVING}"):
         shutil.rmtree(leaving)

@@ -18,16 +18,13 @@ from grokjax.settings.fields import InvalidSettingError, check, fields_of
 from grokjax.settings.grid import Run
 from grokjax.settings.registry import KINDS
 from grokjax.store import files
-from grokjax.store.errors import WorkdirError
+from grokjax.store.errors import UNREADABLE, WorkdirError
 from grokjax.store.locks import is_held, is_lock
 
 Batches = tuple[tuple[Run, ...], ...]
 _FORMATS = (1, 2)  # that can be read; the last is written
 _COPY = ".sweep.json.copy"  # for when it is damaged
 _FINISHED = ".finished"  # says what a part of a job was asked for, once it is trained and measured
-# What anything but a record of ours may raise on its way through the JSON reader and our types.
-_UNREADABLE = (OSError, ValueError, LookupError, TypeError, AttributeError, ArithmeticError,
-               RecursionError)  # fmt: skip
 _PACKAGES = ("jax", "jaxlib", "flax", "optax", "numpy", "scipy", "orbax-checkpoint", "giotto-ph",
              "redzed-tda", "ripser", "pandas", "pyarrow")  # fmt: skip
 _COMPUTING = ("jax", "jaxlib", "flax", "optax", "numpy")
@@ -50,7 +47,7 @@ def read_record(workdir: pathlib.Path) -> dict[str, Any]:
     except FileNotFoundError as error:
         way = f"; its last copy is there: cp {copy} {path}" if copy.exists() else ""
         raise WorkdirError(f"{workdir} holds no sweep: there is no sweep.json{way}") from error
-    except _UNREADABLE as error:
+    except UNREADABLE as error:
         problem = f"is damaged ({error!r})"
         if isinstance(error, InvalidSettingError):
             problem = f"asks for what this version does not have, or is damaged ({error})"

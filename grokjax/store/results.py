@@ -18,7 +18,7 @@ import pyarrow.parquet as pq
 from grokjax import diagnostics
 from grokjax.diagnostics import Table
 from grokjax.settings.grid import digest
-from grokjax.store.errors import DamagedTableError, StorageError, reading_problem
+from grokjax.store.errors import UNREADABLE, DamagedTableError, StorageError, reading_problem
 from grokjax.store.files import is_left, looking_again, most_memory, move, replacing
 
 _METRICS = ("train_loss", "train_accuracy", "test_loss", "test_accuracy", "novel_accuracy",
@@ -74,7 +74,7 @@ def read_parquet(path: pathlib.Path) -> pd.DataFrame:
         table = pq.read_table(path, page_checksum_verification=True, read_dictionary=texts)
         _check_texts(table, texts)
         return table.cast(schema).to_pandas()
-    except (pa.ArrowException, OSError, ValueError) as error:
+    except (pa.ArrowException, *UNREADABLE) as error:
         if problem := reading_problem(error):
             raise StorageError(path, problem, "read") from error
         raise DamagedTableError(

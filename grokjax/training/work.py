@@ -245,7 +245,7 @@ def available() -> int:
 def runs_that_fit(runs: Sequence[Run], config: TrainConfig) -> int:
     """How many runs one batch may hold: what is ``available``, at most 512."""
     fits = _MOST_RUNS
-    for group in _programs(runs):
+    for group in grid.alike(runs, lambda run: run.static):
         wanted = min(len(group), _MOST_RUNS)
         fit = memory(group, config, wanted).runs_in(available())
         fits = min(fits, fit if fit < wanted else _MOST_RUNS)
@@ -253,13 +253,6 @@ def runs_that_fit(runs: Sequence[Run], config: TrainConfig) -> int:
 
 
 # --------------------------------------------------------------------------- batches
-
-
-def _programs(runs: Sequence[Run]) -> list[list[Run]]:
-    groups: dict[Any, list[Run]] = {}
-    for run in runs:
-        groups.setdefault(run.static, []).append(run)
-    return list(groups.values())
 
 
 def plan_batches(
@@ -271,7 +264,7 @@ def plan_batches(
     the padding that this saves costs more than it: programs to compile, devices without a run.
     """
     batches: list[tuple[Run, ...]] = []
-    for group in _programs(runs):
+    for group in grid.alike(runs, lambda run: run.static):
         parts = _parts(group, config, runs_per_batch) if mapped.takes_runs_in_turn() else [group]
         batches += itertools.chain(*(grid.plan_batches(part, runs_per_batch) for part in parts))
     return tuple(batches)
