@@ -42,7 +42,7 @@ ELSEWHERE = {
     "tasks": (),
     "models": ("tests/training/test_step.py",),
     "training": ("tests/measuring/test_lenses.py", "tests/test_workflow.py", "tests/test_check.py"),
-    "diagnostics": ("tests/measuring/test_functions.py",),
+    "diagnostics": ("tests/measuring/test_functions.py", "tests/measuring/test_lenses.py"),
     "statistics": (),
     "store": tuple(
         f"tests/test_{name}.py" for name in ("fuzzing", "odd_disks", "merge", "faults", "check")
