@@ -41,6 +41,7 @@ from grokjax.store.errors import (
 )
 
 KEPT_OPTIMISER_STATES = 2
+_META = {"checksums": dict, "config_hash": str, "run_ids": list}  # what is said of a step
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -330,11 +331,12 @@ class Reader:
     def meta(self, batch: str, item: str, step: int) -> dict[str, Any]:
         """What is said of a checkpoint: run_ids, config_hash, checksums; raises as ``params``."""
         meta = self._restore(batch, item, step, "meta", ocp.args.JsonRestore())
-        lacking = {"run_ids", "config_hash", "checksums"} - set(meta or ())
-        if lacking:
-            reason = f"its meta lacks {', '.join(sorted(lacking))}"
+        told = meta if isinstance(meta, dict) else {}
+        lacking = [name for name, kind in _META.items() if not isinstance(told.get(name), kind)]
+        if lacking or not all(isinstance(run_id, str) for run_id in told["run_ids"]):
+            reason = f"its meta lacks {', '.join(lacking) or 'names of runs'}"
             raise CheckpointError(batch, item, step, reason)
-        return meta
+        return told
 
     def verify(self, batch: RunBatch, item: str, step: int) -> None:
         """Holds all arrays of a checkpoint against their checksums; raises as ``params``."""

@@ -1,5 +1,6 @@
 """Checkpoints: what goes in comes out, and what does not fit is refused by name."""
 
+import json
 import pickle
 import shutil
 
@@ -148,6 +149,19 @@ def test_a_missing_step_and_a_damaged_one_are_named(root):
             path.write_bytes(b"")
     with pytest.raises(CheckpointError, match="step 10 cannot be read"):
         Reader(root).params(BATCH, 10, template(state(0)[0]))
+
+
+@pytest.mark.parametrize(
+    "change",
+    [lambda meta: 3, lambda meta: [], lambda meta: None, lambda meta: meta | {"run_ids": [{}]},
+     lambda meta: meta | {"config_hash": 3}, lambda meta: meta | {"checksums": ["a"]},
+     lambda meta: {key: meta[key] for key in ("run_ids", "checksums")}],
+)  # fmt: skip
+def test_what_is_said_of_a_step_has_to_be_what_it_should(change, root):
+    (told,) = root.glob("*/params/20/meta/metadata")
+    told.write_text(json.dumps(change(json.loads(told.read_text()))))
+    with pytest.raises(CheckpointError, match=r"cannot be read: (its meta lacks|.*JSON)"):
+        Reader(root).params(BATCH, 20, template(state(20)[0]))
 
 
 def test_a_half_written_step_is_invisible(root):
