@@ -3,6 +3,7 @@
 Question: does a statistic of persistence go half of its way before or after test accuracy, −log of
           the test loss and −log of the restricted loss go half of theirs?
 Command:  python -m experiments.leads --workdirs=W,W… --out=FOLDER [--cloud=embedding]
+          `table` with ``until`` says what a shorter budget would have shown
 Device:   reads tables only; seconds. How fine a lead can be seen is up to the checkpoints.
 Expected: FOLDER/leads.csv and .html; a row a setting, statistic and reference: the median lag of
           the statistic behind the reference over seeds, its exact interval, the sign test, and
@@ -60,9 +61,12 @@ TEXT = (
 )
 
 
-def halves(pool: Pool, table: str, column: str, cloud: str, change: Any) -> pd.Series:
+def halves(
+    pool: Pool, table: str, column: str, cloud: str, change: Any, until: float = 1.0
+) -> pd.Series:
     """Run → step at which a column of a table goes half of its way; NaN where it has no step."""
     rows = pool.table(table)
+    rows = rows[rows["step"] <= until * rows["run_id"].map(pool.horizons)]
     rows = rows[rows["cloud"] == cloud] if cloud else rows
     wide = change(figures.wide(rows, column, list(dict.fromkeys(rows["run_id"]))))
     return pd.Series(
@@ -71,13 +75,21 @@ def halves(pool: Pool, table: str, column: str, cloud: str, change: Any) -> pd.S
     )
 
 
-def table(pool: Pool, cloud: str) -> pd.DataFrame:
-    """A row a setting, statistic and reference; columns are those of `HEADINGS`."""
+def table(pool: Pool, cloud: str, until: float = 1.0) -> pd.DataFrame:
+    """A row a setting, statistic and reference; columns are those of `HEADINGS`.
+
+    Args:
+        pool: the runs.
+        cloud: whose statistics.
+        until: the share of each run's training that is looked at.
+    """
     runs = pool.table("runs")
     runs = runs[~runs["status"].isin(("diverged", "failed"))].reset_index(drop=True)
-    own = {name: halves(pool, "persistence", name, cloud, lambda f: f) for name in STATISTICS}
+    own = {
+        name: halves(pool, "persistence", name, cloud, lambda f: f, until) for name in STATISTICS
+    }
     references = {
-        name: halves(pool, where, column, "", change)
+        name: halves(pool, where, column, "", change, until)
         for name, (where, column, change) in REFERENCES.items()
         if where in pool.tables()
     }

@@ -3,9 +3,10 @@
 Question: is the H1 signature of a network that generalised a matter of its group, of its spectrum,
 or of its singular values alone?
 Command: python -m experiments.surrogate_table --embeddings p113/embeddings.npz p197/embeddings.npz
-mlp197/embeddings.npz; two CPU cores, about 3 minutes. Files hold raw embeddings (p, d) of seeds at
-steps, s<seed>_<step>; work directories of sweeps, such as work/p113, do as well. The first and the
-last step of each seed are measured.
+mlp197/embeddings.npz --more p113:15000 p197:30000; two CPU cores, about 5 minutes. Files hold raw
+embeddings (p, d) of seeds at steps, s<seed>_<step>; work directories of sweeps, such as work/p113,
+do as well. The first and the last step of each seed are measured, and the steps that --more names.
+The table grows cloud by cloud; clouds that it has are not measured again.
 Found, with what it means: experiments/results/surrogates/README.md, which this command writes.
 
 Surrogates are drawn of the raw embedding; then embedding and surrogates are centred and their rows
@@ -18,6 +19,7 @@ import io
 import pathlib
 import re
 import time
+from collections.abc import Sequence
 
 import numpy as np
 import pandas as pd
@@ -26,7 +28,7 @@ import grokjax
 from experiments import html_page
 from experiments.benchmarks.environment import environment
 from grokjax.clouds import normalize
-from grokjax.diagnostics import surrogates
+from grokjax.diagnostics import persistence, surrogates
 
 RESULTS = pathlib.Path("experiments/results/surrogates")
 # As they were told, decimals included; fp: frequency_power, sv: covariance; - is not told, but for
@@ -62,7 +64,11 @@ MEANT = {
     "circulance": ("covariance", "circulance", "value"),
 }
 KEYS = ["runs", "seed", "null", "statistic"]
-SHOWN = {"h1_max": "H1 max", "h1_total": "H1 total", "circulance": "Circulance"}
+SHOWN = {"h1_max": "H1 max", "h1_total": "H1 total", "h1_ratio": "Longest over second H1 bar",
+         "circulance": "Circulance"}  # fmt: skip
+DRAWN = ("frequency_power", "covariance")  # whose spread the page of answers draws
+COLUMNS = ["runs", "seed", "step", "null", "statistic", "value", "mean", "sd", "z", "percentile",
+           "n", "p5", "p95"]  # fmt: skip
 # Of the fifteen runs, from 99 surrogates.
 FOUND = """
 ## What it says
@@ -87,45 +93,93 @@ FOUND = """
 Embeddings = dict[tuple[int, int], np.ndarray]  # (seed, step) → (p, d), as they are
 
 
-def embeddings(path: pathlib.Path) -> Embeddings:
-    """Those of a file, or of the first and last checkpoint of each run of a work directory."""
+def embeddings(path: pathlib.Path, more: Sequence[int] = ()) -> Embeddings:
+    """The first and last step of each seed of a file or of a work directory, and further ones."""
+    found: Embeddings = {}
     if path.is_file():
         arrays = np.load(path)
         named = {key: re.findall(r"\d+", key) for key in arrays.files}
-        return {(int(seed), int(step)): arrays[key] for key, (seed, step) in named.items()}
-    found: Embeddings = {}
+        every = {(int(seed), int(step)): key for key, (seed, step) in named.items()}
+        for seed in dict.fromkeys(seed for seed, _ in every):
+            for step in _wanted([at for of, at in every if of == seed], more):
+                found[seed, step] = arrays[every[seed, step]]
+        return found
     sweep = grokjax.load(path)
     for run in sweep.runs.itertuples():
-        steps = sweep.steps(run.run_id)
-        for step in {min(steps), max(steps)}:
+        for step in _wanted(sweep.steps(run.run_id), more):
             if (run.seed, step) in found:
                 raise ValueError(f"{path} has several runs of seed {run.seed}")
             found[run.seed, step] = sweep.view(run.run_id, step).embedding
     return found
 
 
-def measure(path: pathlib.Path, n: int, threads: int) -> pd.DataFrame:
-    """Each seed's first and last embedding beside n surrogates of each null."""
-    arrays = embeddings(path)
-    name = path.parent.name if path.stem == "embeddings" else path.stem
-    steps = pd.DataFrame(list(arrays), columns=["seed", "step"]).groupby("seed")["step"]
-    rows = []
-    for seed, ends in steps.agg(["min", "max"]).iterrows():
-        for step in ends:
-            compared = surrogates.compare(
-                arrays[seed, step],
-                n=n,
-                seed=[*name.encode(), seed, step],
-                normalise=normalize,
-                n_threads=threads,
-            )
-            rows += [{"runs": name, "seed": seed, "step": step} | row for row in compared]
-    return pd.DataFrame(rows)
+def _wanted(steps: Sequence[int], more: Sequence[int]) -> list[int]:
+    return sorted({min(steps), max(steps), *set(steps) & set(more)})
+
+
+def measure(raw: np.ndarray, key: tuple[str, int, int], n: int, threads: int) -> pd.DataFrame:
+    """The embedding of runs, seed and step beside n surrogates of each null."""
+    seed = [*key[0].encode(), *key[1:]]
+    rows = surrogates.compare(raw, n=n, seed=seed, normalise=normalize, n_threads=threads)
+    frame = pd.DataFrame(rows).set_index(["null", "statistic"])
+    for null in DRAWN if key[-1] else ():  # of untrained embeddings it says nothing
+        more = spreads(raw, null, n, [*seed, *null.encode()], threads)
+        frame = more.combine_first(frame)
+    found = pd.DataFrame(dict(zip(("runs", "seed", "step"), key, strict=True)), index=frame.index)
+    return found.join(frame).reset_index().reindex(columns=COLUMNS).astype({"n": "int64"})
+
+
+def spreads(raw: np.ndarray, null: str, n: int, seed: Sequence[int], threads: int) -> pd.DataFrame:
+    """What `surrogates.compare` does not say of the surrogates that it drew.
+
+    Columns ``p5`` and ``p95`` of H1 max, H1 total and the longest over the second bar, and all of
+    the columns of the last; by null and statistic.
+    """
+    clouds = [normalize(cloud) for cloud in (raw, *surrogates.draw(raw, null, n, seed))]
+    found = [persistence.summarize(one) for one in persistence.many(clouds, n_threads=threads)]
+    values = pd.DataFrame(
+        [(bar.h1_max, bar.h1_total, bar.h1_max / bar.h1_second if bar.h1_second else np.nan)
+         for bar in found], columns=["h1_max", "h1_total", "h1_ratio"],
+    )  # fmt: skip
+    own, drawn = values.iloc[0], values.iloc[1:]
+    frame = pd.DataFrame({"p5": drawn.quantile(0.05), "p95": drawn.quantile(0.95)})
+    mean, sd = drawn["h1_ratio"].mean(), drawn["h1_ratio"].std()
+    below = 100 * (drawn["h1_ratio"] < own["h1_ratio"]).mean()
+    row = {"value": own["h1_ratio"], "mean": mean, "sd": sd, "percentile": below, "n": n}
+    frame.loc["h1_ratio", list(row)] = list(row.values())
+    frame.loc["h1_ratio", "z"] = (own["h1_ratio"] - mean) / sd
+    return pd.concat({null: frame}, names=["null", "statistic"])
+
+
+def measure_all(options: argparse.Namespace) -> pd.DataFrame:
+    """The table, to which each cloud is added and saved that it does not have."""
+    file = options.output / "surrogates.parquet"
+    rows = pd.read_parquet(file) if file.exists() else pd.DataFrame(columns=["runs"])
+    more = [one.split(":") for one in options.more]
+    for path in options.embeddings:
+        name = path.parent.name if path.stem == "embeddings" else path.stem
+        steps = [int(step) for of, step in more if of == name]
+        for (seed, step), raw in embeddings(path, steps).items():
+            if (
+                len(rows)
+                and ((rows.runs == name) & (rows.seed == seed) & (rows.step == step)).any()
+            ):
+                continue
+            one = measure(raw, (name, seed, step), options.n, options.threads)
+            rows = pd.concat([rows, one], ignore_index=True) if len(rows) else one
+            rows.to_parquet(file, index=False)
+    return rows
 
 
 def last_steps(rows: pd.DataFrame) -> pd.DataFrame:
     """Rows of each run's last step."""
     return rows[rows["step"] == rows.groupby(["runs", "seed"])["step"].transform("max")]
+
+
+def further_steps(rows: pd.DataFrame) -> pd.DataFrame:
+    """Rows of steps between the first and the last."""
+    ends = rows.groupby(["runs", "seed"])["step"].transform
+    return rows[(rows["step"] > ends("min")) & (rows["step"] < ends("max"))]
 
 
 def held_against(rows: pd.DataFrame) -> pd.DataFrame:
@@ -168,7 +222,7 @@ def wide(rows: pd.DataFrame, statistic: str) -> pd.DataFrame:
     order = pd.MultiIndex.from_frame(last[["runs", "seed"]].drop_duplicates())
     table = last.assign(text=last.apply(text, axis=1))
     table = table.pivot(index=["runs", "seed"], columns="null", values="text")
-    table = table.loc[order, list(surrogates.NULLS)]
+    table = table.loc[order, [null for null in surrogates.NULLS if null in table]]
     ends = own.groupby(["runs", "seed", "step"])["value"].first().groupby(["runs", "seed"])
     digits = 1 if statistic.endswith("total") else 3
     table.insert(0, "before", ends.first().map(f"{{:.{digits}f}}".format))
@@ -178,12 +232,22 @@ def wide(rows: pd.DataFrame, statistic: str) -> pd.DataFrame:
 
 def counts(rows: pd.DataFrame) -> pd.DataFrame:
     """Of each group of runs, in how many a statistic is above 95 % of a null's surrogates."""
-    last = last_steps(rows[rows["n"] > 1])
-    above = last.assign(above=last["percentile"] > 95)
+    random = rows[rows["n"] > 1]
+    above = random.assign(above=random["percentile"] > 95)
     table = above.pivot_table(
         index=["statistic", "runs"], columns="null", values="above", aggfunc="sum", sort=False
     )
-    return table.astype(int).reset_index()
+    return table.astype("Int64").reset_index()
+
+
+def further(rows: pd.DataFrame) -> list[str]:
+    """The same counts at steps between the first and the last, if there are any."""
+    between = further_steps(rows)
+    if between.empty:
+        return []
+    steps = between.groupby("runs")["step"].unique()
+    words = [f"{runs} at {' and '.join(f'{at:,}' for at in own)}" for runs, own in steps.items()]
+    return [f"At steps before the last ({', '.join(words)}):", html_page.markdown(counts(between))]
 
 
 def page(rows: pd.DataFrame, options: argparse.Namespace, seconds: float) -> str:
@@ -197,18 +261,22 @@ def page(rows: pd.DataFrame, options: argparse.Namespace, seconds: float) -> str
     errors.columns = ["figure", "figures", "furthest apart, in standard errors"]
     lines = [
         "# What H1 of trained embeddings would be by chance",
-        f"```\npython -m experiments.surrogate_table --n {options.n} --embeddings {files}\n```",
+        f"```\npython -m experiments.surrogate_table --n {options.n} --embeddings {files}"
+        + "".join(f" \\\n  --more {' '.join(options.more)}" if options.more else "")
+        + "\n```",
         f"Commit {(made['commit'] or 'unknown')[:7]}, {made['time']}, {made['device']} shared with "
         f"other work, {options.threads} threads, {seconds:.0f} s; {versions}. {options.n} "
         "surrogates of each null, drawn of the raw embedding; embedding and surrogates are then "
         "centred and their rows normed. Nulls and statistics are those of "
         "`grokjax.diagnostics.surrogates`. Beside "
         "each null: mean ± SD of its surrogates at the last step, and in brackets the percentile "
-        "of the measured value among them. All seven statistics, before and after training: "
+        "of the measured value among them. All statistics, before and after training: "
         "[surrogates.parquet](surrogates.parquet).",
         FOUND.strip(),
         "## In how many of five runs a statistic is above 95 % of the surrogates",
-        html_page.markdown(counts(rows)),
+        "At the last step:",
+        html_page.markdown(counts(last_steps(rows))),
+        *further(rows),
     ]
     for statistic, name in SHOWN.items():
         lines += [f"## {name}", html_page.markdown(wide(rows, statistic))]
@@ -227,15 +295,15 @@ def main() -> None:
     """Measures, prints the page and writes it with the table."""
     parser = argparse.ArgumentParser(description=__doc__.partition("\n")[0])
     parser.add_argument("--embeddings", type=pathlib.Path, nargs="+", required=True)
+    parser.add_argument("--more", nargs="*", default=[], help="further steps, as p197:30000")
     parser.add_argument("--n", type=int, default=99)
     parser.add_argument("--threads", type=int, default=2)
     parser.add_argument("--output", type=pathlib.Path, default=RESULTS)
     options = parser.parse_args()
     begun = time.perf_counter()
-    rows = pd.concat([measure(file, options.n, options.threads) for file in options.embeddings])
-    seconds = time.perf_counter() - begun
     options.output.mkdir(parents=True, exist_ok=True)
-    rows.to_parquet(options.output / "surrogates.parquet", index=False)
+    rows = measure_all(options)
+    seconds = time.perf_counter() - begun
     readme = page(rows, options, seconds)
     (options.output / "README.md").write_text(readme, encoding="utf-8")
     print(readme)

@@ -3,7 +3,7 @@
 Question: persistent homology shows loops; is one of them the residues going round, k·x/p?
 Command: python -m experiments.waves [--embeddings FILE.npz …] [--folder FOLDER]; two cores, about
 four minutes with fifteen embeddings. A file holds raw embeddings (p, d) named s<seed>_<step>; the
-last step of each seed is taken. Without files only planted embeddings are made.
+last step of each seed is taken. Without files only planted embeddings and noise are made.
 Found: experiments/results/waves/README.md.
 
 Planted embeddings give each wave a plane of its own, drawn at random, and Gaussian noise of a share
@@ -28,6 +28,7 @@ FOLDER = pathlib.Path(__file__).parent / "results" / "waves"
 CLASSES = 4  # of a trained embedding
 RECOVERED = 0.95
 WIDTH, DRAWS = 128, 5
+NOISES = {113: 20, 197: 10}  # points → clouds of noise
 
 
 def planted(p: int, n_waves: int, noise: float, seed: int) -> tuple[np.ndarray, set[int]]:
@@ -73,6 +74,21 @@ def planted_table() -> pd.DataFrame:
     return pd.DataFrame(rows)
 
 
+def noise_table() -> pd.DataFrame:
+    """A row a class of a normal cloud: how well the best of (p − 1)/2 waves fits by chance."""
+    rows = []
+    for p, draws in NOISES.items():
+        for seed in range(draws):
+            points = np.random.default_rng([p, seed]).normal(size=(p, WIDTH))
+            found = coordinates.circular(grokjax.clouds.normalize(points), CLASSES)
+            for place, angles in enumerate(found.reduced.T):
+                own = coordinates.wave(angles)
+                row = {"p": p, "seed": seed, "place": place}
+                row |= {"reduced residual": found.reduced_residuals[place]}
+                rows.append(row | {"reduced correlation": own.correlation})
+    return pd.DataFrame(rows)
+
+
 def last_embeddings(path: pathlib.Path) -> Iterator[tuple[int, int, np.ndarray]]:
     """Seed, step and raw embedding (p, d) of the last step of each seed in a file."""
     stored = np.load(path)
@@ -108,7 +124,7 @@ def trained_table(path: pathlib.Path) -> pd.DataFrame:
 
 
 def main(argv: Sequence[str] | None = None) -> None:
-    """Writes a table as CSV for the planted embeddings and one for each file, and prints them."""
+    """Writes a table as CSV for planted embeddings, noise and each file, and prints them."""
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--embeddings", nargs="*", type=pathlib.Path, default=[])
     parser.add_argument("--folder", type=pathlib.Path, default=FOLDER)
@@ -116,7 +132,7 @@ def main(argv: Sequence[str] | None = None) -> None:
     arguments.folder.mkdir(parents=True, exist_ok=True)
     makers = {path.parent.name: functools.partial(trained_table, path)
               for path in arguments.embeddings}  # fmt: skip
-    for name, make in {"planted": planted_table, **makers}.items():
+    for name, make in {"planted": planted_table, "noise": noise_table, **makers}.items():
         frame = make()
         frame.to_csv(arguments.folder / f"{name}.csv", index=False, float_format="%.4g")
         print(f"{name}\n{html_page.markdown(frame)}", flush=True)

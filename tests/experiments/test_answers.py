@@ -1,58 +1,137 @@
-"""The page of answers says what its tables say, and nothing else."""
+"""The page of answers says what its tables say, and tables are those of the runs."""
 
+import numpy as np
 import pandas as pd
 import pytest
+from scipy import stats
 
-from experiments import answers
+from experiments import answers, committed, verdicts
+from experiments import questions_causes as causes
+from experiments import questions_loops as loops
+from experiments import questions_numbers as numbers
+from experiments.verdicts import CANNOT_TELL, DIFFER, Target
 
 
-def test_page_and_figure_are_those_committed(tmp_path, monkeypatch):
-    monkeypatch.setattr("sys.argv", ["answers", f"--out={tmp_path}"])
+def test_page_and_figures_are_those_committed(tmp_path, monkeypatch):
+    monkeypatch.setattr("sys.argv", ["answers", "--page", f"--out={tmp_path}"])
     answers.main()
     assert (tmp_path / "README.md").read_text() == (answers.RESULTS / "README.md").read_text()
-    assert (tmp_path / "answers.svg").stat().st_size > 10_000
+    for name in (answers.CHANCE, answers.TIME):
+        assert (tmp_path / name).stat().st_size > 10_000
+    page = (tmp_path / "README.md").read_text()
+    assert all(answer.group in page and answer.question in page for answer in answers.ANSWERS)
+    links = [one.figure for one in answers.ANSWERS if one.figure]
+    links += [f"{one.folder}/README.md" for one in answers.ANSWERS]
+    assert all((answers.RESULTS / link).exists() for link in links)
 
 
-def test_three_numbers_from_the_tables_themselves():
-    """Read off the files by hand."""
-    surrogates = pd.read_parquet(answers.RESULTS / "surrogates/surrogates.parquet")
-    last = surrogates[(surrogates.step > 0) & (surrogates.statistic == "h1_max")]
-    last = last[last["null"] == "covariance"]
-    within = (last.percentile <= 95).sum()
-    assert len(last) == 15
-    assert f"as long a loop as {within} of 15 runs" in answers.by_chance()
-    leads = pd.read_csv(answers.RESULTS / "leads/leads.csv")
-    leads = leads[leads.reference == "test accuracy"]
-    assert f"In {sum(leads.after)} of {sum(leads.n)} pairs" in answers.leads()
-    cause = pd.read_csv(answers.RESULTS / "cause/cause.csv")
-    row = cause[(cause.arm == "longer 0.1") & (cause.beside == "none")].iloc[0]
-    assert f"five times as strong delays by {row['median']:.0f} steps" in answers.causes()
+def test_tables_follow_from_the_runs_own():
+    made = committed.remade()
+    assert len(made) == 7
+    for path, frame in made.items():
+        told = committed.table(path)
+        kinds = {name: told[name].dtype for name in told}
+        pd.testing.assert_frame_equal(
+            frame.replace("", np.nan).astype(kinds), told, check_dtype=False, rtol=1e-5
+        )
+
+
+def raw(name, table):
+    return pd.read_parquet(answers.RESULTS / committed.RUNS / name / f"{table}.parquet")
+
+
+def test_numbers_from_the_runs_tables_by_hand():
+    """A change over windows, a ρ, dominance and a count of surrogates, without any of our code."""
+    runs, own, metrics = (raw("p197", name) for name in ("runs", "persistence", "metrics"))
+    changes, rho = [], []
+    for run in runs.itertuples():
+        rows = own[own.run_id == run.run_id].sort_values("step")
+        early = rows[(rows.step >= run.memorisation_step) & (rows.step < run.generalisation_step)]
+        changes.append(rows[rows.step >= 36_000].h1_total.mean() - early.h1_total.mean())
+        accuracy = metrics[metrics.run_id == run.run_id].sort_values("step").test_accuracy
+        rho.append(np.corrcoef(rows.h1_total.rank(), accuracy.rank())[0, 1])
+    half = stats.t.ppf(0.975, 4) * np.std(changes, ddof=1) / 5**0.5
+    mean = np.mean(changes)
+    assert f"{mean:.0f} ({mean - half:.0f} to {mean + half:.0f})" in numbers.h1_total_rises()
+    assert f"median {np.median(rho):.2f}, SD {np.std(rho, ddof=1):.2f}" in numbers.same_rho()
+    dominant = 0
+    for name in committed.NAMES:
+        own, runs = raw(name, "persistence"), raw(name, "runs").set_index("run_id")
+        own = own[own.step >= own.run_id.map(runs.generalisation_step)]
+        dominant += sum((own.h1_max / own.h1_second).groupby(own.run_id).median() >= 1.3)
+    assert f"1.3 times the second or more in {dominant} of 15" in loops.one_loop()
+    drawn = pd.read_parquet(answers.RESULTS / "surrogates/surrogates.parquet")
+    last = drawn[drawn.step.isin((20_000, 40_000, 45_000)) & (drawn.statistic == "h1_max")]
+    last = last[(last["null"] == "frequency_power") & (last.percentile > 95)]
+    assert f"above 95 % of 99 of them in {len(last)} of 15 runs" in loops.chance()
 
 
 @pytest.mark.parametrize(
     ("path", "column", "words"),
     [
-        ("leads/leads.csv", "after", answers.leads),
-        ("cause/cause.csv", "high", answers.causes),
-        ("head_to_head/head_to_head.csv", "gain", answers.predicts),
-        ("waves/p113.csv", "correlation", answers.whose_wave),
-        ("verdicts/comparison.csv", "ours", answers.rises),
-        ("verdicts/comparison.csv", "ours", answers.agrees),
-        ("controls/controls.csv", "ratio", answers.without_a_group),
-        ("rejection_rates/rejection_rates.csv", "rejected", answers.tests_hold),
-        ("ablation/ablation.csv", "accuracy", answers.carries),
-        ("surrogates/surrogates.parquet", "value", answers.one_loop),
-        ("surrogates/surrogates.parquet", "percentile", answers.by_chance),
-        ("holes/p113.csv", "waves", answers.holes),
+        ("leads/leads.csv", "lag", causes.leads),
+        ("leads/leads_shorter.csv", "lag", causes.leads_more),
+        ("cause/cause.csv", "high", causes.causes),
+        ("cause/doses.csv", "at", causes.causes),
+        ("head_to_head/head_to_head.csv", "gain", causes.predicts),
+        ("ablation/ablation.csv", "accuracy", causes.carries),
+        ("controls/controls.csv", "ratio", causes.without_a_group),
+        ("controls/controls.csv", "low", causes.without_a_group_more),
+        ("rejection_rates/rejection_rates.csv", "rejected", causes.tests_hold),
+        ("fifteen_runs/mlp197/persistence.parquet", "h1_max", numbers.h1_max_rises),
+        ("fifteen_runs/p197/persistence.parquet", "h1_total", numbers.h1_total_rises),
+        ("fifteen_runs/p113/persistence.parquet", "h1_max", numbers.rises_more),
+        ("fifteen_runs/p113/metrics.parquet", "test_accuracy", causes.leads),
+        ("fifteen_runs/p113/persistence.parquet", "h1_second", loops.one_loop),
+        ("fifteen_runs/p113/persistence.parquet", "h1_max", answers.budget),
+        ("verdicts/comparison.csv", "ours", numbers.same_rho),
+        ("verdicts/comparison.csv", "high", numbers.same_numbers),
+        ("verdicts/comparison.csv", "high", numbers.same_numbers_more),
+        ("verdicts/comparison.csv", "margin", answers.not_told),
+        ("surrogates/surrogates.parquet", "value", loops.chance),
+        ("surrogates/surrogates.parquet", "percentile", loops.one_loop),
+        ("surrogates/surrogates.parquet", "percentile", loops.chance_more),
+        ("waves/p113.csv", "reduced correlation", loops.whose_wave),
+        ("waves/noise.csv", "reduced correlation", loops.whose_wave),
+        ("holes/p113.csv", "waves", loops.holes),
     ],
 )
 def test_another_table_is_another_answer(path, column, words, monkeypatch):
-    said, read = words(), answers.table
+    said, read = words(), committed.table
 
     def changed(asked):
         frame = read(asked)
         factor = [0.5 + i % 2 for i in range(len(frame))]
         return frame.assign(**{column: frame[column] * factor}) if asked == path else frame
 
-    monkeypatch.setattr(answers, "table", changed)
+    monkeypatch.setattr(committed, "table", changed)
     assert words() != said
+
+
+def test_what_is_said_of_power_is_what_verdicts_do():
+    """Values of the spread seen, a little within and beyond the mean from which on they differ."""
+    row = numbers.power().set_index("what").filter(like="h1_total (mlp", axis=0).iloc[0]
+    target = Target(30.0, 70.0, 3.0)  # Figure 4
+    shape = np.array([-2.0, -1.0, 0.0, 1.0, 2.0])
+    told = committed.table("verdicts/comparison.csv").set_index("what").loc[row.name]
+    error = (told.high - told.low) / 2 / stats.t.ppf(0.95, 4)
+    shape *= error * 5**0.5 / shape.std(ddof=1)
+    assert row.differ_above > 80 and row.differ_below < 20
+    for edge, out in ((row.differ_above, 1), (row.differ_below, -1)):
+        assert verdicts.judge(edge + out * 0.1 + shape, target).word == DIFFER
+        assert verdicts.judge(edge - out * 0.1 + shape, target).word == CANNOT_TELL
+
+
+def test_a_level_is_left_where_values_stay_above_it():
+    steps = np.arange(0, 1000, 100)
+    values = np.array([9.0, 1, 2, 1, 1, 3, 2, 2.5, 4, 5])
+    assert causes._onset(steps, values, 100, 400) == 700
+    assert np.isnan(causes._onset(steps, np.ones(10), 100, 400))
+
+
+def test_each_source_that_is_not_run_has_words():
+    rows = committed.table("verdicts/comparison.csv")
+    assert set(rows[rows.verdict == "not run"].source) == set(answers.NOT_RUN)
+    assert committed.by_chance(7, 15) == pytest.approx(
+        1 - sum(stats.binom.pmf(k, 15, 0.05) for k in range(7))
+    )

@@ -1,0 +1,131 @@
+"""Committed tables of results/, and what the answers take of the fifteen runs at the study's size.
+
+The unit is the run: what several checkpoints or statistics of a run say is one value of it, or it
+is said run by run. Windows are those of ``grokjax.statistics.before_after``.
+"""
+
+import pathlib
+from collections.abc import Mapping, Sequence
+
+import numpy as np
+import pandas as pd
+from numpy.typing import ArrayLike
+from scipy import stats
+
+from experiments import ablation, cause, comparison, evidence, leads
+from grokjax.report import summaries
+
+RESULTS = pathlib.Path(__file__).parent / "results"
+RUNS = "fifteen_runs"
+# Folders of the fifteen runs; five seeds each.
+NAMES = {"p113": "transformer, p = 113", "p197": "transformer, p = 197", "mlp197": "MLP, p = 197"}
+# How much of training leads are computed again from, to see what a shorter budget does to them.
+SHORTER = 0.75
+
+
+def table(path: str) -> pd.DataFrame:
+    """A committed table."""
+    file = RESULTS / path
+    return pd.read_parquet(file) if file.suffix == ".parquet" else pd.read_csv(file)
+
+
+def remade() -> dict[str, pd.DataFrame]:
+    """Path → table that follows from the runs' own committed tables: made again, not read."""
+    folders = [evidence.Folder(RESULTS / RUNS / name) for name in NAMES]
+    # No sweeps lie below the first folder: what is compared are the fifteen runs alone.
+    contexts = comparison.contexts_of(RESULTS / RUNS, "paper", [one.path for one in folders])
+    tests = comparison.discoveries.family(contexts, comparison.measured(contexts))
+    pool = evidence.Pool(folders)
+    caused = pd.read_csv(RESULTS / "cause" / "runs.csv")
+    ablated = [evidence.Folder(RESULTS / "ablation" / name) for name in ("p59", "p31")]
+    return {
+        "verdicts/comparison.csv": comparison.compare(contexts, "paper"),
+        "verdicts/discoveries.csv": tests,
+        "leads/leads.csv": leads.table(pool, "embedding"),
+        "leads/leads_shorter.csv": leads.table(pool, "embedding", until=SHORTER),
+        "cause/doses.csv": cause.doses(caused),
+        "cause/cause.csv": cause.contrasts(caused),
+        "ablation/ablation.csv": ablation.table(ablation.last_rows(evidence.Pool(ablated))),
+    }
+
+
+def checkpoints() -> pd.DataFrame:
+    """A row a checkpoint of the fifteen: persistence, accuracy and the run's two steps."""
+    frames = []
+    for name in NAMES:
+        runs, metrics, own = (
+            table(f"{RUNS}/{name}/{what}.parquet") for what in ("runs", "metrics", "persistence")
+        )
+        steps = runs[["run_id", "seed", "memorisation_step", "generalisation_step"]]
+        frame = own.merge(metrics[["run_id", "step", "test_accuracy"]], on=["run_id", "step"])
+        frames.append(frame.merge(steps, on="run_id").assign(runs=name))
+    return pd.concat(frames, ignore_index=True)
+
+
+def windows(column: str) -> pd.DataFrame:
+    """Mean of a statistic before and after, and the change: a row a run of the fifteen."""
+    frames = []
+    for name in NAMES:
+        runs = table(f"{RUNS}/{name}/runs.parquet")
+        own = summaries.windows(runs, table(f"{RUNS}/{name}/persistence.parquet"), column)
+        frames.append(own.merge(runs[["run_id", "seed"]], on="run_id").assign(runs=name))
+    frame = pd.concat(frames).set_index(["runs", "seed"])[["before", "after"]]
+    return frame.assign(change=frame.after - frame.before)
+
+
+def surrogates() -> pd.DataFrame:
+    """A row a cloud, null and statistic, by place: first, last, or between."""
+    rows = table("surrogates/surrogates.parquet")
+    steps = rows.groupby(["runs", "seed"])["step"]
+    last, first = steps.transform("max"), steps.transform("min")
+    place = np.select([rows.step == last, rows.step == first], ["last", "first"], "between")
+    return rows.assign(place=place)
+
+
+def beside(statistic: str, null: str, place: str = "last") -> pd.DataFrame:
+    """A statistic of each embedding beside surrogates of a null, by runs and seed."""
+    rows = surrogates()
+    here = (rows.statistic == statistic) & (rows["null"] == null) & (rows.place == place)
+    return rows[here].set_index(["runs", "seed"]).sort_index()
+
+
+# --------------------------------------------------------------------------- intervals and words
+
+
+def mean_interval(values: ArrayLike, level: float = 0.95) -> tuple[float, float, float]:
+    """Mean of (n,) values and Student's interval of it."""
+    array = np.asarray(values, np.float64)
+    half = stats.t.isf((1 - level) / 2, len(array) - 1) * stats.sem(array)
+    return float(array.mean()), float(array.mean() - half), float(array.mean() + half)
+
+
+def ratio_interval(values: ArrayLike, level: float = 0.95) -> tuple[float, float, float]:
+    """Geometric mean of (n,) ratios and Student's interval of it, of their logarithms."""
+    mean, low, high = mean_interval(np.log(np.asarray(values, np.float64)), level)
+    return float(np.exp(mean)), float(np.exp(low)), float(np.exp(high))
+
+
+def by_chance(found: int, of: int, rate: float = 0.05) -> float:
+    """The chance that at least so many of a number come about at this rate."""
+    return float(stats.binom.sf(found - 1, of, rate))
+
+
+def percent(share: float) -> str:
+    """A share in per cent."""
+    return f"{100 * share:.0f} %"
+
+
+def span(values: Sequence[float] | pd.Series, digits: str = ".2f") -> str:
+    """Smallest to largest."""
+    return f"{min(values):{digits}} to {max(values):{digits}}"
+
+
+def each(numbers: Mapping[str, object]) -> str:
+    """Numbers of the three kinds of runs, in words."""
+    return "; ".join(f"{words}: {numbers[name]}" for name, words in NAMES.items())
+
+
+def markdown(header: Sequence[str], rows: Sequence[Sequence[object]]) -> str:
+    """A table in Markdown."""
+    lines = [header, ["---"] * len(header), *rows]
+    return "\n".join("| " + " | ".join(map(str, line)) + " |" for line in lines)

@@ -1,0 +1,267 @@
+"""What comes first, foretells, causes and carries generalisation; groups, and tests, in words.
+
+As ``experiments.questions_numbers``. All but the first rest on small networks.
+"""
+
+import numpy as np
+import pandas as pd
+from scipy import stats
+
+from experiments import committed
+from experiments.committed import markdown, percent, span
+from grokjax import statistics
+
+# --------------------------------------------------------------------------- what comes first
+
+
+def leads() -> str:
+    """What comes first, run by run."""
+    rows = committed.table("leads/leads.csv")
+    own = rows[rows.reference == "test accuracy"]
+    loss = rows[rows.reference == "−log test loss"]
+    h0 = loss[loss.setting.str.startswith("MLP") & loss.statistic.str.startswith("H0")]
+    others = loss.drop(h0.index)
+    onset = onsets("h1_max")
+    behind = (own.after == own.n).all()
+    runs = int(own.groupby("setting").n.max().sum())
+    return (
+        f"Accuracy. In {runs if behind else 'not all'} of {runs} runs every statistic of the four "
+        f"that has a step goes half of its way after test accuracy does (sign test: "
+        f"p = {own.p_order.min():.2f} in each of three settings, the least that five runs allow), "
+        f"by medians of {own.lag.min():,.0f} to {own.lag.max():,.0f} steps. A slow rise is half "
+        "done late by construction; but by when each first leaves its level for good H1 max is "
+        f"later too, in {(onset > 0).sum()} of {len(onset)} runs, by {span(onset, ',.0f')} steps. "
+        "Beside −log test loss H0 of the MLP is earlier in "
+        f"{h0.before.min()} of {h0.n.max()} runs, "
+        f"each other statistic later in all or all but {(others.n - others.after).max()} of the "
+        "runs of its setting: what leads depends on what it is held against."
+    )
+
+
+def _onset(steps: np.ndarray, values: np.ndarray, start: float, end: float) -> float:
+    """The first step from which on values stay above all that they were from start to end."""
+    level = values[(steps >= start) & (steps <= end)].max()
+    later = steps[steps > steps[values <= level].max()]
+    return float(later.min()) if len(later) else np.nan
+
+
+def onsets(column: str) -> pd.Series:
+    """By how much a statistic leaves its level after accuracy does, a run of the fifteen.
+
+    Its level is what it was in the first half of the way from memorisation to generalisation: a
+    choice that was made when the runs were known.
+    """
+    found = {}
+    for key, own in committed.checkpoints().sort_values("step").groupby(["runs", "seed"]):
+        start = own.memorisation_step.iloc[0]
+        end = (start + own.generalisation_step.iloc[0]) / 2
+        accuracy, rise = (
+            _onset(own.step.to_numpy(), own[name].to_numpy(), start, end)
+            for name in ("test_accuracy", column)
+        )
+        found[key] = rise - accuracy
+    return pd.Series(found)
+
+
+def leads_more() -> str:
+    """Lags by setting, and of a shorter budget."""
+    tables = [committed.table(f"leads/{name}.csv") for name in ("leads", "leads_shorter")]
+    rows = []
+    whole, shorter = (
+        table[table.reference == "test accuracy"].set_index(["setting", "statistic"])
+        for table in tables
+    )
+    for (setting, statistic), row in whole.iterrows():
+        cut = shorter.loc[(setting, statistic)]
+        cells = [f"{one.lag:,.0f} ({one.after} of {one.n})" for one in (row, cut)]
+        rows.append([setting, statistic, *cells])
+    share = f"{percent(committed.SHORTER)} of training"
+    header = ["runs", "statistic", "median lag behind accuracy (runs behind, of those with a step)",
+              f"the same from the first {share}"]  # fmt: skip
+    return (
+        f"{markdown(header, rows)}\n\nFrom {share} {shorter.after.sum()} of {shorter.n.sum()} "
+        f"pairs of run and statistic are behind, of the whole {whole.after.sum()} of "
+        f"{whole.n.sum()}: who comes first hardly depends on the budget, by how much does. The "
+        "four statistics of a run move together, so such pairs are no independent cases. "
+        "Checkpoints are 500 steps apart. A series leaves its level at the first checkpoint from "
+        "which on it stays above all that it was in the first half of the way from memorisation "
+        "to generalisation. H1 max does so before test accuracy is one half in some runs: what is "
+        "early depends on where one looks."
+    )
+
+
+# --------------------------------------------------------------------------- small networks
+
+
+def predicts() -> str:
+    """H1 against cheaper quantities."""
+    rows = committed.table("head_to_head/head_to_head.csv").set_index(["scheme", "quantity"])
+    single = rows[~rows.index.get_level_values(1).str.startswith("all")].gain.dropna()
+    h1, excluded, loss = (rows.loc["seeds", q] for q in ("H1 max", "excluded loss", "test loss"))
+    new = rows.loc[("settings", "H1 max")]
+    worse = rows.loc["settings"].query("high < 0")
+    better = rows.loc["settings"].query("low > 0 & ~index.str.startswith('all')")
+    step, constant = (rows.loc[("seeds", name), "alone"] for name in ("step", "constant"))
+    points = committed.table("head_to_head/checkpoints.csv")
+    runs = points.groupby("run_id").generalisation_step.first()
+    capped = (points.remaining >= points.remaining.max()).mean()
+    return (
+        f"Not beyond the step, in four small settings (p = 31, {points.seed.nunique()} seeds; "
+        f"{runs.notna().sum()} of {len(runs)} runs generalise). The steps that remain, at most "
+        f"{points.remaining.max():,.0f} (so many for {percent(capped)} of checkpoints), are "
+        f"predicted to {step:.0f} from the step, {constant:.0f} from nothing and {h1.alone:.0f} "
+        "from H1 max. To the step, for new seeds (99.7 % bootstrap over seeds), H1 max adds "
+        f"{h1.gain:.0f} ({h1.low:.0f} to {h1.high:.0f}), excluded loss {excluded.gain:.0f} "
+        f"({excluded.low:.0f} to {excluded.high:.0f}), test loss, which reads the pairs that "
+        f"define generalisation, {loss.gain:.0f} ({loss.low:.0f} to {loss.high:.0f}). For new "
+        f"settings {len(worse)} of {len(single['settings'])} quantities make it worse, weight norm "
+        f"most ({rows.loc[('settings', 'weight norm'), 'gain']:.0f}), H1 max by {-new.gain:.0f} "
+        f"({-new.high:.0f} to {-new.low:.0f}); only {' and '.join(better.index)} help."
+    )
+
+
+def causes() -> str:
+    """Loops pushed up and down."""
+    rows = committed.table("cause/cause.csv").set_index(["arm", "beside"])
+    doses = committed.table("cause/doses.csv").set_index("arm")
+
+    def effect(arm: str, other: str = "none") -> str:
+        row = rows.loc[(arm, other)]
+        return f"{row['median']:.0f} ({row.low:.0f} to {row.high:.0f})"
+
+    def dose(column: str) -> str:
+        of = doses[column] / (1 if column == "ratio" else doses.loc["none", column])
+        return f"{of['longer 0.02']:.2g} and {of['shorter 0.02']:.2g}"
+
+    n = rows.n.max()
+    return (
+        "No effect of loops beyond 100 steps, the margin planned, is found (p = 31, one block, "
+        f"{n} pairs of runs a contrast; median differences in steps, 95 %). Loops "
+        f"{dose('ratio')} times as long in steps 210 to 990, {dose('at')} times by the time they "
+        f"generalise: {effect('longer 0.02')} and {effect('shorter 0.02')}. Pushed five times as "
+        f"strongly, longer {effect('longer 0.1')} and shorter {effect('shorter 0.1')} later; but "
+        f"beside random edges pushed as strongly {effect('longer 0.1', 'random 0.1')} and "
+        f"{effect('shorter 0.1', 'random 0.1')}. That networks could do without loops was not "
+        "tested."
+    )
+
+
+def causes_more() -> str:
+    """What the grid of checkpoints and the plan allow."""
+    rows = committed.table("cause/cause.csv").set_index(["arm", "beside"])
+    strong = rows.loc[("longer 0.1", "random 0.1")]
+    every = 30  # steps between its checkpoints, experiments/cause.flags
+    return (
+        f"Steps are known to {every}, so an interval of ±{every} is one checkpoint either way. The "
+        "planned contrasts are eight, corrected by Holm: loops of each weight beside none and "
+        "beside random edges of that weight; random edges beside none are not among them. After "
+        f"correction two differ, the strong pushes beside none. Of the strong push for longer "
+        f"loops beside random edges, up to {strong.high:.0f} steps are not excluded, and by the "
+        f"spread seen {strong.detectable:.0f} would be found with power 0.8 by an uncorrected "
+        "test."
+    )
+
+
+def carries() -> str:
+    """What is lost without the strongest wave."""
+    rows = committed.table("ablation/ablation.csv")
+    rows = rows[(rows.intervention == "removed") & (rows.subspace == "wave1")]
+    runs = len(committed.table("ablation/p59/runs.parquet"))
+    parts = []
+    for row in rows[rows.setting.str.contains("mean over|p = 59")].iloc[::-1].itertuples():
+        prime = row.setting.split(",")[1].strip()
+        parts.append(
+            f"{prime}, {row.n} seeds: accuracy is higher by {-row.accuracy_difference:.3f} "
+            f"({-row.accuracy_high:.3f} to {-row.accuracy_low:.3f}) than without random planes of "
+            f"its power, means {row.accuracy:.2f} and {row.random_accuracy:.2f}, and random planes "
+            f"share {row.overlap:.2f} of that wave"
+        )
+    return (
+        "Less than random planes of the same power (small networks; median over seeds that "
+        f"generalised and stayed, 95 % exact). {'; '.join(parts)}. At p = 31 a seed is a mean over "
+        f"the settings in which it did; at p = 59 the seeds are those of {runs} that did."
+    )
+
+
+# --------------------------------------------------------------------------- groups, tests
+
+
+def _controls() -> pd.DataFrame:
+    """Rows of H1 max of the embedding with the p-value that their interval implies, and BH."""
+    rows = committed.table("controls/controls.csv")
+    rows = rows[(rows.statistic == "h1_max") & (rows.cloud == "embedding")].reset_index(drop=True)
+    error = np.log(rows.high / rows.low) / 2 / stats.t.isf(0.025, rows.n - 1)
+    p_values = 2 * stats.t.sf(np.abs(np.log(rows.ratio)) / error, rows.n - 1)
+    names = rows.setting.str.replace(r"transformer, |, p = 31|, true labels", "", regex=True)
+    corrected = statistics.benjamini_hochberg(p_values)
+    return rows.assign(name=names, p=p_values, corrected=corrected)
+
+
+def without_a_group() -> str:
+    """Tasks without a cyclic group."""
+    rows = _controls()
+    parts = [
+        f"{row.name_} {row.ratio:.2f} ({row.low:.2f} to {row.high:.2f})"
+        for row in rows.rename(columns={"name": "name_"}).itertuples()
+        if row.generalised.split(" of ")[0] != "0"
+    ]
+    beyond = [
+        f"{null} in {(rows[f'above_{null}'].sum())} of {rows[f'measured_{null}'].sum()}"
+        for null in ("covariance", "frequency_power")
+    ]
+    return (
+        f"In small runs it seems to ({rows.n.max()} a task, 24 to 32 elements). H1 max after over "
+        f"before (95 %, uncorrected): {', '.join(parts)}. After correction for {len(rows)} "
+        f"settings none is below 0.05 (least: {rows.corrected.min():.3f}), and rises are within "
+        f"what random clouds have: above 95 % of those of the same singular values "
+        f"({beyond[0].removeprefix('covariance ')} runs) and of the same power "
+        f"({beyond[1].removeprefix('frequency_power ')}). Decides nothing at the study's size."
+    )
+
+
+def without_a_group_more() -> str:
+    """All settings."""
+    rows = [
+        [row.name_, row.generalised, "–" if pd.isna(row.fallen) else percent(row.fallen),
+         f"{row.ratio:.2f} ({row.low:.2f} to {row.high:.2f})", f"{row.p:.3f}",
+         f"{row.corrected:.3f}", f"{row.above_covariance} of {row.measured_covariance}",
+         f"{row.above_frequency_power} of {row.measured_frequency_power}"]
+        for row in _controls().rename(columns={"name": "name_"}).itertuples()
+    ]  # fmt: skip
+    header = ["task", "generalised", "checkpoints back below 0.9", "after ÷ before (95 %)", "p",
+              "BH", "above 95 % of the same singular values", "of the same power"]  # fmt: skip
+    return (
+        f"{markdown(header, rows)}\n\nz2^5 is a product of cyclic groups, without a cycle longer "
+        "than two. S4 and permuted labels did not generalise and are no controls of "
+        "generalisation; that S4's ratio is above 1 all the same says what a rise alone is worth."
+    )
+
+
+def tests_hold() -> str:
+    """Levels of the tests."""
+    rows = committed.table("rejection_rates/rejection_rates.csv")
+    rate = (rows.rejected / rows.n_sweeps * 100).groupby(
+        [rows.test, rows.scenario, rows.n_seeds]
+    ).first()  # fmt: skip
+
+    def of(test: str, scenario: str) -> str:
+        own = [x for n in (5, 10, 20, 50) if (x := rate.get((test, scenario, n))) is not None]
+        return f"{min(own):.0f} to {max(own):.0f} %"
+
+    anywhere, middle, far = "unrelated, anywhere", "unrelated, middle half", "4 later, close"
+    five = {key: rate[(*key, 5)] for key in ((t, s) for t in ("event time", "exchange")
+            for s in (middle, "together", far))}  # fmt: skip
+    return (
+        f"Of unrelated curves, 5 to 50 seeds, {rows.n_sweeps.max()} simulated sweeps a cell: "
+        f"circular shifts pooled over seeds keep their level if steps may come anywhere "
+        f"({of('surrogates: shift', anywhere)}), not if they keep to the middle half of training "
+        f"({of('surrogates: shift', middle)}); blocks ({of('surrogates: block', anywhere)}; "
+        f"{of('surrogates: block', middle)}) and phases ({of('surrogates: phase', anywhere)}; "
+        f"{of('surrogates: phase', middle)}) in neither. Event time keeps it in both "
+        f"({of('event time', anywhere)}; {of('event time', middle)}) and finds, of five seeds, "
+        f"{five['event time', 'together']:.0f} % of steps within 1.5 checkpoints and "
+        f"{five['event time', far]:.0f} % of steps 4 later; exchange keeps it too "
+        f"({of('exchange', anywhere)}; {of('exchange', middle)}, the most with five seeds, where "
+        "5,000 further sweeps put it down to chance, as its README says) and "
+        f"finds {five['exchange', 'together']:.0f} and {five['exchange', far]:.0f} %."
+    )

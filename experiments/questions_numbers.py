@@ -1,0 +1,170 @@
+"""The study's numbers, asked of fifteen runs at its size: the answers' words and their sections.
+
+Every number is computed here from the tables that ``experiments.committed`` reads. A function makes
+the answer to one question; the one with ``_more`` behind its name what stands in its section.
+"""
+
+import numpy as np
+import pandas as pd
+from scipy import stats
+
+from experiments import committed
+from experiments.committed import NAMES, each, markdown, mean_interval, span
+
+
+def _changes(column: str, digits: str) -> tuple[pd.DataFrame, str]:
+    """Windows of a statistic, and the change of each kind of runs in words."""
+    found = committed.windows(column)
+    words = {}
+    for name in NAMES:
+        own = found.loc[name, "change"]
+        mean, low, high = (f"{x:{digits}}" for x in mean_interval(own))
+        words[name] = f"{mean} ({low} to {high}), up in {(own > 0).sum()} of {len(own)}"
+    return found, each(words)
+
+
+def h1_max_rises() -> str:
+    """H1 max over generalisation."""
+    found, words = _changes("h1_max", ".2f")
+    return (
+        f"Yes, in {(found.change > 0).sum()} of {len(found)} runs. Mean change of a run, five runs "
+        f"each (95 %): {words}. No run at this size that did not generalise stands beside them."
+    )
+
+
+def h1_total_rises() -> str:
+    """H1 total over generalisation."""
+    _, words = _changes("h1_total", ".0f")
+    rho = spearman("h1_total")["mlp197"]
+    return (
+        "In MLPs and at p = 113; for transformers at p = 197, where the study states it, it is "
+        f"not shown. Mean change of a run, five runs each (95 %): {words}. ρ of it with test "
+        f"accuracy is {span(rho)} in the five MLPs at α = 0.3: positive, as Figure 4 has it; "
+        "Table 2 is of α = 0.2, which is not run."
+    )
+
+
+def rises_more() -> str:
+    """Each kind of runs before and after."""
+    rows = []
+    for column, words, digits in (("h1_max", "H1 max", ".3f"), ("h1_total", "H1 total", ".1f")):
+        found = committed.windows(column)
+        for name, kind in NAMES.items():
+            own = found.loc[name]
+            runs = [
+                f"{b:{digits}} → {a:{digits}}" for b, a in zip(own.before, own.after, strict=True)
+            ]
+            rows.append([words, kind, *runs])
+    header = ["window means", "runs", *(f"seed {seed}" for seed in range(46, 51))]
+    return (
+        f"{markdown(header, rows)}\n\nIntervals are Student's t over five runs, and with five a "
+        "skewed spread can fool them; the sign of all five has p = 0.06 by itself. Of the family "
+        "of tests in [discoveries.csv](verdicts/discoveries.csv) the rise of H1 total of "
+        f"transformers at p = 197 has p = {_p_of_rise():.2f}. {_fallen()}"
+    )
+
+
+def _fallen() -> str:
+    frame = committed.checkpoints()
+    after = frame[frame.step >= frame.generalisation_step]
+    share = (after.test_accuracy < 0.9).groupby([after.runs, after.seed]).mean()
+    words = {name: span(100 * share[name], ".0f") + " %" for name in NAMES}
+    return (
+        "Test accuracy falls back below 0.9 at some checkpoints after generalisation, which count "
+        f"all the same; share of them, run by run: {each(words)}."
+    )
+
+
+def _p_of_rise() -> float:
+    tests = committed.table("verdicts/discoveries.csv")
+    own = tests[tests.what.str.startswith("h1_total (transformer") & (tests.test == "change")]
+    return float(own.p_value.iloc[0])
+
+
+# --------------------------------------------------------------------------- the study's numbers
+
+
+def spearman(column: str) -> dict[str, list[float]]:
+    """ρ of a statistic with test accuracy over a run's checkpoints, run by run."""
+    frame = committed.checkpoints()
+    return {
+        name: [
+            float(stats.spearmanr(own[column], own.test_accuracy)[0])
+            for _, own in frame[frame.runs == name].groupby("seed")
+        ]
+        for name in NAMES
+    }
+
+
+def same_rho() -> str:
+    """The cells of Table 1 that have runs."""
+    rows = committed.table("verdicts/comparison.csv")
+    rows = rows[(rows.n > 0) & rows.what.str.startswith("ρ")]
+    parts = [
+        f"{row.what.split(',')[0].removeprefix('ρ of ')} {row.paper_low:.2f}, here {row.ours:.2f} "
+        f"({row.low:.2f} to {row.high:.2f})"
+        for row in rows[rows.verdict == "agree"].itertuples()
+    ]
+    five = sorted(spearman("h1_total")["p197"], reverse=True)
+    return (
+        f"For {len(parts)} of the {len(rows)} cells of Table 1 that have runs, within 0.2; "
+        f"means of five runs (90 %): {'; '.join(parts)}. ρ of H1 total, 0.60 ± 0.10 in the study, "
+        f"is {', '.join(f'{x:.2f}' for x in five)}: median {np.median(five):.2f}, SD "
+        f"{np.std(five, ddof=1):.2f}, one of five negative. The study's spread is not found again."
+    )
+
+
+def same_numbers() -> str:
+    """Of all the study's numbers."""
+    rows = committed.table("verdicts/comparison.csv")
+    own = rows[rows.n > 0]
+    agree = own[own.verdict == "agree"].what
+    before = agree.str.contains("memorisation").sum()
+    rho = agree.str.startswith("ρ").sum()
+    later = own[~own.what.str.contains("memorisation|ρ")]
+    bounds = power().set_index("what")
+    total = bounds.loc[next(w for w in bounds.index if w.startswith("h1_total (transformer"))]
+    counts = own.verdict.value_counts()
+    return (
+        f"Of {len(rows)} numbers {len(own)} have runs beside them. {counts['agree']} agree: "
+        f"{before} from before generalisation, which say that clouds are scaled alike and little "
+        f"of grokking, {rho} ρ within 0.2, and {len(agree) - before - rho} of the {len(later)} "
+        f"numbers of generalisation or after it. {counts.get('differ', 0)} differ, but five runs "
+        "can hardly say so: H1 total of transformers would have to be below "
+        f"{total.differ_below:.0f} or above {total.differ_above:.0f}. {counts['cannot tell']} "
+        "cannot be told. Margins were written down when these means were known."
+    )
+
+
+def power() -> pd.DataFrame:
+    """What the rule can say of each mean after generalisation, at the spread seen.
+
+    Columns: what; the acceptance region's width; that of our 90 % interval; the means below and
+    above which the verdict would be *differ*.
+    """
+    rows = committed.table("verdicts/comparison.csv")
+    rows = rows[(rows.n > 1) & rows.what.str.contains("generalised")]
+    found = []
+    for row in rows.itertuples():
+        error = (row.high - row.low) / 2 / stats.t.isf(0.05, row.n - 1)
+        wide = stats.t.isf(0.025, row.n - 1) * error
+        region = row.paper_high - row.paper_low + 2 * row.margin
+        ends = (row.paper_low - row.margin - wide, row.paper_high + row.margin + wide)
+        found.append([row.what, region, row.high - row.low, *ends])
+    return pd.DataFrame(found, columns=["what", "region", "width", "differ_below", "differ_above"])
+
+
+def same_numbers_more() -> str:
+    """The power of the verdicts."""
+    rows = [
+        [row.what, f"{row.region:.3g}", f"{row.width:.3g}",
+         "yes" if row.width <= row.region else "no",
+         f"below {row.differ_below:.2g} or above {row.differ_above:.2g}"]
+        for row in power().itertuples()
+    ]  # fmt: skip
+    header = ["number", "accepted over", "our 90 % interval is wide", "can it agree?", "differs if"]
+    return (
+        f"{markdown(header, rows)}\n\n*Agree* needs the whole interval within the accepted region, "
+        "so where it is wider, no mean could have agreed; *differ* needs it wholly outside. What "
+        "each verdict would take in seeds is in the table of what cannot be told."
+    )
