@@ -5,6 +5,8 @@ Command:  python -m experiments.answers [--page]; a minute, with --page seconds.
           are made again that follow from the runs' own committed tables (verdicts, leads, cause,
           ablation); --page reads them as they are. Nothing is trained or measured. Other numbers
           are read from the table beside the README of their question, whose command made them.
+
+A question is a function that words its answer and an entry of `ANSWERS`; nothing else knows it.
 """
 
 import argparse
