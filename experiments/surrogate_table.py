@@ -80,14 +80,14 @@ FOUND = """
   chance gives one: two at p = 113, one at p = 197, four MLPs.
 - Which runs exceed depends on the step: at p = 197 four of five at step 30,000, and one of five
   15,000 later; at p = 113 one at 15,000 and two at 20,000.
-- H1 *total* of all ten transformers is beyond both nulls at the last step; of MLPs it is beyond both
-  in three. At p = 197 and step 30,000 that of seed 50 is below all clouds of the same singular
+- H1 *total* of all ten transformers is beyond both nulls at the last step; of MLPs it is beyond
+  both in three. At p = 197 and step 30,000 that of seed 50 is below all clouds of the same singular
   values. It is not beyond clouds without any shape everywhere: at p = 197 two of five are within
   those of `isotropic` at the last step, where H1 total is higher than of clouds with the singular
   values.
-- The longest bar beside the second is above 95 % of clouds of the same power in two of fourteen runs
-  at the last step (both MLPs), of the same singular values in six. Its surrogates, and the percentiles
-  p5 and p95, are not drawn yet of the MLP with seed 48: measure it anew to have them.
+- The longest bar beside the second is above 95 % of clouds of the same power in two of fourteen
+  runs at the last step (both MLPs), of the same singular values in six. Its surrogates, and the
+  percentiles p5 and p95, are not drawn yet of the MLP with seed 48: measure it anew to have them.
 - `circulant` is no random null. H1 max of fourteen embeddings, H1 total of twelve, is below that of
   the circulant part of their own Gram matrix: the rest of it fills loops.
 - Circulance of noise is 1/p, but of random directions with the same power at each frequency already
@@ -273,8 +273,8 @@ def page(rows: pd.DataFrame, options: argparse.Namespace, seconds: float) -> str
         + "\n```",
         f"Commit {(made['commit'] or 'unknown')[:7]}, {made['time']}, {made['device']} shared with "
         f"other work, {options.threads} threads, {seconds:.0f} s for "
-        f"clouds that were not there yet; all take about 15 minutes of a core; {versions}. {options.n} "
-        "surrogates of each null, drawn of the raw embedding; embedding and surrogates are then "
+        f"clouds that were not there yet; all take about 15 minutes of a core; {versions}. "
+        f"{options.n} surrogates of each null, drawn of the raw embedding; embedding and surrogates are then "
         "centred and their rows normed. Nulls and statistics are those of "
         "`grokjax.diagnostics.surrogates`. Beside "
         "each null: mean ± SD of its surrogates at the last step, and in brackets the percentile "
