@@ -144,7 +144,7 @@ the same singular values and of the same power at each frequency]({chance})
 
 *Fifteen embeddings beside chance. Dots: the last checkpoint, and a second one where it is measured;
 thin lines: all checkpoints from generalisation on; bars: 5th to 95th percentile of 99 random clouds
-made of the embedding at the last checkpoint (of the MLP with seed 48 not drawn yet).*
+made of the embedding at the last checkpoint.*
 """
 # Source of the study's numbers → what of it is not run.
 NOT_RUN = {

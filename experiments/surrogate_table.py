@@ -85,9 +85,8 @@ FOUND = """
   values. It is not beyond clouds without any shape everywhere: at p = 197 two of five are within
   those of `isotropic` at the last step, where H1 total is higher than of clouds with the singular
   values.
-- The longest bar beside the second is above 95 % of clouds of the same power in two of fourteen
-  runs at the last step (both MLPs), of the same singular values in six. Its surrogates, and the
-  percentiles p5 and p95, are not drawn yet of the MLP with seed 48: measure it anew to have them.
+- The longest bar beside the second is above 95 % of clouds of the same power in two of fifteen
+  runs at the last step (both MLPs), of the same singular values in six.
 - `circulant` is no random null. H1 max of fourteen embeddings, H1 total of twelve, is below that of
   the circulant part of their own Gram matrix: the rest of it fills loops.
 - Circulance of noise is 1/p, but of random directions with the same power at each frequency already
@@ -273,7 +272,7 @@ def page(rows: pd.DataFrame, options: argparse.Namespace, seconds: float) -> str
         + "\n```",
         f"Commit {(made['commit'] or 'unknown')[:7]}, {made['time']}, {made['device']} shared with "
         f"other work, {options.threads} threads, {seconds:.0f} s for "
-        f"clouds that were not there yet; all take about 15 minutes of a core; {versions}. "
+        f"clouds that were not there yet; all take three minutes of two cores; {versions}. "
         f"{options.n} surrogates of each null, drawn of the raw embedding; embedding and "
         "surrogates are then centred and their rows normed. Nulls and statistics are those of "
         "`grokjax.diagnostics.surrogates`. Beside "
