@@ -97,15 +97,20 @@ def test_numbers_from_the_runs_tables_by_hand():
     ],
 )
 def test_another_table_is_another_answer(path, column, words, monkeypatch):
+    """A column in which every second value is three times the other, or values become less."""
     said, read = words(), committed.table
 
-    def changed(asked):
-        frame = read(asked)
-        factor = [0.5 + i % 2 for i in range(len(frame))]
-        return frame.assign(**{column: frame[column] * factor}) if asked == path else frame
+    def with_factors(factors):
+        def changed(asked):
+            frame = read(asked)
+            factor = np.resize(factors(len(frame)), len(frame))
+            return frame.assign(**{column: frame[column] * factor}) if asked == path else frame
 
-    monkeypatch.setattr(committed, "table", changed)
-    assert words() != said
+        monkeypatch.setattr(committed, "table", changed)
+        return words()
+
+    ways = [lambda n: [0.5, 1.5], lambda n: np.linspace(1, 0.5, n)]
+    assert any(with_factors(way) != said for way in ways)
 
 
 def test_what_is_said_of_power_is_what_verdicts_do():
