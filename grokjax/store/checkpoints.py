@@ -129,14 +129,11 @@ def _steps(where: Any) -> list[int]:
     return sorted(int(name) for name in names if name.isdecimal())
 
 
-def _manager(
-    root: pathlib.Path, batch: str, item: str, most: int | None = None
-) -> ocp.CheckpointManager:
+def _manager(root: pathlib.Path, batch: str, item: str, kept: int = 0) -> ocp.CheckpointManager:
     files.make(where := folders.folder(root, batch, item))
-    settings = ocp.CheckpointManagerOptions(
-        max_to_keep=most, cleanup_tmp_directories=True,
-        temporary_path_class=_Flushed, step_name_format=_Names(),
-    )  # fmt: skip
+    own = {"temporary_path_class": _Flushed, "step_name_format": _Names()}
+    own |= {"max_to_keep": kept or None, "cleanup_tmp_directories": True}
+    settings = ocp.CheckpointManagerOptions(**own)
     return ocp.CheckpointManager(where, item_names=(item, "meta"), options=settings)
 
 

@@ -55,7 +55,5 @@ def flush(root: pathlib.Path, batch: str) -> None:
 
 def clean(root: pathlib.Path) -> None:
     """Removes what a killed process was about to; for the one who owns the directory."""
-    for arrays in root.glob("*/let_go/*/params"):
-        shutil.rmtree(arrays, ignore_errors=True)
-    for leaving in root.glob(f"*/{_LEAVING}"):
+    for leaving in (*root.glob("*/let_go/*/params"), *root.glob(f"*/{_LEAVING}")):
         shutil.rmtree(leaving)
