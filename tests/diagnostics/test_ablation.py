@@ -324,6 +324,7 @@ GRID = """
 """.split()
 
 
+@pytest.mark.thorough
 def test_through_a_sweep_and_its_check(tmp_path, capsys, monkeypatch):
     monkeypatch.setattr(drawing, "write", lambda *_: "none")
     folder = f"--workdir={tmp_path / 'w'}"

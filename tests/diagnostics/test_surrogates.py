@@ -329,6 +329,7 @@ def finds_nothing(folder, capsys):
     return "nothing is wrong" in capsys.readouterr().out
 
 
+@pytest.mark.thorough
 def test_through_a_sweep_its_resumption_check_analysis_and_merge(tmp_path, capsys):
     stop = ("--max_seconds=0.001", "--grace_seconds=100")
     assert run(sweep, tmp_path / "w", *GRID, *stop) == cli.EXIT_STOPPED
