@@ -118,6 +118,8 @@ ANSWERS = (
            more=causes.causes_more),
     Answer("What does a network lose without its strongest wave? (small)", causes.carries,
            "ablation", command="python -m experiments.answers", figure="ablation/ablation.svg"),
+    Answer("Does H1 rise more where networks generalise? (small)", causes.phases, "phase",
+           figure="phase/phase.svg"),
     Answer("Does H1 rise in tasks without a cyclic group? (small)", causes.without_a_group,
            "controls", more=causes.without_a_group_more),
     Answer("Which significance tests keep their level of 5 %? (simulated)", causes.tests_hold,

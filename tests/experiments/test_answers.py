@@ -75,6 +75,8 @@ def test_numbers_from_the_runs_tables_by_hand():
         ("cause/doses.csv", "at", causes.causes),
         ("head_to_head/head_to_head.csv", "gain", causes.predicts),
         ("ablation/ablation.csv", "accuracy", causes.carries),
+        ("phase/phase.csv", "generalised", causes.phases),
+        ("phase/phase_tests.csv", "share", causes.phases),
         ("controls/controls.csv", "ratio", causes.without_a_group),
         ("controls/controls.csv", "low", causes.without_a_group_more),
         ("rejection_rates/rejection_rates.csv", "rejected", causes.tests_hold),
