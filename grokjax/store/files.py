@@ -100,9 +100,7 @@ def is_gone(process: str, host: str) -> bool:
 @looking_again
 def read_text(path: pathlib.Path) -> str:
     """A file that is regular and of no more than a record's size; else ``ValueError``."""
-    # Without waiting for whoever writes to a pipe.
-    descriptor = os.open(path, os.O_RDONLY | os.O_NONBLOCK)
-    with open(descriptor, encoding="utf-8") as file:
+    with open(path, encoding="utf-8", opener=_without_waiting) as file:
         found = os.stat(file.fileno())
         if not stat.S_ISREG(found.st_mode) or found.st_size > _MOST_BYTES:
             raise ValueError(f"no regular file of at most {_MOST_BYTES:,} bytes")
@@ -114,6 +112,10 @@ def read_if_there(path: pathlib.Path) -> str:
     with contextlib.suppress(FileNotFoundError):
         return read_text(path)
     return ""
+
+
+def _without_waiting(path: str, flags: int) -> int:
+    return os.open(path, flags | os.O_NONBLOCK)  # for whoever writes to a pipe
 
 
 def see_anew(workdir: pathlib.Path) -> None:
