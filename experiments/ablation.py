@@ -16,16 +16,14 @@ Medians have exact intervals, p-values are of exact two-sided sign tests; nothin
 the number of rows.
 """
 
-import argparse
-import pathlib
 from collections.abc import Sequence
 
 import pandas as pd
 from matplotlib.figure import Figure
 
-from experiments import artefact, html_page
+from experiments import artefact, evidence, html_page
 from experiments.artefact import Output
-from experiments.evidence import Folder, Pool
+from experiments.evidence import Pool
 from grokjax import statistics
 from grokjax.report import figures, panels
 from grokjax.settings import labels
@@ -179,14 +177,8 @@ def output(pool: Pool) -> Output:
 
 def main(argv: Sequence[str] | None = None) -> None:
     """Makes the table, its page and its figure."""
-    parser = argparse.ArgumentParser(
-        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
-    )
-    parser.add_argument("--workdirs", required=True, help="folders with runs (comma list)")
-    parser.add_argument("--out", type=pathlib.Path, required=True, help="folder for what is made")
-    given = parser.parse_args(argv)
-    pool = Pool([Folder(pathlib.Path(name)) for name in given.workdirs.split(",")])
-    artefact.save("ablation", given.out, output(pool))
+    given = evidence.parser(__doc__).parse_args(argv)
+    artefact.save("ablation", given.out, output(evidence.pool(given.workdirs)))
 
 
 if __name__ == "__main__":

@@ -158,14 +158,24 @@ class Pool:
         return [folder for folder in self.folders if folder in self._home.values()]
 
 
-def asked(doc: str | None, argv: Sequence[str] | None) -> tuple[Pool, pathlib.Path, str]:
-    """The runs, the folder for what is made and the cloud that a command line names."""
-    parser = argparse.ArgumentParser(
+def parser(doc: str | None) -> argparse.ArgumentParser:
+    """Flags of a command that reads runs and writes into a folder; see ``pool``."""
+    made = argparse.ArgumentParser(
         description=doc, formatter_class=argparse.RawDescriptionHelpFormatter
     )
-    parser.add_argument("--workdirs", required=True, help="folders with runs (comma list)")
-    parser.add_argument("--out", type=pathlib.Path, required=True, help="folder for what is made")
-    parser.add_argument("--cloud", default="embedding", help="default: %(default)s")
-    found = parser.parse_args(argv)
-    folders = [Folder(pathlib.Path(name)) for name in found.workdirs.split(",")]
-    return Pool(folders), found.out, found.cloud
+    made.add_argument("--workdirs", required=True, help="folders with runs (comma list)")
+    made.add_argument("--out", type=pathlib.Path, required=True, help="folder for what is made")
+    return made
+
+
+def pool(workdirs: str) -> Pool:
+    """The runs of a comma list of folders."""
+    return Pool([Folder(pathlib.Path(name)) for name in workdirs.split(",")])
+
+
+def asked(doc: str | None, argv: Sequence[str] | None) -> tuple[Pool, pathlib.Path, str]:
+    """The runs, the folder for what is made and the cloud that a command line names."""
+    flags = parser(doc)
+    flags.add_argument("--cloud", default="embedding", help="default: %(default)s")
+    found = flags.parse_args(argv)
+    return pool(found.workdirs), found.out, found.cloud

@@ -32,10 +32,8 @@ decays of one) within each seed in 1, whole seeds in 2, whole decays within each
 tests share a level of 5 %, so each has a third of it.
 """
 
-import argparse
 import itertools
 import math
-import pathlib
 from collections.abc import Sequence
 from typing import Any, NamedTuple
 
@@ -45,9 +43,9 @@ from matplotlib.figure import Figure
 from numpy.typing import ArrayLike, NDArray
 from scipy import stats
 
-from experiments import artefact, contrasts, html_page
+from experiments import artefact, contrasts, evidence, html_page
 from experiments.artefact import Output
-from experiments.evidence import Folder, Pool
+from experiments.evidence import Pool
 from grokjax import statistics
 from grokjax.report import figures, panels, spacing, summaries
 
@@ -325,13 +323,8 @@ def output(pool: Pool) -> tuple[Output, pd.DataFrame]:
 
 def main(argv: Sequence[str] | None = None) -> None:
     """Makes the tables, their page and figure."""
-    parser = argparse.ArgumentParser(
-        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
-    )
-    parser.add_argument("--workdirs", required=True, help="folders with runs (comma list)")
-    parser.add_argument("--out", type=pathlib.Path, required=True, help="folder for what is made")
-    given = parser.parse_args(argv)
-    made, tests = output(Pool([Folder(pathlib.Path(name)) for name in given.workdirs.split(",")]))
+    given = evidence.parser(__doc__).parse_args(argv)
+    made, tests = output(evidence.pool(given.workdirs))
     artefact.save("phase", given.out, made)
     tests.to_csv(given.out / "phase_tests.csv", index=False)
 
