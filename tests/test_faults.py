@@ -55,7 +55,9 @@ def full(path, *_, **__):
     raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC), str(path))
 
 
-@pytest.mark.parametrize("table", ["metrics", "persistence", "runs"])
+@pytest.mark.parametrize(
+    "table", ["metrics", pytest.param("persistence", marks=pytest.mark.thorough), "runs"]
+)
 def test_a_disk_full_at_a_table(table, finished, tmp_path, monkeypatch, capsys):
     right = results.write_parquet
     writes = []

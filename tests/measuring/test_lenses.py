@@ -39,7 +39,8 @@ CASES = {
     "groups": ["d5", "s3_conjugate"],
     "mlp": [("divide", 11), ("quadratic", 12)],
 }
-THE_MLP_THOROUGHLY = ["primes", "groups", pytest.param("mlp", marks=pytest.mark.thorough)]
+MLP, GROUPS = (pytest.param(case, marks=pytest.mark.thorough) for case in ("mlp", "groups"))
+THE_MLP_THOROUGHLY = ["primes", "groups", MLP]
 # Of groups no dimension, for each size is compiled.
 OF_CASE = {"groups": dataclasses.replace(OPTIONS, diagnostics=("fourier",))}
 
@@ -82,7 +83,7 @@ def assert_alike(ours, theirs, rtol):
         np.testing.assert_allclose(own, other, rtol=rtol, atol=rtol, err_msg=str(path))
 
 
-@pytest.mark.parametrize("case", THE_MLP_THOROUGHLY)
+@pytest.mark.parametrize("case", ["primes", GROUPS, MLP])
 def test_all_runs_at_once_as_accelerators_take_them_are_those_one_by_one(case, monkeypatch):
     one_by_one = seen(case)
     runs_at_a_time = []

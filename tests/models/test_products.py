@@ -256,7 +256,7 @@ def test_derivatives_of_the_loss_equal_finite_differences(kind):
 @pytest.mark.parametrize(
     "kind, shape",
     [
-        ("transformer", {}),
+        pytest.param("transformer", {}, marks=pytest.mark.thorough),
         ("transformer", {"equals_token": True, "causal": True, "separate_embeddings": True}),
         ("mlp", {}),
     ],
