@@ -12,13 +12,15 @@ import pandas as pd
 from numpy.typing import ArrayLike
 from scipy import stats
 
-from experiments import ablation, cause, comparison, evidence, leads
+from experiments import ablation, cause, comparison, controls, evidence, leads
 from grokjax.report import summaries
 
 RESULTS = pathlib.Path(__file__).parent / "results"
 RUNS = "fifteen_runs"
 # Folders of the fifteen runs; five seeds each.
 NAMES = {"p113": "transformer, p = 113", "p197": "transformer, p = 197", "mlp197": "MLP, p = 197"}
+# Folder of the control at the study's size, five seeds too.
+CONTROL = "controls/average113"
 # How much of training leads are computed again from, to see what a shorter budget does to them.
 SHORTER = 0.75
 
@@ -38,7 +40,9 @@ def remade() -> dict[str, pd.DataFrame]:
     pool = evidence.Pool(folders)
     caused = pd.read_csv(RESULTS / "cause" / "runs.csv")
     ablated = [evidence.Folder(RESULTS / "ablation" / name) for name in ("p59", "p31")]
+    control = evidence.Pool([evidence.Folder(RESULTS / CONTROL)])
     return {
+        f"{CONTROL}/controls.csv": controls.table(control, "embedding"),
         "verdicts/comparison.csv": comparison.compare(contexts, "paper"),
         "verdicts/discoveries.csv": tests,
         "leads/leads.csv": leads.table(pool, "embedding"),
@@ -64,13 +68,16 @@ def checkpoints() -> pd.DataFrame:
 
 def windows(column: str) -> pd.DataFrame:
     """Mean of a statistic before and after, and the change: a row a run of the fifteen."""
-    frames = []
-    for name in NAMES:
-        runs = table(f"{RUNS}/{name}/runs.parquet")
-        own = summaries.windows(runs, table(f"{RUNS}/{name}/persistence.parquet"), column)
-        frames.append(own.merge(runs[["run_id", "seed"]], on="run_id").assign(runs=name))
-    frame = pd.concat(frames).set_index(["runs", "seed"])[["before", "after"]]
+    frames = [windows_of(f"{RUNS}/{name}", column).assign(runs=name) for name in NAMES]
+    frame = pd.concat(frames).set_index("runs", append=True).swaplevel()
     return frame.assign(change=frame.after - frame.before)
+
+
+def windows_of(folder: str, column: str) -> pd.DataFrame:
+    """Mean of a statistic before and after, of the runs of a folder, by seed."""
+    runs = table(f"{folder}/runs.parquet")
+    own = summaries.windows(runs, table(f"{folder}/persistence.parquet"), column)
+    return own.merge(runs[["run_id", "seed"]], on="run_id").set_index("seed")[["before", "after"]]
 
 
 def surrogates() -> pd.DataFrame:

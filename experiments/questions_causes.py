@@ -217,6 +217,36 @@ def phases() -> str:
     )
 
 
+def without_a_group_at_size() -> str:
+    """The control of ``committed.CONTROL``, as it was planned."""
+    runs = committed.table(f"{committed.CONTROL}/runs.parquet")
+    came, steps = int(runs.generalisation_step.notna().sum()), runs.generalisation_step.dropna()
+    if came < 4:
+        return f"Cannot be told: of {len(runs)} runs of average at p = 113 {came} generalise."
+    folders = {"average": committed.CONTROL, "addition": f"{committed.RUNS}/p113"}
+    ratios = {
+        name: own.after / own.before
+        for name, folder in folders.items()
+        for own in [committed.windows_of(folder, "h1_max")]
+    }
+    told = {name: committed.ratio_interval(own) for name, own in ratios.items()}
+    words = {k: f"{mean:.2f} ({low:.2f} to {high:.2f})" for k, (mean, low, high) in told.items()}
+    _, low, high = told["average"]
+    p = float(stats.ttest_ind(*np.log(list(ratios.values())), equal_var=False).pvalue)
+    larger = max(told, key=lambda name: told[name][0])
+    rows = committed.table(f"{committed.CONTROL}/controls.csv")
+    (row,) = rows[rows.statistic == "h1_max"].itertuples()
+    rises = "Yes" if low > 1 else "No, it falls" if high < 1 else "It cannot be told"
+    chance = "" if p < 0.05 else ", which may be chance"
+    return (
+        f"{rises}. The label is (a + b)/2, rounded down: of the sum, but of nothing cyclic "
+        f"(p = 113); {came} of {len(runs)} runs generalise, at steps {span(steps, ',.0f')}. H1 max "
+        f"after over before (95 %): {words['average']}; of addition {words['addition']}; {larger} "
+        f"has the larger rise{chance} (Welch: p = {p:.2g}). It is above 95 % of clouds of the same "
+        f"singular values in {row.above_covariance} of {row.measured_covariance} runs."
+    )
+
+
 def without_a_group() -> str:
     """Tasks without a cyclic group."""
     rows = _controls()

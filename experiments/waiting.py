@@ -28,7 +28,7 @@ from experiments import html_page
 from grokjax.report import figures
 
 # The width of each network.
-WIDTHS = (64, 900)
+WIDTHS = (64, 1050)
 FLAGS = (
     *("--models=mlp", "--primes=31", "--train_fractions=0.5", "--seeds=1", "--batch_size=256"),
     *("--d_model=64", f"--mlp_width={','.join(map(str, WIDTHS))}", "--mlp_depth=2"),

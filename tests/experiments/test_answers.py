@@ -27,7 +27,7 @@ def test_page_and_figures_are_those_committed(tmp_path, monkeypatch):
 
 def test_tables_follow_from_the_runs_own():
     made = committed.remade()
-    assert len(made) == 7
+    assert len(made) == 8
     for path, frame in made.items():
         told = committed.table(path)
         kinds = {name: told[name].dtype for name in told}
@@ -77,6 +77,8 @@ def test_numbers_from_the_runs_tables_by_hand():
         ("ablation/ablation.csv", "accuracy", causes.carries),
         ("phase/phase.csv", "generalised", causes.phases),
         ("phase/phase_tests.csv", "share", causes.phases),
+        (f"{committed.CONTROL}/persistence.parquet", "h1_max", causes.without_a_group_at_size),
+        (f"{committed.CONTROL}/controls.csv", "above_covariance", causes.without_a_group_at_size),
         ("controls/controls.csv", "ratio", causes.without_a_group),
         ("controls/controls.csv", "low", causes.without_a_group_more),
         ("rejection_rates/rejection_rates.csv", "rejected", causes.tests_hold),
