@@ -66,6 +66,30 @@ def test_numbers_from_the_runs_tables_by_hand():
     assert f"above 95 % of 99 of them in {len(last)} of 15 runs" in loops.chance()
 
 
+def test_the_control_by_hand():
+    logs = {}
+    for folder in (committed.CONTROL, f"{committed.RUNS}/p113"):
+        runs, own = (
+            pd.read_parquet(answers.RESULTS / folder / f"{table}.parquet")
+            for table in ("runs", "persistence")
+        )
+        for run in runs.itertuples():
+            rows = own[own.run_id == run.run_id]
+            early = rows.step.between(run.memorisation_step, run.generalisation_step, "left")
+            after, before = (rows[which].h1_max.mean() for which in (rows.step >= 16_000, early))
+            logs.setdefault(folder, []).append(np.log(after / before))
+    ours, addition = logs.values()
+    half = stats.t.ppf(0.975, 4) * np.std(ours, ddof=1) / 5**0.5
+    mean, low, high = np.exp([np.mean(ours), np.mean(ours) - half, np.mean(ours) + half])
+    said = causes.without_a_group_at_size()
+    assert f"(95 %): {mean:.2f} ({low:.2f} to {high:.2f}); of addition" in said
+    t = (np.mean(ours) - np.mean(addition)) / (
+        (np.var(ours, ddof=1) + np.var(addition, ddof=1)) / 5
+    ) ** 0.5
+    assert 0.2 < 2 * stats.t.sf(abs(t), 8) < 0.25  # of Student's, whose degrees are a bit more
+    assert "p = 0.24" in said
+
+
 @pytest.mark.parametrize(
     ("path", "column", "words"),
     [
