@@ -5,9 +5,9 @@ checkpoint of the batch waits, and all is measured within 5 s of it; the tables 
 ``grokjax.analyze`` to the bit. All lenses of a checkpoint (persistence of the embedding and of
 every hidden layer on 256 states, Fourier, TwoNN on 2,000 states) take less than 5 % of the 500
 steps before it at every prime of the study, and of the operations likewise.
-Command: python -m experiments.benchmarks.lenses [--parts sweeps shares operations] [--steps N]
-[--primes P…] [--runs N] [--output FILE]; on 2 quiet cores about 75 minutes, most of it the sweeps
-of 20,000 steps; with --steps=1000, for both sizes, ten.
+Command: python -m experiments.benchmarks.lenses [--parts sweeps shares operations] [--sizes S…]
+[--steps N] [--primes P…] [--runs N] [--output FILE]; on 2 quiet cores about 75 minutes, most of it
+the sweeps of 20,000 steps; with --steps=1000, for both sizes, ten.
 Expected: 103 to 106 %; 3 to 5 %.
 
 Sweeps: processes of their own on one compilation cache, which a short one fills before; with and
@@ -333,6 +333,7 @@ def main() -> None:
     """Measure, print, and append a JSON line where asked."""
     parser = environment.parser(__doc__, repeats=5)
     parser.add_argument("--parts", nargs="+", default=["sweeps", "shares", "operations"])
+    parser.add_argument("--sizes", nargs="+", choices=SIZES, default=list(SIZES))
     parser.add_argument("--steps", type=int, help="of every sweep, instead of the usual")
     parser.add_argument("--primes", type=int, nargs="+", default=[113, 149, 197])
     parser.add_argument("--models", nargs="+", default=["transformer", "mlp"])
@@ -345,7 +346,7 @@ def main() -> None:
         show(part, result)
 
     if "sweeps" in options.parts:
-        for name in SIZES:
+        for name in options.sizes:
             take("sweeps", sweeps(name, options.steps))
     for kind in options.models:
         for prime in options.primes:
