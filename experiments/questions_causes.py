@@ -242,8 +242,8 @@ def without_a_group_at_size() -> str:
         f"{rises}. The label is (a + b)/2, rounded down: of the sum, but of nothing cyclic "
         f"(p = 113); {came} of {len(runs)} runs generalise, at steps {span(steps, ',.0f')}. H1 max "
         f"after over before (95 %): {words['average']}; of addition {words['addition']}; {larger} "
-        f"has the larger rise{chance} (Welch: p = {p:.2g}). It is above 95 % of clouds of the same "
-        f"singular values in {row.above_covariance} of {row.measured_covariance} runs."
+        f"has the larger rise{chance} (Welch: p = {p:.2g}). Of average it is above 95 % of clouds "
+        f"of the same singular values in {row.above_covariance} of {row.measured_covariance} runs."
     )
 
 

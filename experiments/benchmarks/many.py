@@ -4,7 +4,9 @@ Claim: 1,000 runs with 40 checkpoints each need no more than 2 GB of memory, and
 ``--keep=measured`` a tenth of the disk that they take with ``--keep=all``.
 Command: python -m experiments.benchmarks.many [--runs N] [--steps N] [--output FILE]; on 2 cores
 about seven minutes.
-Expected: under 1 GB; the disk is then that of the tables. A step of so small a network is so little
+Expected: under 1 GB; the disk is then that of the tables. Found: 0.98 GB and 18 % of the disk, so
+the second claim does not hold: both optimiser states stay, and they are as large as four
+checkpoints. A step of so small a network is so little
 work that everything beside it counts: half of the time or more is not training.
 
 Two sweeps one after the other, alike but for --keep, each a process of its own, with a compilation

@@ -66,28 +66,64 @@ def test_numbers_from_the_runs_tables_by_hand():
     assert f"above 95 % of 99 of them in {len(last)} of 15 runs" in loops.chance()
 
 
-def test_the_control_by_hand():
-    logs = {}
-    for folder in (committed.CONTROL, f"{committed.RUNS}/p113"):
-        runs, own = (
-            pd.read_parquet(answers.RESULTS / folder / f"{table}.parquet")
-            for table in ("runs", "persistence")
-        )
-        for run in runs.itertuples():
-            rows = own[own.run_id == run.run_id]
-            early = rows.step.between(run.memorisation_step, run.generalisation_step, "left")
-            after, before = (rows[which].h1_max.mean() for which in (rows.step >= 16_000, early))
-            logs.setdefault(folder, []).append(np.log(after / before))
-    ours, addition = logs.values()
+def log_ratios(folder):
+    """After over before of each run's H1 max, without any of our code."""
+    runs, own = (
+        pd.read_parquet(answers.RESULTS / folder / f"{table}.parquet")
+        for table in ("runs", "persistence")
+    )
+    found = []
+    for run in runs.itertuples():
+        rows = own[own.run_id == run.run_id]
+        early = rows.step.between(run.memorisation_step, run.generalisation_step, "left")
+        after, before = (rows[which].h1_max.mean() for which in (rows.step >= 16_000, early))
+        found.append(np.log(after / before))
+    return np.array(found)
+
+
+def in_words(ours):
+    """Mean, interval and Welch's p of the control's ratios of five seeds, by textbook formulas."""
+    addition = log_ratios(f"{committed.RUNS}/p113")
     half = stats.t.ppf(0.975, 4) * np.std(ours, ddof=1) / 5**0.5
     mean, low, high = np.exp([np.mean(ours), np.mean(ours) - half, np.mean(ours) + half])
+    errors = np.var([ours, addition], ddof=1, axis=1) / 5  # squared
+    t = (np.mean(ours) - np.mean(addition)) / errors.sum() ** 0.5
+    degrees = errors.sum() ** 2 / (errors**2 / 4).sum()  # Welch and Satterthwaite
+    return (
+        f"(95 %): {mean:.2f} ({low:.2f} to {high:.2f}); of addition",
+        f"(Welch: p = {2 * stats.t.sf(abs(t), degrees):.2g})",
+    )
+
+
+@pytest.mark.parametrize(
+    ("factors", "n_never", "verdict", "chance"),
+    [
+        (np.full(5, 1.0), 0, "Yes. ", True),
+        (np.full(5, 0.3), 0, "No, it falls. ", False),
+        (np.array([0.3, 0.6, 1.2, 0.2, 0.4]), 0, "It cannot be told. ", False),
+        (np.full(5, 1.0), 1, "Yes. ", True),
+        (np.full(5, 1.0), 2, "Cannot be told: of 5 runs of average at p = 113 3 generalise.", None),
+    ],
+)
+def test_the_control_by_hand_and_its_verdicts(factors, n_never, verdict, chance, monkeypatch):
+    read = committed.table
+
+    def changed(path):
+        frame = read(path)
+        if path == f"{committed.CONTROL}/persistence.parquet":  # late ones times a factor a run
+            own = frame.run_id.map(dict(zip(frame.run_id.unique(), factors, strict=True)))
+            return frame.assign(h1_max=frame.h1_max * own.where(frame.step >= 16_000, 1.0))
+        if path == f"{committed.CONTROL}/runs.parquet":
+            step = frame.generalisation_step.mask(frame.index < n_never)
+            return frame.assign(generalisation_step=step)
+        return frame
+
+    monkeypatch.setattr(committed, "table", changed)
     said = causes.without_a_group_at_size()
-    assert f"(95 %): {mean:.2f} ({low:.2f} to {high:.2f}); of addition" in said
-    t = (np.mean(ours) - np.mean(addition)) / (
-        (np.var(ours, ddof=1) + np.var(addition, ddof=1)) / 5
-    ) ** 0.5
-    assert 0.2 < 2 * stats.t.sf(abs(t), 8) < 0.25  # of Student's, whose degrees are a bit more
-    assert "p = 0.24" in said
+    assert said.startswith(verdict)
+    assert chance is None or ("which may be chance" in said) == chance
+    if not n_never:
+        assert all(w in said for w in in_words(log_ratios(committed.CONTROL) + np.log(factors)))
 
 
 @pytest.mark.parametrize(
