@@ -1,18 +1,20 @@
 """What the compilers for TPUs and for the H100 make of the study's programs, without such a device.
 
-Question: what would a training step cost on an accelerator, and what is it made of?
+Question: what would a training step, an evaluation and lenses cost on an accelerator, and what are
+they made of?
 Command: python -m experiments.benchmarks.compiled [--targets …] [--programs …] [--models …]
 [--runs …] [--before FILE] [--output FILE]; two to six minutes of a core and up to 5 GB a program.
 Needs ``pip install -e '.[tpu]'`` for TPUs, and the CUDA plug-in of JAX for the H100 (``pip install
 --no-deps jax-cuda13-plugin jax-cuda13-pjrt`` of jax's own version; no driver); a target whose
 compiler is missing is said and left out. Each program that was compiled is kept in --cache under
-what it is made of, so an interrupted command goes on where it was.
+what it is made of, so an interrupted command resumes.
 
 Nothing runs. TPU: the compiler's own estimate in cycles, over an assumed clock; gathers, sorts and
 copies beside other work count nothing in it. H100: each kernel takes the larger of its bytes over
 85 % of the memory's rate and its FLOPs over 75 % of the peak; starting kernels is not counted.
 Bytes are those of the shapes in the program, without what stays in a TPU's vector memory. Compared
-are programs, not chips: read ratios.
+are programs, not chips: read ratios. Of training and evaluation the loop is counted, of lenses
+(states of every layer, Fourier measures, TwoNN on 2,000 states) all that a call runs.
 """
 
 import argparse
@@ -27,6 +29,7 @@ import os
 import pathlib
 import sys
 import time
+from collections import Counter
 from collections.abc import Mapping
 from typing import Any
 
@@ -34,8 +37,10 @@ from experiments.benchmarks import environment, hlo
 
 PACKAGES = ("jax", "jaxlib", "flax", "optax", "numpy")
 PRIME, STEPS_A_CALL = 197, 100
+LENSES = ("states", "fourier", "dimension")
 # Steps: training but for the order of examples, which takes half of a TPU's compile time.
-PROGRAMS = ("steps", "training", "evaluation")
+TRAININGS = ("steps", "training")
+PROGRAMS = (*TRAININGS, "evaluation", *LENSES)
 # Milliseconds a run-step of 45 transformers that are asked for, by target and precision.
 REQUIRED = {
     ("v5e", "float32"): 0.085,
@@ -146,7 +151,7 @@ def lowered(asked: Asked, **settings: str) -> tuple[Any, int]:
     import numpy as np
     from jax.sharding import NamedSharding, PartitionSpec
 
-    from experiments.benchmarks import batches
+    from experiments.benchmarks import batches, lens_programs
     from grokjax.settings.config import TrainConfig
     from grokjax.training import data, mapped, step, work
 
@@ -163,7 +168,7 @@ def lowered(asked: Asked, **settings: str) -> tuple[Any, int]:
         )
 
     state = shapes(jax.eval_shape(jax.vmap(functools.partial(step.init, program)), own))
-    if asked.program != "evaluation":
+    if asked.program in TRAININGS:
         flops = work.flops(work.products(work.Traced(runs[0], config).training))
     if asked.program == "steps":
         size = (1, asked.steps, int(settings.get("batch_size", batches.BATCH_SIZE)), 3)
@@ -175,8 +180,15 @@ def lowered(asked: Asked, **settings: str) -> tuple[Any, int]:
         first = jax.ShapeDtypeStruct((), np.int32, sharding=NamedSharding(on, PartitionSpec()))
         train = mapped.train_chunk(program, on, asked.steps)
         return train.lower(state, shapes(own), first), flops
-    flops = work.flops(work.products(work.Traced(runs[0], config).evaluation))
-    return mapped.evaluate(program, on).lower(state.params, shapes(own)), flops
+    if asked.program == "evaluation":
+        flops = work.flops(work.products(work.Traced(runs[0], config).evaluation))
+        return mapped.evaluate(program, on).lower(state.params, shapes(own)), flops
+    lens = lens_programs.of(runs[0], config)[asked.program]
+    with jax.enable_x64(asked.program != "states"):
+        traced = jax.make_jaxpr(lens.function)(*lens.own, *lens.shared)
+        look = mapped.over_runs(program, on, lens.function, n_shared=len(lens.shared))
+        one = jax.tree.map(lambda x: jax.ShapeDtypeStruct((1, *x.shape), x.dtype), lens.own)
+        return look.lower(*shapes(one), *lens.shared), work.flops(work.products(traced.jaxpr))
 
 
 def measure(asked: Asked, **settings: str) -> dict[str, Any]:
@@ -187,25 +199,30 @@ def measure(asked: Asked, **settings: str) -> dict[str, Any]:
     seconds = time.process_time() - begun
     target, module = TARGETS[asked.target], hlo.Module(compiled.as_text())
     memory: Any = compiled.memory_analysis()
-    kernels = list(module.kernels(module.loop))
-    moved = sum(module.bytes(*each) for each in kernels)
+    parts = module.parts(whole=asked.program in LENSES)
+    kernels = [(times, each) for name, times in parts.items() for each in module.kernels(name)]
+    moved = sum(times * module.bytes(*each) for times, each in kernels)
     if target.clock:
-        took = module.cycles() / target.clock
+        took = sum(times * module.cycles(name) for name, times in parts.items()) / target.clock
     else:
         fast, copying = 0.75 * target.peak(asked.precision), 0.85 * target.bytes_per_second
         took = sum(
-            max(module.flops(*each) / fast, module.bytes(*each) / copying) for each in kernels
+            times * max(module.flops(*each) / fast, module.bytes(*each) / copying)
+            for times, each in kernels
         )
-    # From one run of the body to a step, or an evaluation, of one run.
-    share = module.times / asked.runs / (1 if asked.program == "evaluation" else asked.steps)
+    counted: Counter[str] = Counter()
+    for name in parts:
+        counted.update(module.counts(name))
+    # From a call to a step, or an evaluation or a lens, of one run.
+    share = 1 / asked.runs / (asked.steps if asked.program in TRAININGS else 1)
     return dataclasses.asdict(asked) | {
         "compile_seconds": seconds,
         "bytes_of": {
             name: getattr(memory, f"{name}_size_in_bytes")
             for name in ("argument", "output", "alias", "temp", "generated_code")
         },
-        "loop": module.counts(),
-        # Of one step, or one evaluation, of one run.
+        "loop": dict(counted),
+        # Of one step, evaluation or lens, of one run.
         "flops": flops,
         "bytes": share * moved,
         "milliseconds": {
@@ -234,12 +251,12 @@ def _kept(asked: Asked, folder: pathlib.Path) -> pathlib.Path:
     import grokjax
 
     package = pathlib.Path(grokjax.__file__).parent
-    sources = sorted(
-        p for name in ("models", "tasks", "training") for p in package.glob(f"{name}/**/*.py")
-    )
-    own = [
-        path.read_bytes() for path in (*sources, pathlib.Path(__file__), pathlib.Path(hlo.__file__))
-    ]
+    packages = ["models", "tasks", "training"]
+    packages += ["diagnostics", "measuring"] if asked.program in LENSES else []
+    sources = sorted(path for name in packages for path in package.glob(f"{name}/**/*.py"))
+    here = pathlib.Path(__file__)
+    ours = [here.with_name(f"{name}.py") for name in ("compiled", "hlo", "lens_programs")]
+    own = [path.read_bytes() for path in (*sources, *ours)]
     made_of = [dataclasses.asdict(asked), importlib.metadata.version("jax")]
     key = hashlib.sha256(b"".join(own) + json.dumps(made_of).encode())
     return folder / f"{asked.name.replace(', ', '-').replace(' ', '-')}-{key.hexdigest()[:12]}.json"

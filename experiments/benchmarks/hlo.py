@@ -107,14 +107,14 @@ class Module:
         bodies = dict(self.loops(self.entry)) or {self.entry: 1}
         return max(bodies, key=lambda body: len(list(self.kernels(body))))
 
-    @property
-    def times(self) -> int:
-        """How often that body is run in one call of the program."""
-        return dict(self.loops(self.entry)).get(self.loop, 1)
+    def parts(self, whole: bool) -> dict[str, int]:
+        """Computation → how often a call runs it: that loop alone, or all that is run."""
+        found = {self.entry: 1} | dict(self.loops(self.entry))
+        return found if whole else {self.loop: found[self.loop]}
 
-    def cycles(self) -> int:
-        """A TPU compiler's estimate of the body's kernels."""
-        return sum(one.number("estimated_cycles") for one, _ in self.kernels(self.loop))
+    def cycles(self, computation: str) -> int:
+        """A TPU compiler's estimate of a computation's kernels."""
+        return sum(one.number("estimated_cycles") for one, _ in self.kernels(computation))
 
     # ----------------------------------------------------------------------- one kernel
 
@@ -156,12 +156,12 @@ class Module:
         inner = self.computations.get(one.called("calls") or "", {})
         return sum(self.flops(each, inner) for each in inner.values())
 
-    # ----------------------------------------------------------------------- the loop
+    # ----------------------------------------------------------------------- a computation
 
-    def counts(self) -> dict[str, int]:
-        """Kernels of the body by what is in them, and moves between memories beside them."""
+    def counts(self, computation: str) -> Counter[str]:
+        """Its kernels by what is in them, and moves between memories beside them."""
         found: Counter[str] = Counter()
-        for one, _ in self.kernels(self.loop):
+        for one, _ in self.kernels(computation):
             inside = self._opcodes(one)
             found["kernels"] += not one.opcode.endswith("-start")
             found["products"] += bool(inside & {"dot", "convolution"}) or "gemm" in one.rest
@@ -172,7 +172,7 @@ class Module:
             found["copies"] += one.opcode == "copy"
             found["moves"] += one.opcode.endswith("-start")
             found["collectives"] += one.opcode.startswith(_COLLECTIVES)
-        return dict(found)
+        return found
 
     def _opcodes(self, one: Instruction) -> set[str]:
         inner = self.computations.get(one.called("calls") or "", {})

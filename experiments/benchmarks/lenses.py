@@ -6,8 +6,8 @@ checkpoint of the batch waits, and all is measured within 5 s of it; the tables 
 every hidden layer on 256 states, Fourier, TwoNN on 2,000 states) take less than 5 % of the 500
 steps before it at every prime of the study, and of the operations likewise.
 Command: python -m experiments.benchmarks.lenses [--parts sweeps shares operations] [--sizes S…]
-[--steps N] [--primes P…] [--runs N] [--output FILE]; on 2 quiet cores about 75 minutes, most of it
-the sweeps of 20,000 steps; with --steps=1000, for both sizes, ten.
+[--steps N] [--folder F] [--primes P…] [--runs N] [--output FILE]; on 2 quiet cores about 75
+minutes, most of it the sweeps of 20,000 steps; with --steps=1000, for both sizes, ten.
 Expected: 103 to 106 %; 3 to 5 %.
 
 Sweeps: processes of their own on one compilation cache, which a short one fills before; with and
@@ -132,11 +132,12 @@ def _tables(folder: str) -> dict[str, Any]:
     return {path.stem: pd.read_parquet(path) for path in sorted(paths)}
 
 
-def sweeps(name: str, steps: int | None) -> dict[str, Any]:
-    """A size with and without lenses, and analysed."""
+def sweeps(name: str, steps: int | None, folder: Path | None) -> dict[str, Any]:
+    """A size with and without lenses, and analysed; work directories stay in a folder if told."""
     own, usual, before = SIZES[name]
     flags, n_steps = [*COMMON, *own], steps or usual
-    with tempfile.TemporaryDirectory() as where:
+    with tempfile.TemporaryDirectory() as passing:
+        where = folder or passing
         cache = f"{where}/cache"
         found = {}
         for kind, given in (("without", ["--diagnostics=none"]), ("with", [])):
@@ -160,22 +161,11 @@ def sweeps(name: str, steps: int | None) -> dict[str, Any]:
     }
 
 
-def _lens_options() -> Any:
-    import os
-
-    from grokjax.diagnostics import Options
-
-    names = ("persistence", "fourier", "dimension")
-    n_threads = len(os.sched_getaffinity(0))
-    # Only the study's cloud of 2,000 states is asked for its dimension beside the others' topology.
-    return Options(diagnostics=names, clouds=("all",), cloud_points=256, ph_threads=n_threads)
-
-
 def share(kind: str, prime: int, repeats: int, n_runs: int | None) -> dict[str, Any]:
     """Medians of the milliseconds of each part of a checkpoint's lenses, and share of the steps."""
     import jax
 
-    from experiments.benchmarks import batches
+    from experiments.benchmarks import batches, lens_programs
     from grokjax import diagnostics
     from grokjax.measuring import views
     from grokjax.measuring.analyst import own_params
@@ -185,7 +175,7 @@ def share(kind: str, prime: int, repeats: int, n_runs: int | None) -> dict[str, 
 
     mapped.use_every_core()
     n_runs = n_runs or len(jax.local_devices())
-    config, options = TrainConfig(), _lens_options()
+    config, options = TrainConfig(), lens_programs.options()
     batch = batches.Batch(kind, prime, n_runs, batches.steps_a_turn())
     lenses = Lenses(options, config)
     evaluator = lenses.evaluator(batch.runs)
@@ -260,43 +250,21 @@ def operations(kind: str, prime: int) -> dict[str, Any]:
     import jax
     import numpy as np
 
-    from experiments.benchmarks import batches
-    from grokjax import diagnostics
-    from grokjax.diagnostics import RunArrays
-    from grokjax.measuring import views
+    from experiments.benchmarks import batches, lens_programs
     from grokjax.settings.config import TrainConfig
-    from grokjax.training import data, evaluation, step, work
+    from grokjax.training import data, step, work
     from grokjax.training.step import Program
 
     (run,) = batches.runs(kind, prime, 1)
-    options, program = _lens_options(), Program.of([run], TrainConfig())
+    program = Program.of([run], TrainConfig())
+    counted = {}
+    for name, lens in lens_programs.of(run, TrainConfig()).items():
+        with jax.enable_x64(name != "states"):
+            counted[name] = _count(jax.make_jaxpr(lens.function)(*lens.own, *lens.shared).jaxpr)
     own = jax.tree.map(lambda leaf: leaf[0], data.stack([run]))
-    params = program.model.template()
-    examine = functools.partial(evaluation.examine_run, program)
-    answers = jax.eval_shape(examine, params, own)[1]
-    n_each = -(-options.lid_points // views.n_tokens(run))
-    place = np.zeros(max(n_each, options.cloud_points), np.int32)
-    see = functools.partial(views.states, program)
-    states = jax.eval_shape(see, params, place)[run.model.state_names[-1]]
-    shape, f32 = jax.ShapeDtypeStruct, np.dtype("float32")
-    arrays = RunArrays(
-        labels=own.labels,
-        train_mask=own.split == data.TRAIN,
-        neurons=answers.neurons,
-        logits=answers.logits,
-        clouds={},
-        last_states=shape((options.lid_points, states.shape[-1]), f32),
-    )
-    counted = {"states": _count(jax.make_jaxpr(see)(params, place).jaxpr)}
-    for name in ("fourier", "dimension"):
-        lens = diagnostics.get(name)
-        with jax.enable_x64(True):
-            told = lens.constants(run.task.structure, options) if name == "fourier" else None
-            reduce = functools.partial(lens.on_device, options=options)
-            counted[name] = _count(jax.make_jaxpr(reduce)(arrays, told).jaxpr)
     state = jax.eval_shape(functools.partial(step.init, program), own)
     train = functools.partial(step.train_run, program, 100)
-    first = shape((), np.dtype("int32"))
+    first = jax.ShapeDtypeStruct((), np.int32)
     traced = jax.make_jaxpr(train)(state, own, first).jaxpr
     training = _count(traced) / 100
     return {
@@ -335,6 +303,7 @@ def main() -> None:
     parser.add_argument("--parts", nargs="+", default=["sweeps", "shares", "operations"])
     parser.add_argument("--sizes", nargs="+", choices=SIZES, default=list(SIZES))
     parser.add_argument("--steps", type=int, help="of every sweep, instead of the usual")
+    parser.add_argument("--folder", type=Path, help="an empty one, to keep the sweeps in")
     parser.add_argument("--primes", type=int, nargs="+", default=[113, 149, 197])
     parser.add_argument("--models", nargs="+", default=["transformer", "mlp"])
     parser.add_argument("--runs", type=int, help="of the shares; default: one a device")
@@ -347,7 +316,8 @@ def main() -> None:
 
     if "sweeps" in options.parts:
         for name in options.sizes:
-            take("sweeps", sweeps(name, options.steps))
+            folder = options.folder and options.folder / name.replace(" ", "-")
+            take("sweeps", sweeps(name, options.steps, folder))
     for kind in options.models:
         for prime in options.primes:
             if "shares" in options.parts:

@@ -213,7 +213,7 @@ def _many(record: dict[str, Any]) -> Iterator[Row]:
 
 
 def _compiled(record: dict[str, Any]) -> Iterator[Row]:
-    from experiments.benchmarks.compiled import REQUIRED, REQUIRED_KERNELS, Asked
+    from experiments.benchmarks.compiled import REQUIRED, REQUIRED_KERNELS, TRAININGS, Asked
 
     def key(result: dict[str, Any]) -> str:
         return Asked.of(result).name
@@ -224,7 +224,7 @@ def _compiled(record: dict[str, Any]) -> Iterator[Row]:
         was = "" if first is None else f", before {first['milliseconds']['estimate']:.3f}"
         kernels = "" if first is None else f" (before {first['loop']['kernels']})"
         asked = required_kernels = None
-        trains = result["program"] != "evaluation"
+        trains = result["program"] in TRAININGS
         if trains and (result["model"], result["runs"]) == ("transformer", 45):
             asked = REQUIRED.get((result["target"], result["precision"]))
             required_kernels = REQUIRED_KERNELS.get((result["target"], result["precision"]))

@@ -27,7 +27,7 @@ from tests.programs import assert_alike, call, tables
 
 FLAGS = """
 --models=mlp --d_model=16 --mlp_width=16 --mlp_depth=1 --batch_size=32 --primes=11
---train_fractions=0.5 --seeds=0:5 --checkpoint_every=500 --steps=4000 --diagnostics=none
+--train_fractions=0.5 --seeds=0:5 --checkpoint_every=250 --steps=2000 --diagnostics=none
 """
 GRID = FLAGS.split()
 
@@ -76,7 +76,7 @@ def stopped(tmp_path_factory):
     processes = start_two(workdir)
     try:
         for index in range(2):
-            wait_for(r"step 1,?000 ", workdir, index, processes)
+            wait_for(r"step 500 ", workdir, index, processes)
         processes[1].send_signal(signal.SIGTERM)
         codes = [process.wait(timeout=120) for process in processes]
     finally:
@@ -102,9 +102,9 @@ def test_a_signal_to_one_of_two_processes_stops_that_one_alone(stopped):
     ended = "stopped (process 1 is not at work, and .*shard-001-of-002 is not finished); the same"
     assert re.search(ended.replace("(", r"\(").replace(")", r"\)"), said(workdir, 0))
     finished, left = (latest_steps(workdir / f"shard-00{i}-of-002") for i in range(2))
-    assert finished == [4000, 4000]
+    assert finished == [2000, 2000]
     assert left[0] == left[1]
-    assert 1000 <= left[0] < 4000
+    assert 500 <= left[0] < 2000
 
 
 def test_two_processes_go_on_to_the_tables_of_one(stopped, one, tmp_path):
@@ -134,14 +134,14 @@ def test_no_process_waits_for_a_slower_one(slow, one, tmp_path):
     workdir = tmp_path / "w"
     processes = start_two(workdir)
     try:
-        wait_for(r"step 1,?000 ", workdir, slow, processes)
+        wait_for(r"step 500 ", workdir, slow, processes)
         processes[slow].send_signal(signal.SIGSTOP)
         if slow == 0:
             assert processes[1].wait(timeout=120) == 0, said(workdir, 1)
         else:
             wait_for("waiting for .* parts: shard-001-of-002", workdir, 0, processes)
-        assert latest_steps(workdir / f"shard-00{1 - slow}-of-002") == [4000, 4000]
-        assert max(latest_steps(workdir / f"shard-00{slow}-of-002")) < 4000
+        assert latest_steps(workdir / f"shard-00{1 - slow}-of-002") == [2000, 2000]
+        assert max(latest_steps(workdir / f"shard-00{slow}-of-002")) < 2000
         processes[slow].send_signal(signal.SIGCONT)
         assert [process.wait(timeout=120) for process in processes] == [0, 0]
     finally:

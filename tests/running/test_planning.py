@@ -35,7 +35,7 @@ def of(folder, *names):
                for batch in (folder / "checkpoints").iterdir() for name in names)  # fmt: skip
 
 
-@pytest.mark.parametrize("keep", ["all", "last"])
+@pytest.mark.parametrize("keep", [pytest.param("all", marks=pytest.mark.thorough), "last"])
 def test_the_disk_is_that_of_the_sweep(keep, tmp_path, capsys):
     workdir = tmp_path / "w"
     arguments = [*GRID, f"--keep={keep}", f"--workdir={workdir}"]

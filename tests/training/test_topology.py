@@ -263,7 +263,7 @@ def test_a_run_in_a_batch_of_several_primes_equals_the_run_alone(
     assert_same_parameters(own(together, runs, 0), alone, 1e-3)
 
 
-@pytest.mark.parametrize("term", ["h1_max", "h1_total"])
+@pytest.mark.parametrize("term", ["h1_max", pytest.param("h1_total", marks=pytest.mark.thorough)])
 def test_a_positive_weight_makes_loops_longer_and_a_negative_one_shorter(term, tmp_path):
     axes = {"prime": [23], "batch_size": [128], "topology_term": [term], "weight_decay": [0.0],
             "model": ["mlp"]}  # fmt: skip

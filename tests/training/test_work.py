@@ -243,7 +243,7 @@ def taken(traced, n_runs):
     return max(training, evaluation + work.n_bytes(state.opt_state))
 
 
-@pytest.mark.parametrize("model", ["transformer", "mlp"])
+@pytest.mark.parametrize("model", ["transformer", pytest.param("mlp", marks=pytest.mark.thorough)])
 def test_memory_on_a_cpu_is_the_compilers(model):
     runs = make_runs(model=[model], prime=[31], batch_size=[256], d_model=[64], seed=range(64))
     traced = work.trace(runs[0], CONFIG)
