@@ -5,7 +5,7 @@ import json
 import jax
 import jax.numpy as jnp
 
-from experiments.benchmarks import floor, page
+from experiments.benchmarks import floor, page, train, turns
 from grokjax.training import work
 
 
@@ -53,3 +53,16 @@ def test_the_page_shows_every_number_beside_what_is_asked(tmp_path):
     assert "on a machine; Python 3.12.1, jax 0.12; commit 0123456, 2026-01-01" in text
     row = next(line for line in text.splitlines() if line.startswith("| mlp"))
     assert row.endswith("| **1.04** (5: 10.00 ms, 45: 10.40 ms) | ≤ 1.1 |")
+
+
+def test_another_version_takes_turns_under_a_name_of_its_own(tmp_path):
+    package = tmp_path / "experiments/benchmarks"
+    package.mkdir(parents=True)
+    (package.parent / "__init__.py").touch()
+    (package / "batches.py").write_text(
+        "def make(kind, *_):\n    return {kind: lambda: 2.5}, {'losses': [5.0, 4.5]}\n"
+    )
+    with turns.Worker(train.of_checkout, str(tmp_path), "mlp", 113, [1], None) as old:
+        assert old.names == ["old mlp"]
+        assert old.seconds("old mlp") == 2.5
+        assert list(old.told["losses"]["grokjax"]) == [5.0, 4.5]

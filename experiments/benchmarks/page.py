@@ -9,7 +9,7 @@ Row = tuple[str, str, str]  # what, measured, required
 
 
 def _train(record: dict[str, Any]) -> Iterator[Row]:
-    from experiments.benchmarks.train import REQUIRED
+    from experiments.benchmarks.train import LEAST_OF_OLD, REQUIRED
 
     for result in record["results"]:
         cost, kind = result["milliseconds_per_run_step"], result["model"]
@@ -23,6 +23,12 @@ def _train(record: dict[str, Any]) -> Iterator[Row]:
                 f"**{result['ratios_to_plain_eager'][n_runs]:.2f}** to eager "
                 f"({ours:.2f} against {eager:.2f} ms), {ratio:.2f} to its fastest",
                 f"≥ {required}" if int(n_runs) == asked else "",
+            )
+        for n_runs, ratio in result.get("ratios_to_old", {}).items():
+            yield (
+                f"{where}, {n_runs} a batch: the old version's time over this one's",
+                f"**{ratio:.2f}**",
+                f"≥ {LEAST_OF_OLD}",
             )
         floor, best = result["floor"], min(v for n, v in cost.items() if n.startswith("grokjax"))
         roofline, products = (1e3 * floor[f"{k}_seconds"] for k in ("roofline", "products"))
