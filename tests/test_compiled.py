@@ -62,6 +62,14 @@ TEXT = """HloModule jit_train
 
 %groups (garg: (s32[], f32[10,4,8])) -> (s32[], f32[10,4,8]) {
   %garg = (s32[], f32[10,4,8]{2,1,0}) parameter(0)
+  %c0 = f32[1,2]{1,0} custom-call(), custom_call_target="c"
+  %c1 = f32[1,2]{1,0} custom-call(), custom_call_target="c"
+  %c2 = f32[1,2]{1,0} custom-call(), custom_call_target="c"
+  %c3 = f32[1,2]{1,0} custom-call(), custom_call_target="c"
+  %c4 = f32[1,2]{1,0} custom-call(), custom_call_target="c"
+  %c5 = f32[1,2]{1,0} custom-call(), custom_call_target="c"
+  %c6 = f32[1,2]{1,0} custom-call(), custom_call_target="c"
+  %c7 = f32[1,2]{1,0} custom-call(), custom_call_target="c"
   ROOT %steps = (s32[], f32[10,4,8]{2,1,0}) while(%garg), condition=%condition, body=%body
 }
 

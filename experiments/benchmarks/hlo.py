@@ -100,12 +100,17 @@ class Module:
 
     @functools.cached_property
     def loop(self) -> str:
-        """The body of the loop over steps: that with the most kernels, for it has the network.
+        """The body of the loop over steps: that with the most products, then the most kernels.
 
         Of a program that has no loop, the whole.
         """
         bodies = dict(self.loops(self.entry)) or {self.entry: 1}
-        return max(bodies, key=lambda body: len(list(self.kernels(body))))
+
+        def rank(body: str) -> tuple[int, int]:
+            counted = self.counts(body)
+            return counted["products"], counted["kernels"]
+
+        return max(bodies, key=rank)
 
     def parts(self, whole: bool) -> dict[str, int]:
         """Computation → how often a call runs it: that loop alone, or all that is run."""
