@@ -3,11 +3,12 @@
 Question: what would a training step, an evaluation and lenses cost on an accelerator, and what are
 they made of?
 Command: python -m experiments.benchmarks.compiled [--targets …] [--programs …] [--models …]
-[--runs …] [--before FILE] [--output FILE]; two to six minutes of a core and up to 5 GB a program.
+[--runs …] [--kept] [--before FILE] [--output FILE]; two to six minutes of a core and up to 5 GB a
+program.
 Needs ``pip install -e '.[tpu]'`` for TPUs, and the CUDA plug-in of JAX for the H100 (``pip install
 --no-deps jax-cuda13-plugin jax-cuda13-pjrt`` of jax's own version; no driver); a target whose
 compiler is missing is said and left out. Each program that was compiled is kept in --cache under
-what it is made of, so an interrupted command resumes.
+what it is made of, so an interrupted command resumes; --kept compiles nothing more.
 
 Nothing runs. TPU: the compiler's own estimate in cycles, over an assumed clock; gathers, sorts and
 copies beside other work count nothing in it. H100: each kernel takes the larger of its bytes over
@@ -31,6 +32,7 @@ import sys
 import time
 from collections import Counter
 from collections.abc import Mapping
+from concurrent import futures
 from typing import Any
 
 from experiments.benchmarks import environment, hlo
@@ -267,8 +269,9 @@ def compiled(asked: Asked, folder: pathlib.Path) -> dict[str, Any]:
     path = _kept(asked, folder)
     if not path.exists():
         # A process each: compilers keep gigabytes.
-        with multiprocessing.get_context("spawn").Pool(1) as pool:
-            found = pool.apply(measure, (asked,))
+        spawned = multiprocessing.get_context("spawn")
+        with futures.ProcessPoolExecutor(1, spawned) as pool:
+            found = pool.submit(measure, asked).result()
         fresh = path.with_suffix(".new")
         fresh.write_text(json.dumps(found))
         fresh.replace(path)
@@ -296,6 +299,7 @@ def main() -> int:
     parser.add_argument("--runs", type=int, nargs="+", default=[45, 512])
     parser.add_argument("--precisions", nargs="+", default=["float32"])
     parser.add_argument("--cache", type=pathlib.Path, default=pathlib.Path("work/compiled"))
+    parser.add_argument("--kept", action="store_true", help="only what --cache has")
     parser.add_argument("--before", type=pathlib.Path, default=FOLDER / "compiled_before.json")
     options: argparse.Namespace = parser.parse_args()
     quiet()
@@ -313,6 +317,8 @@ def main() -> int:
                             target=target, program=program, model=model, runs=runs,
                             precision=precision,
                         )  # fmt: skip
+                        if options.kept and not _kept(asked, options.cache).exists():
+                            continue
                         results.append(compiled(asked, options.cache))
                         show(results[-1])
     if not results:

@@ -1,8 +1,9 @@
 """The page of the benchmarks: what each measured, beside what is asked of it."""
 
+import dataclasses
 import json
 import pathlib
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from typing import Any
 
 Row = tuple[str, str, str]  # what, measured, required
@@ -219,10 +220,16 @@ def _many(record: dict[str, Any]) -> Iterator[Row]:
 
 
 def _compiled(record: dict[str, Any]) -> Iterator[Row]:
-    from experiments.benchmarks.compiled import REQUIRED, REQUIRED_KERNELS, TRAININGS, Asked
+    from experiments.benchmarks.compiled import (
+        REQUIRED,
+        REQUIRED_KERNELS,
+        STEPS_A_CALL,
+        TRAININGS,
+        Asked,
+    )
 
     def key(result: dict[str, Any]) -> str:
-        return Asked.of(result).name
+        return dataclasses.replace(Asked.of(result), steps=STEPS_A_CALL).name
 
     before = {key(result): result for result in record["before"]}
     for result in record["results"]:
@@ -251,6 +258,27 @@ def _compiled(record: dict[str, Any]) -> Iterator[Row]:
                 if n is not None
             ),
         )
+    yield from _compiled_lenses(record["results"])
+
+
+def _compiled_lenses(results: Sequence[dict[str, Any]]) -> Iterator[Row]:
+    from experiments.benchmarks.compiled import LENSES, TRAININGS
+    from experiments.benchmarks.lenses import MOST_SHARE, STEPS
+
+    for own in results:
+        if own["program"] not in TRAININGS or own["precision"] != "float32":
+            continue
+        kind = {name: own[name] for name in ("target", "model", "runs")}
+        looks = [other["milliseconds"]["estimate"] for other in results
+                 if kind.items() <= other.items() and other["program"] in LENSES]  # fmt: skip
+        if len(looks) == len(LENSES):
+            share = sum(looks) / (STEPS * own["milliseconds"]["estimate"])
+            yield (
+                f"{own['target']}, {own['runs']} {own['model']}s: all lenses of a checkpoint over "
+                f"{STEPS} steps",
+                f"**{share:.1%}**",
+                f"< {MOST_SHARE:.0%}" if own["target"] == "h100" else "",
+            )
 
 
 def _lenses(record: dict[str, Any]) -> Iterator[Row]:
