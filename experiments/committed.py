@@ -19,8 +19,9 @@ RESULTS = pathlib.Path(__file__).parent / "results"
 RUNS = "fifteen_runs"
 # Folders of the fifteen runs; five seeds each.
 NAMES = {"p113": "transformer, p = 113", "p197": "transformer, p = 197", "mlp197": "MLP, p = 197"}
-# Folder of the control at the study's size, five seeds too.
+# Folders of the control at the study's size and of the MLPs of Table 2, five seeds each too.
 CONTROL = "controls/average113"
+TABLE2 = "table2/mlp197"
 # How much of training leads are computed again from, to see what a shorter budget does to them.
 SHORTER = 0.75
 
@@ -35,7 +36,8 @@ def remade() -> dict[str, pd.DataFrame]:
     """Path → table that follows from the runs' own committed tables: made again, not read."""
     folders = [evidence.Folder(RESULTS / RUNS / name) for name in NAMES]
     # No sweeps lie below the first folder: what is compared are the fifteen runs alone.
-    contexts = comparison.contexts_of(RESULTS / RUNS, "paper", [one.path for one in folders])
+    compared = [*(one.path for one in folders), RESULTS / TABLE2]
+    contexts = comparison.contexts_of(RESULTS / RUNS, "paper", compared)
     tests = comparison.discoveries.family(contexts, comparison.measured(contexts))
     pool = evidence.Pool(folders)
     caused = pd.read_csv(RESULTS / "cause" / "runs.csv")

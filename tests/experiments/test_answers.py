@@ -54,6 +54,18 @@ def test_numbers_from_the_runs_tables_by_hand():
     mean = np.mean(changes)
     assert f"{mean:.0f} ({mean - half:.0f} to {mean + half:.0f})" in numbers.h1_total_rises()
     assert f"median {np.median(rho):.2f}, SD {np.std(rho, ddof=1):.2f}" in numbers.same_rho()
+    own, metrics = (
+        pd.read_parquet(answers.RESULTS / committed.TABLE2 / f"{name}.parquet")
+        for name in ("persistence", "metrics")
+    )
+    own = own[own.cloud == "hidden1"].merge(metrics, on=["run_id", "step"])
+    rho = [
+        np.corrcoef(rows.h1_total.rank(), rows.test_accuracy.rank())[0, 1]
+        for _, rows in own.groupby("run_id")
+    ]
+    half = stats.t.ppf(0.95, 4) * np.std(rho, ddof=1) / 5**0.5
+    of_layer = f"hidden1 {np.mean(rho):.2f} ({np.mean(rho) - half:.2f} to {np.mean(rho) + half:.2f}"
+    assert of_layer in numbers.mlp_rho()
     dominant = 0
     for name in committed.NAMES:
         own, runs = raw(name, "persistence"), raw(name, "runs").set_index("run_id")
@@ -144,6 +156,12 @@ def test_the_control_by_hand_and_its_verdicts(factors, n_never, verdict, chance,
         ("rejection_rates/rejection_rates.csv", "rejected", causes.tests_hold),
         ("fifteen_runs/mlp197/persistence.parquet", "h1_max", numbers.h1_max_rises),
         ("fifteen_runs/p197/persistence.parquet", "h1_total", numbers.h1_total_rises),
+        ("verdicts/comparison.csv", "ours", numbers.h1_total_rises),
+        (f"{committed.TABLE2}/persistence.parquet", "h1_max", numbers.h1_max_rises),
+        (f"{committed.TABLE2}/persistence.parquet", "h1_total", numbers.mlp_rho),
+        (f"{committed.TABLE2}/metrics.parquet", "test_accuracy", numbers.mlp_rho),
+        ("verdicts/comparison.csv", "low", numbers.mlp_rho),
+        ("verdicts/comparison.csv", "high", numbers.mlp_rho_more),
         ("fifteen_runs/p113/persistence.parquet", "h1_max", numbers.rises_more),
         ("fifteen_runs/p113/metrics.parquet", "test_accuracy", causes.leads),
         ("fifteen_runs/p113/persistence.parquet", "h1_second", loops.one_loop),
@@ -179,13 +197,13 @@ def test_another_table_is_another_answer(path, column, words, monkeypatch):
 
 def test_what_is_said_of_power_is_what_verdicts_do():
     """Values of the spread seen, a little within and beyond the mean from which on they differ."""
-    row = numbers.power().set_index("what").filter(like="h1_total (mlp", axis=0).iloc[0]
-    target = Target(30.0, 70.0, 3.0)  # Figure 4
+    row = numbers.power().set_index("what").filter(like="h1_total (transformer", axis=0).iloc[0]
+    target = Target(30.0, 50.0, 2.0)  # Figure 3
     shape = np.array([-2.0, -1.0, 0.0, 1.0, 2.0])
     told = committed.table("verdicts/comparison.csv").set_index("what").loc[row.name]
     error = (told.high - told.low) / 2 / stats.t.ppf(0.95, 4)
     shape *= error * 5**0.5 / shape.std(ddof=1)
-    assert row.differ_above > 80 and row.differ_below < 20
+    assert row.differ_above > 70 and row.differ_below < 10
     for edge, out in ((row.differ_above, 1), (row.differ_below, -1)):
         assert verdicts.judge(edge + out * 0.1 + shape, target).word == DIFFER
         assert verdicts.judge(edge - out * 0.1 + shape, target).word == CANNOT_TELL
