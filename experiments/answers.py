@@ -32,7 +32,7 @@ HOLDS, IN_PART, CANNOT_TELL, NOT_ASKED = (
     "What cannot be told",
     "What the study does not ask",
 )
-TIME, CHANCE = "over_time.svg", "answers.svg"
+TIME, CHANCE, LAYERS = "over_time.svg", "answers.svg", "table2/table2.svg"
 
 
 @dataclasses.dataclass(frozen=True)
@@ -89,7 +89,7 @@ ANSWERS = (
         "H0 and H1 total fall with accuracy in every layer, H1 max rises (Table 2), though in "
         "Figure 4 H1 total of the embedding rises. **H1 total differs in three of four layers: it "
         "does not fall there. Of most cells nothing can be told.**",
-        IN_PART, "python -m experiments.answers", "", numbers.mlp_rho_more,
+        IN_PART, "python -m experiments.answers", LAYERS, numbers.mlp_rho_more,
     ),
     Answer(
         "Does H1 total of the embedding rise?",
@@ -286,6 +286,8 @@ def main() -> None:
     (asked.out / "README.md").write_text(page(), encoding="utf-8")
     figures.save(answers_figures.beside_chance(), asked.out / CHANCE)
     figures.save(answers_figures.over_time(), asked.out / TIME)
+    (asked.out / LAYERS).parent.mkdir(exist_ok=True)
+    figures.save(answers_figures.table2(), asked.out / LAYERS)
     print(asked.out / "README.md")
 
 

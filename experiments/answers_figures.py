@@ -1,4 +1,4 @@
-"""The two figures of the page of answers: fifteen embeddings beside chance, and over training."""
+"""Figures of the page of answers: embeddings beside chance, over training, and Table 2's MLPs."""
 
 import numpy as np
 import pandas as pd
@@ -90,6 +90,36 @@ def over_time() -> Figure:
             axes.set_ylabel(words)
         for axes in grid[1:3].flat:
             axes.set_ylim(0, None)
+        handles, labels = grid[0, 0].get_legend_handles_labels()
+        drawn.legend(handles, labels, loc="outside lower center", ncols=5)
+    return drawn
+
+
+def table2() -> Figure:
+    """Test accuracy, H1 max and H1 total of the MLPs at α = 0.2, layer by layer."""
+    runs, metrics, own = (
+        committed.table(f"{committed.TABLE2}/{what}.parquet")
+        for what in ("runs", "metrics", "persistence")
+    )
+    frame = own.merge(metrics[["run_id", "step", "test_accuracy"]], on=["run_id", "step"])
+    frame = frame.merge(runs[["run_id", "seed"]], on="run_id")
+    clouds = list(dict.fromkeys(own.cloud))
+    columns = {"test_accuracy": "test accuracy", **STATISTICS}
+    with panels.style():
+        drawn = Figure(figsize=(figures.PAGE, 4.6))
+        grid = drawn.subplots(len(columns), len(clouds), sharex=True)
+        for side, cloud in enumerate(clouds):
+            grid[0, side].set_title(cloud)
+            for seed, colour in zip(SEEDS, panels.PALETTE, strict=False):
+                rows = frame[(frame.cloud == cloud) & (frame.seed == seed)].sort_values("step")
+                for axes, column in zip(grid[:, side], columns, strict=True):
+                    axes.plot(rows.step, rows[column], color=colour, lw=0.8, label=f"seed {seed}")
+            for axes in grid[1:, side]:
+                axes.set_ylim(0, None)
+            panels.step_axis(grid[-1, side])
+            grid[-1, side].set_xlabel("step")
+        for axes, words in zip(grid[:, 0], columns.values(), strict=True):
+            axes.set_ylabel(words)
         handles, labels = grid[0, 0].get_legend_handles_labels()
         drawn.legend(handles, labels, loc="outside lower center", ncols=5)
     return drawn
