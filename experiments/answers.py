@@ -87,8 +87,9 @@ ANSWERS = (
         "Is ρ with test accuracy that of Table 2, with true labels?",
         numbers.mlp_rho, "table2",
         "H0 and H1 total fall with accuracy in every layer, H1 max rises (Table 2), though in "
-        "Figure 4 H1 total of the embedding rises. **H1 total differs in three of four layers: it "
-        "does not fall there. Of most cells nothing can be told.**",
+        "Figure 4 H1 total of the embedding rises. **H1 total of the embedding does not fall; in "
+        "hidden layers that depends on how many states are taken. Of most cells nothing can be "
+        "told.**",
         IN_PART, "python -m experiments.answers", LAYERS, numbers.mlp_rho_more,
     ),
     Answer(
