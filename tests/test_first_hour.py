@@ -12,6 +12,7 @@ import pytest
 import grokjax
 from grokjax import analyze, check, diagnostics, sweep
 from grokjax.report import __main__ as report
+from grokjax.report import drawing
 from grokjax.settings import plugins
 from tests.programs import call
 
@@ -38,7 +39,7 @@ def told(capsys):
     return [line for line in capsys.readouterr().out.splitlines() if line.startswith("--")]
 
 
-def test_from_help_to_a_diagnostic_of_ones_own(tmp_path, capsys, radius):
+def test_from_help_to_a_diagnostic_of_ones_own(tmp_path, capsys, monkeypatch, radius):
     where = f"--workdir={tmp_path / 'w'}"
     # What is there to ask?
     shown = subprocess.run(
@@ -60,8 +61,10 @@ def test_from_help_to_a_diagnostic_of_ones_own(tmp_path, capsys, radius):
         "--lid_neighbors=64: too many for the local dimension of embedding (31 points), "
         "which is null",
     ]
-    # More of it.
-    assert call(sweep.main, "--primes=31,37", *SMALL, where, "--allow=primes") == 0
+    # More of it; its page is drawn below.
+    with monkeypatch.context() as patch:
+        patch.setattr(drawing, "write", lambda *_: "none")
+        assert call(sweep.main, "--primes=31,37", *SMALL, where, "--allow=primes") == 0
     # Another look at the same checkpoints.
     first = grokjax.load(tmp_path / "w").persistence
     assert call(analyze.main, where, "--cloud_normalisation=rms") == 0

@@ -3,7 +3,7 @@
 A grid of two tasks and both networks. Each start has another idea of what is kept (--keep) and how
 often a state is (--state_minutes).
 
-Four kills by default, and two for each five of them asked for politely. ``pytest
+Three kills by default, and two for each five of them asked for politely. ``pytest
 tests/test_kills.py --kills=100 --thorough`` makes a hundred and forty, of a grid with two widths
 that draws its report too, and kills one of two processes twenty times.
 """

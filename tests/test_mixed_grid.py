@@ -95,6 +95,7 @@ def test_killed_resumed_sharded_and_merged_its_tables_are_the_same(merged, undis
     assert_same_tables(tables(merged), tables(undisturbed))
 
 
+@pytest.mark.thorough
 def test_in_shared_batches_numbers_are_alike(undisturbed, tmp_path):
     """Programs by static part: runs that differ in their task train side by side, padded."""
     arguments = [*GRID, "--runs_per_batch=8", f"--workdir={tmp_path / 'w'}"]
