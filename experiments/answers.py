@@ -247,7 +247,7 @@ def counted() -> dict[str, str]:
         "not_run": str((rows.verdict == "not run").sum()),
         "all_numbers": str(len(rows)),
         "not_run_table": not_run(),
-    } | budget() | over  # fmt: skip
+    } | budget() | numbers.again() | over  # fmt: skip
 
 
 def page() -> str:

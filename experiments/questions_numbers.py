@@ -137,6 +137,20 @@ def same_rho() -> str:
     )
 
 
+def again() -> dict[str, str]:
+    """How many checkpoints of the five at p = 113 a later version has to the bit."""
+    keys, equal = ["run_id", "step"], []
+    for what in ("metrics", "persistence"):
+        first, later = (
+            committed.table(f"{folder}/{what}.parquet").set_index(keys).sort_index()
+            for folder in (f"{committed.RUNS}/p113", committed.AGAIN)
+        )
+        columns = first.columns.intersection(later.columns)
+        equal.append((first[columns] == later[columns].reindex(first.index)).all(axis=1))
+    both = equal[0] & equal[1]
+    return {"again": f"{both.sum()} of {len(both)}"}
+
+
 def _cells_of_table2() -> pd.DataFrame:
     """The cells of Table 2 that have runs, with their statistic and layer."""
     rows = committed.table("verdicts/comparison.csv")
