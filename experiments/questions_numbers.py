@@ -225,12 +225,13 @@ def same_numbers() -> str:
     counts = own.verdict.value_counts()
     differ = own[own.verdict == "differ"]
     of_table2 = (differ.source == "table2").sum()
+    hidden = differ.what.str.contains("hidden").sum()
     return (
         f"Of {len(rows)} numbers {len(own)} have runs beside them. {counts['agree']} agree: "
         f"{before} from before generalisation, which say that clouds are scaled alike and little "
         f"of grokking, {rho} ρ within 0.2, and {len(agree) - before - rho} of the {len(later)} "
         f"numbers of generalisation or after it. {len(differ)} differ, {of_table2} of them cells "
-        "of Table 2. Of means after generalisation five runs can hardly say so: H1 total of "
+        f"of Table 2, {hidden} of hidden layers, where the number of states counts. Of means after generalisation five runs can hardly say so: H1 total of "
         f"transformers would have to be below {total.differ_below:.0f} or above "
         f"{total.differ_above:.0f}. {counts['cannot tell']} cannot be told. Margins were written "
         "down when the means of fifteen runs were known, and before those of Table 2."

@@ -15,7 +15,8 @@ copies beside other work count nothing in it. H100: each kernel takes the larger
 85 % of the memory's rate and its FLOPs over 75 % of the peak; starting kernels is not counted.
 Bytes are those of the shapes in the program, without what stays in a TPU's vector memory. Compared
 are programs, not chips: read ratios. Of training and evaluation the loop is counted, of lenses
-(states of every layer, Fourier measures, TwoNN on 2,000 states) all that a call runs.
+(states of every layer, Fourier measures, TwoNN on 2,000 states) all that a call runs, but for the
+branches of a choice: TwoNN sums again where rounding has taken distances away.
 """
 
 import argparse

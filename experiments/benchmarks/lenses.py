@@ -308,6 +308,8 @@ def main() -> None:
     parser.add_argument("--models", nargs="+", default=["transformer", "mlp"])
     parser.add_argument("--runs", type=int, help="of the shares; default: one a device")
     options = parser.parse_args()
+    if options.folder and options.folder.exists() and any(options.folder.iterdir()):
+        parser.error(f"--folder={options.folder} is not empty: sweeps there would only resume")
     results: dict[str, list[dict[str, Any]]] = collections.defaultdict(list)
 
     def take(part: str, result: dict[str, Any]) -> None:
