@@ -22,7 +22,7 @@ NAMES = {"p113": "transformer, p = 113", "p197": "transformer, p = 197", "mlp197
 # Folders of the control at the study's size, of the MLPs of Table 2, and of the transformers at
 # p = 113 trained again by a later version; five seeds each too.
 CONTROL = "controls/average113"
-TABLE2 = "table2/mlp197"
+TABLE2 = "table2/mlp197_a02"
 AGAIN = "fifteen_runs/p113_again"
 # How much of training leads are computed again from, to see what a shorter budget does to them.
 SHORTER = 0.75
