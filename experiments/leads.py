@@ -18,6 +18,7 @@ import pandas as pd
 
 from experiments import artefact, evidence, html_page
 from experiments.artefact import Output
+from experiments.claims import Floats
 from experiments.evidence import Pool
 from grokjax import statistics
 from grokjax.report import figures
@@ -73,6 +74,32 @@ def halves(
         {name: statistics.half_rise_step(wide.index, wide[name].to_numpy()) for name in wide},
         dtype=float,
     )
+
+
+def onset(steps: Floats, values: Floats, start: float, end: float) -> float:
+    """The first step from which on values stay above all that they were from start to end.
+
+    NaN if they do not, the first of all if there are none from start to end.
+    """
+    level = values[(steps >= start) & (steps <= end)].max(initial=-np.inf)
+    later = steps[steps > steps[values <= level].max(initial=-1)]
+    return float(later.min()) if len(later) else np.nan
+
+
+def onset_lag(own: pd.DataFrame, column: str) -> float:
+    """By how many steps a column of a run leaves its level after test accuracy does.
+
+    Its level is what it was in the first half of the way from memorisation to generalisation: a
+    choice that was made when the fifteen runs of results/ were known. ``own`` has the columns
+    ``step`` (increasing), ``test_accuracy``, ``memorisation_step`` and ``generalisation_step``.
+    """
+    start = own["memorisation_step"].iloc[0]
+    end = (start + own["generalisation_step"].iloc[0]) / 2
+    steps = own["step"].to_numpy()
+    accuracy, rise = (
+        onset(steps, own[name].to_numpy(), start, end) for name in ("test_accuracy", column)
+    )
+    return rise - accuracy
 
 
 def table(pool: Pool, cloud: str, until: float = 1.0) -> pd.DataFrame:

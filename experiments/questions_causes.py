@@ -8,6 +8,7 @@ import pandas as pd
 from scipy import stats
 
 from experiments import committed
+from experiments import leads as lags
 from experiments.committed import markdown, percent, span
 from grokjax import statistics
 
@@ -38,29 +39,12 @@ def leads() -> str:
     )
 
 
-def _onset(steps: np.ndarray, values: np.ndarray, start: float, end: float) -> float:
-    """The first step from which on values stay above all that they were from start to end."""
-    level = values[(steps >= start) & (steps <= end)].max()
-    later = steps[steps > steps[values <= level].max()]
-    return float(later.min()) if len(later) else np.nan
-
-
 def onsets(column: str) -> pd.Series:
-    """By how much a statistic leaves its level after accuracy does, a run of the fifteen.
-
-    Its level is what it was in the first half of the way from memorisation to generalisation: a
-    choice that was made when the runs were known.
-    """
-    found = {}
-    for key, own in committed.checkpoints().sort_values("step").groupby(["runs", "seed"]):
-        start = own.memorisation_step.iloc[0]
-        end = (start + own.generalisation_step.iloc[0]) / 2
-        accuracy, rise = (
-            _onset(own.step.to_numpy(), own[name].to_numpy(), start, end)
-            for name in ("test_accuracy", column)
-        )
-        found[key] = rise - accuracy
-    return pd.Series(found)
+    """By how much a statistic leaves its level after accuracy does, a run of the fifteen."""
+    rows = committed.checkpoints().sort_values("step")
+    return pd.Series(
+        {key: lags.onset_lag(own, column) for key, own in rows.groupby(["runs", "seed"])}
+    )
 
 
 def leads_more() -> str:
