@@ -3,7 +3,8 @@
 Question: does a statistic of persistence go half of its way before or after test accuracy, −log of
           the test loss and −log of the restricted loss go half of theirs?
 Command:  python -m experiments.leads --workdirs=W,W… --out=FOLDER [--cloud=embedding]
-          `table` with ``until`` says what a shorter budget would have shown
+          [--around=STEPS], which looks at so many steps on each side of where test accuracy is half
+          done; `table` with ``until`` says what a shorter budget would have shown
 Device:   reads tables only; seconds. How fine a lead can be seen is up to the checkpoints.
 Expected: FOLDER/leads.csv and .html; a row a setting, statistic and reference: the median lag of
           the statistic behind the reference over seeds, its exact interval, the sign test, and
@@ -62,12 +63,29 @@ TEXT = (
 )
 
 
+def windows(pool: Pool, until: float, around: int) -> pd.DataFrame:
+    """Run → first and last step that are looked at; NaN where training has not all of a window.
+
+    The middle is where test accuracy is half done, and not where it reaches 0.9: a statistic that
+    only drifts is half done in the middle of any window, and would be behind by construction.
+    """
+    ids = pool.table("runs")["run_id"]
+    frame = pd.DataFrame({"first": 0.0, "last": until * ids.map(pool.horizons)}).set_index(ids)
+    if around:
+        middle = halves(pool, "metrics", "test_accuracy", "", lambda one: one, frame)
+        frame = pd.DataFrame({"first": middle - around, "last": middle + around})
+        whole = (frame["first"] >= 0) & (frame["last"] <= frame.index.map(pool.horizons))
+        frame = frame.where(whole)
+    return frame
+
+
 def halves(
-    pool: Pool, table: str, column: str, cloud: str, change: Any, until: float = 1.0
+    pool: Pool, table: str, column: str, cloud: str, change: Any, within: pd.DataFrame
 ) -> pd.Series:
     """Run → step at which a column of a table goes half of its way; NaN where it has no step."""
     rows = pool.table(table)
-    rows = rows[rows["step"] <= until * rows["run_id"].map(pool.horizons)]
+    first, last = (rows["run_id"].map(within[end]) for end in ("first", "last"))
+    rows = rows[(rows["step"] >= first) & (rows["step"] <= last)]
     rows = rows[rows["cloud"] == cloud] if cloud else rows
     wide = change(figures.wide(rows, column, list(dict.fromkeys(rows["run_id"]))))
     return pd.Series(
@@ -102,21 +120,23 @@ def onset_lag(own: pd.DataFrame, column: str) -> float:
     return rise - accuracy
 
 
-def table(pool: Pool, cloud: str, until: float = 1.0) -> pd.DataFrame:
+def table(pool: Pool, cloud: str, until: float = 1.0, around: int = 0) -> pd.DataFrame:
     """A row a setting, statistic and reference; columns are those of `HEADINGS`.
 
     Args:
         pool: the runs.
         cloud: whose statistics.
         until: the share of each run's training that is looked at.
+        around: instead, steps on each side of where test accuracy is half done; 0: all.
     """
     runs = pool.table("runs")
     runs = runs[~runs["status"].isin(("diverged", "failed"))].reset_index(drop=True)
+    within = windows(pool, until, around)
     own = {
-        name: halves(pool, "persistence", name, cloud, lambda f: f, until) for name in STATISTICS
+        name: halves(pool, "persistence", name, cloud, lambda f: f, within) for name in STATISTICS
     }
     references = {
-        name: halves(pool, where, column, "", change, until)
+        name: halves(pool, where, column, "", change, within)
         for name, (where, column, change) in REFERENCES.items()
         if where in pool.tables()
     }
@@ -147,10 +167,12 @@ def table(pool: Pool, cloud: str, until: float = 1.0) -> pd.DataFrame:
     return pd.DataFrame(rows, columns=list(HEADINGS))
 
 
-def output(pool: Pool, cloud: str) -> Output:
+def output(pool: Pool, cloud: str, around: int = 0) -> Output:
     """The table and its page."""
-    frame = table(pool, cloud)
+    frame = table(pool, cloud, around=around)
     every = f"Checkpoints lie {pool.every:,} steps apart, or more."
+    if around:
+        every += f" Looked at are {around:,} steps on each side of where accuracy is half done."
     body = [html_page.paragraph(text) for text in (TEXT, every)]
     body.append(html_page.table(frame, HEADINGS))
     title = f"Who leads: topology of the {cloud} beside accuracy and losses"
@@ -159,8 +181,12 @@ def output(pool: Pool, cloud: str) -> Output:
 
 def main(argv: Sequence[str] | None = None) -> None:
     """Makes the table and its page."""
-    pool, out, cloud = evidence.asked(__doc__, argv)
-    artefact.save("leads", out, output(pool, cloud))
+    flags = evidence.parser(__doc__)
+    flags.add_argument("--cloud", default="embedding", help="default: %(default)s")
+    flags.add_argument("--around", type=int, default=0, help="steps; default: all of training")
+    found = flags.parse_args(argv)
+    made = output(evidence.pool(found.workdirs), found.cloud, found.around)
+    artefact.save("leads", found.out, made)
 
 
 if __name__ == "__main__":

@@ -212,13 +212,6 @@ def test_what_is_said_of_power_is_what_verdicts_do():
         assert verdicts.judge(edge - out * 0.1 + shape, target).word == CANNOT_TELL
 
 
-def test_a_level_is_left_where_values_stay_above_it():
-    steps = np.arange(0, 1000, 100)
-    values = np.array([9.0, 1, 2, 1, 1, 3, 2, 2.5, 4, 5])
-    assert causes._onset(steps, values, 100, 400) == 700
-    assert np.isnan(causes._onset(steps, np.ones(10), 100, 400))
-
-
 def test_each_source_that_is_not_run_has_words():
     rows = committed.table("verdicts/comparison.csv")
     assert set(rows[rows.verdict == "not run"].source) == set(answers.NOT_RUN)

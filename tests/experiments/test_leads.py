@@ -50,3 +50,31 @@ def test_what_was_not_measured_has_no_row(tmp_path):
     assert (frame["n"] > 0).all()
     made = leads.output(Pool([Folder(tmp_path)]), "embedding")
     assert "sign test" in made.page
+
+
+def test_around_generalisation_a_lag_is_found_and_a_drift_has_none(tmp_path):
+    synthetic.make(tmp_path, seed=range(6), steps=2000)
+    plant(tmp_path, np.full(6, 100.0))
+    path = tmp_path / "results" / "persistence.parquet"
+    rows = pd.read_parquet(path)
+    rng = np.random.default_rng(0)
+    drift = rows["step"] / 2000 + 0.02 * rng.standard_normal(len(rows))
+    results.write_parquet(path, rows.assign(h0_max=drift))
+    pool = Pool([Folder(tmp_path)])
+    frame = leads.table(pool, "embedding", around=400).set_index(["reference", "statistic"])
+    found = frame.loc["test accuracy", "lag"]
+    assert found["H1 max"] == pytest.approx(100, abs=15)
+    assert abs(found["H0 max"]) < pool.every / 2
+    longer = leads.table(pool, "embedding", around=950).set_index(["reference", "statistic"])
+    assert longer.loc[("test accuracy", "H1 max"), "n"] == 1  # of the others an end is missing
+    # Over all of training a drift is half done in its middle, wherever accuracy is.
+    whole = leads.halves(pool, "persistence", "h0_max", "embedding", lambda one: one,
+                         leads.windows(pool, 1.0, 0))  # fmt: skip
+    assert whole.to_numpy() == pytest.approx(np.full(6, 1000), abs=60)
+
+
+def test_a_level_is_left_where_values_stay_above_it():
+    steps = np.arange(0, 1000, 100)
+    values = np.array([9.0, 1, 2, 1, 1, 3, 2, 2.5, 4, 5])
+    assert leads.onset(steps, values, 100, 400) == 700
+    assert np.isnan(leads.onset(steps, np.ones(10), 100, 400))
