@@ -234,8 +234,7 @@ class Follower:
     not seen, because it was committed by an earlier start, is seen once the block ends, so that the
     devices are training's alone. Leaving the block waits until all is measured; after an error,
     for the checkpoint in hand alone. ``tell`` hears how many run checkpoints are measured and the
-    seconds the last ones took; ``damaged`` are checkpoints that could not be read, to be made anew
-    by whoever trains.
+    seconds the last ones took; ``damaged`` are unreadable checkpoints, for training to make anew.
     """
 
     def __init__(self, analyst: Analyst, tell: Callable[[int, float], None]):

@@ -16,8 +16,7 @@ from grokjax.store.errors import DamagedTableError
 
 Rows = dict[str, list[dict[str, Any]]]
 Unit = tuple[str, str, int]  # diagnostic, id of a run, step
-# Of each unit the clouds that could not be measured, and why; "all" where it failed whatever the
-# cloud.
+# Of each unit the clouds that could not be measured, and why; "all" if it fails with any cloud.
 Failures = dict[Unit, dict[str, str]]
 
 _FILE = "results/failures.jsonl"

@@ -14,7 +14,7 @@ import jax
 import jax.numpy as jnp
 from flax import nnx
 
-from grokjax.models.products import affine
+from grokjax.models import products
 
 ACTIVATIONS: dict[str, Callable[[jax.Array], jax.Array]] = {
     # jax.nn.gelu's exact form goes through erfc, at three times the cost of erf on a CPU.
@@ -98,12 +98,22 @@ def weights(layer: nnx.Linear) -> tuple[jax.Array, jax.Array | None]:
     return layer.kernel[...], None if layer.bias is None else layer.bias[...]
 
 
-def columns(x: jax.Array, layer: nnx.Linear, first: int, last: int | None) -> jax.Array:
-    """Some of a linear layer's outputs for rows x (N, n_in)."""
+def columns(
+    x: jax.Array, layer: nnx.Linear, first: int, last: int | None, n_parts: int = 1
+) -> list[jax.Array]:
+    """Some of a linear layer's outputs for rows x (N, n_in), in equal parts.
+
+    On a TPU biases are added part by part: their gradients would else be summed over joined parts.
+    """
     kernel, bias = weights(layer)
-    return affine(x, kernel[:, first:last], None if bias is None else bias[first:last])
+    kernel, bias = kernel[:, first:last], None if bias is None else bias[first:last]
+    split = functools.partial(jnp.split, indices_or_sections=n_parts, axis=-1)
+    if bias is None or products.platform() != "tpu":
+        return split(products.affine(x, kernel, bias))
+    parts = zip(split(products.product(x, kernel)), split(bias), strict=True)
+    return [part + own[None] for part, own in parts]
 
 
 def apply(layer: nnx.Linear, x: jax.Array) -> jax.Array:
     """A linear layer's outputs for rows x (N, n_in)."""
-    return affine(x, *weights(layer))
+    return products.affine(x, *weights(layer))

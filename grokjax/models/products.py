@@ -186,8 +186,8 @@ def take_rows(tables: jax.Array, index: jax.Array, n_parts: int = 1) -> jax.Arra
 
 
 def _heads(width: int, n_heads: int, dtype: Any) -> jax.Array:
-    """(D, H): ones where a column is a head's."""
-    return jnp.repeat(jnp.eye(n_heads, dtype=dtype), width // n_heads, axis=0)
+    """(D, H): ones where a column is a head's, so made that the compiler sees zeros and ones."""
+    return jax.nn.one_hot(jnp.arange(width) // (width // n_heads), n_heads, dtype=dtype)
 
 
 def sum_heads(rows: jax.Array, n_heads: int) -> jax.Array:

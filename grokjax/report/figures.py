@@ -6,8 +6,7 @@ page (`COLUMN` and `PAGE`) and type is 7 points or more at that size. Colours ar
 and Ito (2008), which people of any common colour vision can tell apart; what two colours tell
 apart on one line of a panel, dashes or markers tell as well.
 
-Throughout, ``runs`` is the table of runs (``grokjax.load(W).runs``) or a part of it, and ``width``
-is in inches.
+Throughout, ``runs`` is ``grokjax.load(W).runs`` or a part of it, and ``width`` is in inches.
 """
 
 import math
@@ -177,8 +176,7 @@ def persistence_diagrams(
     """Persistence diagrams of one cloud on common axes, by step.
 
     Those of a step are of degrees 0 and 1, (k, 2) each, such as ``grokjax.load(W).diagram(run_id,
-    step)`` gives. Degree 0 is drawn as ticks at its deaths, its infinite bar as a triangle at the
-    upper end.
+    step)`` gives. Degree 0 is drawn as ticks at its deaths, its infinite bar as a triangle above.
 
     Raises:
         ValueError: if there is no step.

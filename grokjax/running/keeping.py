@@ -12,8 +12,7 @@ from grokjax.store.checkpoints import Reader, RunBatch
 class Keeper:
     """Lets go of a sweep's parameters; for the one who trains and measures it.
 
-    Never those that resuming needs, which are the ones with an optimiser state and all after the
-    last of these.
+    Never those that resuming needs: those with an optimiser state and all after the last of them.
     """
 
     def __init__(self, analyst: Analyst, config: SweepConfig, batches: Sequence[Sequence[Run]]):

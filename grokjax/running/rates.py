@@ -1,7 +1,6 @@
 """How long programs take: a small batch of each of a few, trained, evaluated, written, measured.
 
-That happens in a temporary folder. What it took is kept beside the compiled programs, and known the
-next time.
+That happens in a temporary folder. What it took is kept beside the compiled programs.
 """
 
 import dataclasses

@@ -53,8 +53,7 @@ class Run:
     optimizer: Any
     loss: Any
     settings: RunSettings  # what every run has
-    # Settings that its id leaves out whatever they are: those that were no axes in the version that
-    # made the directory.
+    # Settings that its id always leaves out: no axes in the version that made the directory.
     unnamed: tuple[str, ...] = ()
 
     @property

@@ -28,8 +28,7 @@ def load(names: Iterable[str]) -> None:
     That is parts (see ``registry``) or a diagnostic (see ``grokjax.diagnostics``), or both.
 
     Raises:
-        InvalidSettingError: naming the plug-in that is not there, brings nothing, or brings a name
-            that is taken.
+        InvalidSettingError: naming a plug-in that is missing, or brings nothing or a taken name.
     """
     offered = {entry.name: entry for entry in importlib.metadata.entry_points(group=GROUP)}
     for name in names:

@@ -10,8 +10,7 @@ A work directory holds one folder a batch::
 Every step carries ``meta``: the run ids, in the order of the leading axis, the hash of the
 configuration, compared before any array is read, because Orbax restores arrays of another shape
 without complaint, by which versions it was made, and a checksum of every array. A step is either
-whole or invisible; one that was damaged later is moved to ``W/checkpoints/<batch>/damaged/`` by
-whoever makes it anew.
+whole or invisible; one damaged later is moved to ``W/checkpoints/<batch>/damaged/``, to be remade.
 """
 
 import contextlib

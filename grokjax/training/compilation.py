@@ -67,8 +67,7 @@ def use_cache(setting: str = "") -> str:
 def recalled(key: object, make: Callable[[], Any]) -> Any:
     """What was made under this key in the cache's folder, else what ``make`` makes, JSON-able.
 
-    The key is to say all that decides it but this device and the versions. Without a cache it is
-    made each time.
+    The key is all that decides it but device and versions. Without a cache it is made each time.
     """
     folder = jax.config.values["jax_compilation_cache_dir"]
     if not folder or not jax.config.values["jax_enable_compilation_cache"]:

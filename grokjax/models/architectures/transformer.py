@@ -115,8 +115,8 @@ class Transformer(Embedded):
                 q = q[first:]
             else:
                 y = block.norm1(x) if self.layer_norm == "pre" else x
-                q = layers.columns(y[first:], block.qkv, 0, self.d_model)
-                k, v = jnp.split(layers.columns(y, block.qkv, self.d_model, None), 2, axis=-1)
+                (q,) = layers.columns(y[first:], block.qkv, 0, self.d_model)
+                k, v = layers.columns(y, block.qkv, self.d_model, None, n_parts=2)
             x = x[first:] + layers.apply(block.out, self._attention(q, k, v, n_pairs))
             if self.layer_norm == "post":
                 x = block.norm1(x)
@@ -158,7 +158,8 @@ class Transformer(Embedded):
     def _with_projections(self, net: Any, rows: Any) -> Any:
         block = net.blocks[0]
         y = block.norm1(rows) if self.layer_norm == "pre" else rows
-        return jnp.concatenate([rows, layers.apply(block.qkv, y)], axis=-1)
+        parts = layers.columns(y, block.qkv, 0, None, n_parts=3)
+        return jnp.concatenate([rows, *parts], axis=-1)
 
     def _attention(self, q: Any, k: Any, v: Any, n_pairs: int) -> Any:
         """Attention of the last tokens' queries (n·B, D) to all keys and values (T·B, D)."""
