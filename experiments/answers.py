@@ -131,6 +131,8 @@ ANSWERS = (
            figure="phase/phase.svg"),
     Answer("Does H1 rise in a task without a group?", causes.without_a_group_at_size,
            "controls", command="python -m experiments.answers"),
+    Answer("Does H1 rise in a task that is not of a sum?", causes.another_kind_at_size,
+           "controls", command="python -m experiments.answers"),
     Answer("Does H1 rise in tasks without a cyclic group? (small)", causes.without_a_group,
            "controls", more=causes.without_a_group_more),
     Answer("Which significance tests keep their level of 5 %? (simulated)", causes.tests_hold,
@@ -141,7 +143,7 @@ HEAD = """# Answers so far
 
 Made by `python -m experiments.answers` from committed tables. Networks at the study's size are
 fifteen: transformers at p = 113 and 197, MLPs at p = 197, five seeds each, α = 0.3
-([what they are](fifteen_runs/README.md)), five of a control, and five MLPs at α = 0.2
+([what they are](fifteen_runs/README.md)), ten of two controls, and five MLPs at α = 0.2
 ([Table 2](table2/README.md)); rows marked *small* are of far smaller ones. The folder behind each
 answer has method, limits and what it took; commands whose tables rest on checkpoints or embeddings
 need those, which are not here.

@@ -19,9 +19,11 @@ RESULTS = pathlib.Path(__file__).parent / "results"
 RUNS = "fifteen_runs"
 # Folders of the fifteen runs; five seeds each.
 NAMES = {"p113": "transformer, p = 113", "p197": "transformer, p = 197", "mlp197": "MLP, p = 197"}
-# Folders of the control at the study's size, of the MLPs of Table 2, and of the transformers at
-# p = 113 trained again by a later version; five seeds each too.
+# Folders of the controls at the study's size (a task without a group, and one of another kind), of
+# the MLPs of Table 2, and of the transformers at p = 113 trained again by a later version; five
+# seeds each too.
 CONTROL = "controls/average113"
+OTHER_KIND = "controls/max113"
 TABLE2 = "table2/mlp197_a02"
 AGAIN = "fifteen_runs/p113_again"
 # How much of training leads are computed again from, to see what a shorter budget does to them.
@@ -44,9 +46,13 @@ def remade() -> dict[str, pd.DataFrame]:
     pool = evidence.Pool(folders)
     caused = pd.read_csv(RESULTS / "cause" / "runs.csv")
     ablated = [evidence.Folder(RESULTS / "ablation" / name) for name in ("p59", "p31")]
-    control = evidence.Pool([evidence.Folder(RESULTS / CONTROL)])
-    return {
-        f"{CONTROL}/controls.csv": controls.table(control, "embedding"),
+    own_controls = {
+        f"{folder}/controls.csv": controls.table(
+            evidence.Pool([evidence.Folder(RESULTS / folder)]), "embedding"
+        )
+        for folder in (CONTROL, OTHER_KIND)
+    }
+    return own_controls | {
         "verdicts/comparison.csv": comparison.compare(contexts, "paper"),
         "verdicts/discoveries.csv": tests,
         "leads/leads.csv": leads.table(pool, "embedding"),

@@ -231,6 +231,35 @@ def without_a_group_at_size() -> str:
     )
 
 
+def another_kind_at_size() -> str:
+    """The control of ``committed.OTHER_KIND``, as it was planned."""
+    runs = committed.table(f"{committed.OTHER_KIND}/runs.parquet")
+    own, steps = committed.windows_of(committed.OTHER_KIND, "h1_max"), runs.generalisation_step
+    total = committed.windows_of(committed.OTHER_KIND, "h1_total")
+    addition = committed.windows_of(f"{committed.RUNS}/p113", "h1_max")
+    words = {
+        name: f"{mean:.2f} ({low:.2f} to {high:.2f})"
+        for name, one in (("max", own), ("total", total))
+        for mean, low, high in [committed.ratio_interval(one.after / one.before)]
+    }
+    _, low, high = committed.ratio_interval(own.after / own.before)
+    p = float(stats.ttest_ind(np.log(own.after), np.log(addition.after), equal_var=False).pvalue)
+    rows = committed.table(f"{committed.OTHER_KIND}/controls.csv").set_index("statistic")
+    row = rows.loc["h1_max"]
+    rises = "Yes" if low > 1 else "No, it falls" if high < 1 else "No rise is seen"
+    told = "another level" if p < 0.05 else "not told from it"
+    return (
+        f"{rises}. The label is the larger of a and b: no group, no cycle, no sum (p = 113). "
+        f"{steps.notna().sum()} of {len(runs)} runs generalise, by step {steps.max():,.0f}, the "
+        "first checkpoint, so before is the untrained network. H1 max of the last fifth of 20,000 "
+        f"steps over that (95 %): {words['max']}, H1 total {words['total']}. H1 max is "
+        f"{own.after.mean():.3f} then, of addition {addition.after.mean():.3f} ({told}, Welch: "
+        f"p = {p:.1g}). It is above 95 % of clouds of the same singular values in "
+        f"{row.above_covariance} of {row.measured_covariance} runs, and "
+        f"{row.over_covariance:.2f} times their mean."
+    )
+
+
 def without_a_group() -> str:
     """Tasks without a cyclic group."""
     rows = _controls()

@@ -27,7 +27,7 @@ def test_page_and_figures_are_those_committed(tmp_path, monkeypatch):
 
 def test_tables_follow_from_the_runs_own():
     made = committed.remade()
-    assert len(made) == 8
+    assert len(made) == 9
     for path, frame in made.items():
         told = committed.table(path)
         kinds = {name: told[name].dtype for name in told}
@@ -136,6 +136,25 @@ def test_the_control_by_hand_and_its_verdicts(factors, n_never, verdict, chance,
     assert chance is None or ("which may be chance" in said) == chance
     if not n_never:
         assert all(w in said for w in in_words(log_ratios(committed.CONTROL) + np.log(factors)))
+
+
+@pytest.mark.parametrize(
+    ("factor", "verdict"), [(1.0, "No rise is seen. "), (1.5, "Yes. "), (0.5, "No, it falls. ")]
+)
+def test_the_control_of_another_kind_by_hand(factor, verdict, monkeypatch):
+    read = committed.table
+    path = f"{committed.OTHER_KIND}/persistence.parquet"
+    rows = read(path)
+    late = rows.step >= 16_000
+    changed = rows.assign(h1_max=rows.h1_max.where(~late, rows.h1_max * factor))
+    monkeypatch.setattr(committed, "table", lambda name: changed if name == path else read(name))
+    first = changed[changed.step == 0].set_index("run_id").h1_max
+    logs = np.log(changed[late].groupby("run_id").h1_max.mean() / first)
+    half = stats.t.ppf(0.975, 4) * logs.std(ddof=1) / 5**0.5
+    mean, low, high = np.exp([logs.mean(), logs.mean() - half, logs.mean() + half])
+    said = causes.another_kind_at_size()
+    assert said.startswith(verdict)
+    assert f"(95 %): {mean:.2f} ({low:.2f} to {high:.2f}), H1 total" in said
 
 
 @pytest.mark.parametrize(
