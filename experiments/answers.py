@@ -33,6 +33,7 @@ HOLDS, IN_PART, CANNOT_TELL, NOT_ASKED = (
     "What the study does not ask",
 )
 TIME, CHANCE, LAYERS = "over_time.svg", "answers.svg", "table2/table2.svg"
+TASKS = "controls/tasks.svg"
 
 
 @dataclasses.dataclass(frozen=True)
@@ -130,9 +131,9 @@ ANSWERS = (
     Answer("Does H1 rise more where networks generalise? (small)", causes.phases, "phase",
            figure="phase/phase.svg"),
     Answer("Does H1 rise in a task without a group?", causes.without_a_group_at_size,
-           "controls", command="python -m experiments.answers"),
+           "controls", command="python -m experiments.answers", figure=TASKS),
     Answer("Does H1 rise in a task that is not of a sum?", causes.another_kind_at_size,
-           "controls", command="python -m experiments.answers"),
+           "controls", command="python -m experiments.answers", figure=TASKS),
     Answer("Does H1 rise in tasks without a cyclic group? (small)", causes.without_a_group,
            "controls", more=causes.without_a_group_more),
     Answer("Which significance tests keep their level of 5 %? (simulated)", causes.tests_hold,
@@ -289,8 +290,9 @@ def main() -> None:
     (asked.out / "README.md").write_text(page(), encoding="utf-8")
     figures.save(answers_figures.beside_chance(), asked.out / CHANCE)
     figures.save(answers_figures.over_time(), asked.out / TIME)
-    (asked.out / LAYERS).parent.mkdir(exist_ok=True)
-    figures.save(answers_figures.table2(), asked.out / LAYERS)
+    for path, made in ((LAYERS, answers_figures.table2), (TASKS, answers_figures.tasks)):
+        (asked.out / path).parent.mkdir(exist_ok=True)
+        figures.save(made(), asked.out / path)
     print(asked.out / "README.md")
 
 

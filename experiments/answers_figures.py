@@ -1,5 +1,7 @@
 """Figures of the page of answers: embeddings beside chance, over training, and Table 2's MLPs."""
 
+from collections.abc import Iterable, Sequence
+
 import numpy as np
 import pandas as pd
 from matplotlib.axes import Axes
@@ -95,29 +97,51 @@ def over_time() -> Figure:
     return drawn
 
 
+def tasks() -> Figure:
+    """Test accuracy, H1 max and H1 total of the embedding, by task, of transformers of one size."""
+    columns = {"test_accuracy": "test accuracy", **STATISTICS}
+    with panels.style():
+        drawn = Figure(figsize=(figures.PAGE, 4.2))
+        grid = drawn.subplots(len(columns), len(committed.TASKS), sharex=True, sharey="row")
+        for side, (task, folder) in enumerate(committed.TASKS.items()):
+            grid[0, side].set_title(task)
+            _curves(grid[:, side], folder, "embedding", columns)
+        for axes, words in zip(grid[:, 0], columns.values(), strict=True):
+            axes.set_ylabel(words)
+        handles, labels = grid[0, 0].get_legend_handles_labels()
+        drawn.legend(handles, labels, loc="outside lower center", ncols=5)
+    return drawn
+
+
+def _curves(own: Sequence[Axes], folder: str, cloud: str, columns: Iterable[str]) -> None:
+    """Columns of the runs of a folder over steps, an axes each, a colour a seed."""
+    runs, metrics, rows = (
+        committed.table(f"{folder}/{what}.parquet") for what in ("runs", "metrics", "persistence")
+    )
+    frame = rows[rows.cloud == cloud].merge(
+        metrics[["run_id", "step", "test_accuracy"]], on=["run_id", "step"]
+    )
+    frame = frame.merge(runs[["run_id", "seed"]], on="run_id").sort_values("step")
+    for seed, colour in zip(SEEDS, panels.PALETTE, strict=False):
+        of_seed = frame[frame.seed == seed]
+        for axes, column in zip(own, columns, strict=True):
+            axes.plot(of_seed.step, of_seed[column], color=colour, lw=0.8, label=f"seed {seed}")
+    for axes in own[1:]:
+        axes.set_ylim(0, None)
+    panels.step_axis(own[-1])
+    own[-1].set_xlabel("step")
+
+
 def table2() -> Figure:
     """Test accuracy, H1 max and H1 total of the MLPs at α = 0.2, layer by layer."""
-    runs, metrics, own = (
-        committed.table(f"{committed.TABLE2}/{what}.parquet")
-        for what in ("runs", "metrics", "persistence")
-    )
-    frame = own.merge(metrics[["run_id", "step", "test_accuracy"]], on=["run_id", "step"])
-    frame = frame.merge(runs[["run_id", "seed"]], on="run_id")
-    clouds = list(dict.fromkeys(own.cloud))
+    clouds = list(dict.fromkeys(committed.table(f"{committed.TABLE2}/persistence.parquet").cloud))
     columns = {"test_accuracy": "test accuracy", **STATISTICS}
     with panels.style():
         drawn = Figure(figsize=(figures.PAGE, 4.6))
         grid = drawn.subplots(len(columns), len(clouds), sharex=True)
         for side, cloud in enumerate(clouds):
             grid[0, side].set_title(cloud)
-            for seed, colour in zip(SEEDS, panels.PALETTE, strict=False):
-                rows = frame[(frame.cloud == cloud) & (frame.seed == seed)].sort_values("step")
-                for axes, column in zip(grid[:, side], columns, strict=True):
-                    axes.plot(rows.step, rows[column], color=colour, lw=0.8, label=f"seed {seed}")
-            for axes in grid[1:, side]:
-                axes.set_ylim(0, None)
-            panels.step_axis(grid[-1, side])
-            grid[-1, side].set_xlabel("step")
+            _curves(grid[:, side], committed.TABLE2, cloud, columns)
         for axes, words in zip(grid[:, 0], columns.values(), strict=True):
             axes.set_ylabel(words)
         handles, labels = grid[0, 0].get_legend_handles_labels()

@@ -26,6 +26,12 @@ CONTROL = "controls/average113"
 OTHER_KIND = "controls/max113"
 TABLE2 = "table2/mlp197_a02"
 AGAIN = "fifteen_runs/p113_again"
+# Task → folder of its five transformers, 20,000 steps each.
+TASKS = {
+    "addition": f"{RUNS}/p113",
+    "average": CONTROL,
+    "max": OTHER_KIND,
+}
 # How much of training leads are computed again from, to see what a shorter budget does to them.
 SHORTER = 0.75
 

@@ -16,7 +16,7 @@ def test_page_and_figures_are_those_committed(tmp_path, monkeypatch):
     monkeypatch.setattr("sys.argv", ["answers", "--page", f"--out={tmp_path}"])
     answers.main()
     assert (tmp_path / "README.md").read_text() == (answers.RESULTS / "README.md").read_text()
-    for name in (answers.CHANCE, answers.TIME, answers.LAYERS):
+    for name in (answers.CHANCE, answers.TIME, answers.LAYERS, answers.TASKS):
         assert (tmp_path / name).stat().st_size > 10_000
     page = (tmp_path / "README.md").read_text()
     assert all(answer.group in page and answer.question in page for answer in answers.ANSWERS)
