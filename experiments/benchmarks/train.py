@@ -34,6 +34,7 @@ import numpy as np
 from experiments.benchmarks import batches, environment, floor
 from experiments.benchmarks.turns import Contestants, Worker, median_ratio, take_turns
 from grokjax.settings.config import PRECISIONS
+from grokjax.store import record
 
 PACKAGES = ("jax", "jaxlib", "flax", "optax", "torch", "numpy")
 TOLERANCE, COMPARED_STEPS = 1e-4, 3
@@ -193,7 +194,8 @@ def main() -> None:
                 result["milliseconds_per_run_step"][batches.name_of(n)] for n in options.runs
             )
             print(floor.describe(result["floor"], best / 1e3), flush=True)
-    environment.append(options.output, PACKAGES, benchmark="train", results=results)
+    old = record.commit(pathlib.Path(options.old)) if options.old else None
+    environment.append(options.output, PACKAGES, benchmark="train", results=results, old=old)
 
 
 if __name__ == "__main__":

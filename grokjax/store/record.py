@@ -289,10 +289,9 @@ def sources() -> str:
     return grid.digest(*((str(f.relative_to(package)), f.read_text("utf-8")) for f in files))
 
 
-def commit() -> str | None:
-    """The git commit of this checkout, ``+changes`` behind it if files differ; None outside."""
+def commit(here: pathlib.Path = pathlib.Path(__file__).parent) -> str | None:
+    """The git commit of a checkout, ``+changes`` behind it if files differ; None outside."""
     command = ["git", "describe", "--always", "--exclude=*", "--abbrev=40", "--dirty=+changes"]
-    here = pathlib.Path(__file__).parent
     try:
         found = subprocess.run(command, cwd=here, capture_output=True, text=True, timeout=20)
     except (OSError, subprocess.TimeoutExpired):
