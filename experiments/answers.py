@@ -21,6 +21,7 @@ from experiments import answers_figures, committed, comparison, html_page
 from experiments import questions_causes as causes
 from experiments import questions_loops as loops
 from experiments import questions_numbers as numbers
+from experiments import questions_seeds as seeds
 from experiments.committed import RESULTS, markdown
 from grokjax.report import figures
 
@@ -105,6 +106,13 @@ ANSWERS = (
         loops.one_loop, "fifteen_runs",
         "One H1 point separates from the rest (Fig. 1: one run). **Not shown as a rule.**",
         IN_PART, "python -m experiments.answers", TIME, loops.one_loop_more,
+    ),
+    Answer(
+        "Which of its claims hold with fifty seeds? (small)",
+        seeds.fifty, "fifty_seeds",
+        "H1 rises, one loop dominates, ρ has the signs of Table 1, accuracy comes first: of five "
+        "seeds. **All hold in a small network, but the one loop.**",
+        IN_PART, "python -m experiments.answers", "fifty_seeds/fifty_seeds.svg", seeds.fifty_more,
     ),
     Answer(
         "Are its numbers found again?",

@@ -12,7 +12,7 @@ import pandas as pd
 from numpy.typing import ArrayLike
 from scipy import stats
 
-from experiments import ablation, cause, comparison, controls, evidence, leads
+from experiments import ablation, cause, comparison, controls, evidence, fifty_seeds, leads
 from grokjax.report import summaries
 
 RESULTS = pathlib.Path(__file__).parent / "results"
@@ -26,6 +26,8 @@ CONTROL = "controls/average113"
 OTHER_KIND = "controls/max113"
 TABLE2 = "table2/mlp197_a02"
 AGAIN = "fifteen_runs/p113_again"
+# Folders of fifty small runs and of the same with all labels permuted.
+FIFTY = ("fifty_seeds/true", "fifty_seeds/permuted")
 # Task → folder of its five transformers, 20,000 steps each.
 TASKS = {
     "addition": f"{RUNS}/p113",
@@ -58,7 +60,9 @@ def remade() -> dict[str, pd.DataFrame]:
         )
         for folder in (CONTROL, OTHER_KIND)
     }
+    fifty = evidence.Pool([evidence.Folder(RESULTS / folder) for folder in FIFTY])
     return own_controls | {
+        "fifty_seeds/fifty_seeds.csv": fifty_seeds.table(fifty),
         "verdicts/comparison.csv": comparison.compare(contexts, "paper"),
         "verdicts/discoveries.csv": tests,
         "leads/leads.csv": leads.table(pool, "embedding"),

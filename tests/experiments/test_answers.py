@@ -9,6 +9,7 @@ from experiments import answers, committed, verdicts
 from experiments import questions_causes as causes
 from experiments import questions_loops as loops
 from experiments import questions_numbers as numbers
+from experiments import questions_seeds as seeds
 from experiments.verdicts import CANNOT_TELL, DIFFER, Target
 
 
@@ -27,7 +28,7 @@ def test_page_and_figures_are_those_committed(tmp_path, monkeypatch):
 
 def test_tables_follow_from_the_runs_own():
     made = committed.remade()
-    assert len(made) == 9
+    assert len(made) == 10
     for path, frame in made.items():
         told = committed.table(path)
         kinds = {name: told[name].dtype for name in told}
@@ -136,6 +137,38 @@ def test_the_control_by_hand_and_its_verdicts(factors, n_never, verdict, chance,
     assert chance is None or ("which may be chance" in said) == chance
     if not n_never:
         assert all(w in said for w in in_words(log_ratios(committed.CONTROL) + np.log(factors)))
+
+
+def test_fifty_seeds_by_hand():
+    """A rise, a ρ, dominance and a ratio to surrogates, without any of our code."""
+    runs, own, metrics, drawn = (
+        pd.read_parquet(answers.RESULTS / committed.FIFTY[0] / f"{name}.parquet")
+        for name in ("runs", "persistence", "metrics", "surrogates")
+    )
+    logs, rho, dominant = [], [], 0
+    for run in runs.itertuples():
+        rows = own[own.run_id == run.run_id].sort_values("step")
+        early = rows.step.between(run.memorisation_step, run.generalisation_step, "left")
+        logs.append(np.log(rows[rows.step >= 4800].h1_max.mean() / rows[early].h1_max.mean()))
+        accuracy = metrics[metrics.run_id == run.run_id].sort_values("step").test_accuracy
+        rho.append(np.corrcoef(rows.h1_total.rank(), accuracy.rank())[0, 1])
+        later = rows[rows.step >= run.generalisation_step]
+        dominant += (later.h1_max / later.h1_second).median() >= 1.3
+    drawn = drawn[(drawn.step == 6000) & (drawn.statistic == "h1_total")]
+    drawn = drawn[drawn["null"] == "covariance"]
+    over = np.log(drawn.value / drawn["mean"])
+
+    def interval(values):
+        half = stats.t.ppf(0.975, len(values) - 1) * np.std(values, ddof=1) / len(values) ** 0.5
+        return np.mean(values), np.mean(values) - half, np.mean(values) + half
+
+    said = seeds.fifty()
+    for values, words, change in (
+        (logs, "H1 max rises ", np.exp), (rho, "H1 total ", float), (over, "H1 total ", np.exp),
+    ):  # fmt: skip
+        mean, low, high = (change(value) for value in interval(values))
+        assert f"{words}{mean:.2f} ({low:.2f} to {high:.2f}" in said
+    assert f"1.3 times the second or more in {dominant} of {len(runs)}" in said
 
 
 @pytest.mark.parametrize(

@@ -1,0 +1,123 @@
+"""Fifty seeds of a small network, and eight with fine checkpoints, in words and sections.
+
+As ``experiments.questions_numbers``.
+"""
+
+import numpy as np
+import pandas as pd
+
+from experiments import cause, committed, evidence, fifty_seeds
+from experiments.committed import markdown
+from experiments.fifty_seeds import CANNOT_TELL, HOLDS, OTHER_WAY, TABLE1
+from grokjax.settings import labels
+
+FINE = "leads/fine113"
+FINE_STEPS, FINE_EVERY = 1000, 50
+_PLURAL = {HOLDS: "hold", OTHER_WAY: "are the other way round", CANNOT_TELL: "cannot be told"}
+_REFERENCES = ("test accuracy", "−log test loss")
+
+
+def _claims() -> pd.DataFrame:
+    return committed.table("fifty_seeds/fifty_seeds.csv")
+
+
+def _row(start: str) -> pd.Series:
+    """The claim that starts so."""
+    rows = _claims()
+    (place,) = rows.index[rows.claim.str.startswith(start)]
+    return rows.loc[place]
+
+
+def _told(start: str, digits: str = ".2f", ratio: bool = False) -> str:
+    """A claim's estimate and interval, and its verdict where it does not hold."""
+    row = _row(start)
+    values = [np.exp(row[name]) if ratio else row[name] for name in ("estimate", "low", "high")]
+    mean, low, high = (f"{value:{digits}}" for value in values)
+    verdict = "" if row.verdict == HOLDS else f"; {row.verdict}"
+    return f"{mean} ({low} to {high}{verdict})"
+
+
+def _share(start: str) -> str:
+    """In how many runs a claim is so, and its verdict where it does not hold."""
+    row = _row(start)
+    verdict = "" if row.verdict == HOLDS else f" ({row.verdict})"
+    return f"{round(row.estimate * row.n)} of {row.n}{verdict}"
+
+
+def _rhos() -> np.ndarray:
+    """ρ of H1 total with test accuracy, a run that generalises."""
+    folders = [evidence.Folder(committed.RESULTS / folder) for folder in committed.FIFTY]
+    return fifty_seeds.rhos(fifty_seeds.generalised(evidence.Pool(folders)), "h1_total")
+
+
+def fifty() -> str:
+    """What holds of fifty seeds."""
+    rows = _claims()
+    runs, permuted = (committed.table(f"{folder}/runs.parquet") for folder in committed.FIFTY)
+    came = runs.generalisation_step.dropna()
+    counts = rows.verdict.value_counts()
+    verdicts = ", ".join(f"{count} {_PLURAL[verdict]}" for verdict, count in counts.items())
+    names, rhos = [labels.COLUMNS[column] for column in TABLE1], _rhos()
+    rho = [f"{name} {_told(f'ρ of {name}')}" for name in names]
+    behind = [f"{name} {_share(f'{name} is half done')}" for name in names]
+    chance = [
+        f"{name} {_told(f'{name} is above that of clouds of the {null}', ratio=True)}"
+        for null in ("same power", "same singular")
+        for name in ("H1 max", "H1 total")
+    ]
+    return (
+        f"Of {len(rows)} claims, by tests planned before: {verdicts} (p = 59, half as wide as the "
+        f"study's; {len(came)} of {len(runs)} runs generalise, of those with permuted labels "
+        f"{permuted.generalisation_step.notna().sum()}; 95 %, Holm). H1 max rises "
+        f"{_told('H1 max rises: ', ratio=True)} times, H1 total "
+        f"{_told('H1 total rises: ', ratio=True)}; beside the same seeds with permuted labels "
+        f"{_told('H1 max rises more', ratio=True)} and {_told('H1 total rises more', ratio=True)}. "
+        f"ρ with test accuracy: {', '.join(rho)}; run by run the last has an SD of "
+        f"{rhos.std(ddof=1):.2f} (study: 0.10) and is negative in {(rhos < 0).sum()}. "
+        f"Half done after accuracy: {', '.join(behind)} runs; H1 max leaves its level after it in "
+        f"{_share('H1 max leaves')}. The longest bar is 1.3 times the second or more in "
+        f"{_share('the longest bar')}. Over the mean of random clouds of the same power at each "
+        f"frequency: {chance[0]}, {chance[1]}; of the same singular values: {chance[2]}, {chance[3]}."
+    )
+
+
+def fifty_more() -> str:
+    """Every claim."""
+    rows = [
+        [row.claim, row.n, f"{row.estimate:.3g} ({row.low:.3g} to {row.high:.3g})",
+         f"{row.null:g}", f"{row.p_holm:.2g}", f"{row.detectable:.2g}", row.verdict]
+        for row in _claims().itertuples()
+    ]  # fmt: skip
+    header = ["claim", "runs", "estimate (95 %)", "without it", "p, Holm", "found with power 0.8",
+              "verdict"]  # fmt: skip
+    return (
+        f"{markdown(header, rows)}\n\nLog ratios are natural logarithms. Verdicts are by Holm's "
+        "correction over all rows; found with power 0.8 is what a test at its hardest step finds "
+        "in four of five such experiments."
+    )
+
+
+def _fine() -> pd.DataFrame:
+    rows = committed.table(f"{FINE}/leads.csv")
+    rows = rows[rows.reference.isin(_REFERENCES)]
+    return rows.assign(p_holm=cause.holm(rows.p_order.tolist()))
+
+
+def fine() -> str:
+    """Who leads within the steps around generalisation."""
+    rows = _fine()
+    runs = committed.table(f"{FINE}/runs.parquet")
+    parts = []
+    for reference, own in rows.groupby("reference", sort=False):
+        words = [f"{row.statistic} {row.lag:,.0f} ({row.after} of {row.after + row.before} behind)"
+                 for row in own.itertuples()]  # fmt: skip
+        parts.append(f"beside {reference} {', '.join(words)}")
+    told = rows[rows.p_holm < 0.05]
+    names = [f"{row.statistic} beside {row.reference}" for row in told.itertuples()]
+    verdict = "; ".join(names) or "none"
+    return (
+        f"Median lags in steps, of {len(runs)} transformers with a checkpoint every {FINE_EVERY} "
+        f"steps, within {FINE_STEPS:,} on each side of where test accuracy is half done "
+        f"(p = 113): {'; '.join(parts)}. By sign tests, corrected by Holm for {len(rows)}, the "
+        f"order is told of: {verdict}."
+    )
