@@ -77,7 +77,8 @@ def fifty() -> str:
         f"Half done after accuracy: {', '.join(behind)} runs; H1 max leaves its level after it in "
         f"{_share('H1 max leaves')}. The longest bar is 1.3 times the second or more in "
         f"{_share('the longest bar')}. Over the mean of random clouds of the same power at each "
-        f"frequency: {chance[0]}, {chance[1]}; of the same singular values: {chance[2]}, {chance[3]}."
+        f"frequency: {chance[0]}, {chance[1]}; of the same singular values: {chance[2]}, "
+        f"{chance[3]}."
     )
 
 
