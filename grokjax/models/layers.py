@@ -103,7 +103,7 @@ def columns(
 ) -> list[jax.Array]:
     """Some of a linear layer's outputs for rows x (N, n_in), in equal parts.
 
-    On a TPU biases are added part by part: their gradients would else be summed over joined parts.
+    On a TPU each part gets its bias by itself, so that no gradient is summed over joined parts.
     """
     kernel, bias = weights(layer)
     kernel, bias = kernel[:, first:last], None if bias is None else bias[first:last]
