@@ -203,31 +203,41 @@ def phases() -> str:
 
 def without_a_group_at_size() -> str:
     """The control of ``committed.CONTROL``, as it was planned."""
-    runs = committed.table(f"{committed.CONTROL}/runs.parquet")
+    label = "The label is (a + b)/2, rounded down: of the sum, but of nothing cyclic (p = 113)"
+    return _beside_addition(committed.CONTROL, "average", label)
+
+
+def short_cycles_at_size() -> str:
+    """The control of ``committed.SHORT_CYCLES``, as it was planned."""
+    label = "128 elements, each its own inverse: a group without a cycle longer than two"
+    return _beside_addition(committed.SHORT_CYCLES, "z2^7", label)
+
+
+def _beside_addition(folder: str, task: str, label: str) -> str:
+    """Whether H1 max rises in the runs of a control, and whether that of addition rises more."""
+    runs = committed.table(f"{folder}/runs.parquet")
     came, steps = int(runs.generalisation_step.notna().sum()), runs.generalisation_step.dropna()
     if came < 4:
-        return f"Cannot be told: of {len(runs)} runs of average at p = 113 {came} generalise."
-    folders = {"average": committed.CONTROL, "addition": f"{committed.RUNS}/p113"}
+        return f"Cannot be told: of {len(runs)} runs of {task} {came} generalise."
     ratios = {
         name: own.after / own.before
-        for name, folder in folders.items()
-        for own in [committed.windows_of(folder, "h1_max")]
+        for name, at in ((task, folder), ("addition", f"{committed.RUNS}/p113"))
+        for own in [committed.windows_of(at, "h1_max")]
     }
     told = {name: committed.ratio_interval(own) for name, own in ratios.items()}
     words = {k: f"{mean:.2f} ({low:.2f} to {high:.2f})" for k, (mean, low, high) in told.items()}
-    _, low, high = told["average"]
+    _, low, high = told[task]
     p = float(stats.ttest_ind(*np.log(list(ratios.values())), equal_var=False).pvalue)
     larger = max(told, key=lambda name: told[name][0])
-    rows = committed.table(f"{committed.CONTROL}/controls.csv")
+    rows = committed.table(f"{folder}/controls.csv")
     (row,) = rows[rows.statistic == "h1_max"].itertuples()
     rises = "Yes" if low > 1 else "No, it falls" if high < 1 else "It cannot be told"
     chance = "" if p < 0.05 else ", which may be chance"
     return (
-        f"{rises}. The label is (a + b)/2, rounded down: of the sum, but of nothing cyclic "
-        f"(p = 113); {came} of {len(runs)} runs generalise, at steps {span(steps, ',.0f')}. H1 max "
-        f"after over before (95 %): {words['average']}; of addition {words['addition']}; {larger} "
-        f"has the larger rise{chance} (Welch: p = {p:.2g}). Of average it is above 95 % of clouds "
-        f"of the same singular values in {row.above_covariance} of {row.measured_covariance} runs."
+        f"{rises}. {label}; {came} of {len(runs)} runs generalise, at steps {span(steps, ',.0f')}. "
+        f"H1 max after over before (95 %): {words[task]}; of addition {words['addition']}; "
+        f"{larger} has the larger rise{chance} (Welch: p = {p:.2g}). Of {task} it is above 95 % of "
+        f"clouds of the same singular values in {row.above_covariance} of {row.measured_covariance} runs."
     )
 
 

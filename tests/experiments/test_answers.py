@@ -115,7 +115,7 @@ def in_words(ours):
         (np.full(5, 0.3), 0, "No, it falls. ", False),
         (np.array([0.3, 0.6, 1.2, 0.2, 0.4]), 0, "It cannot be told. ", False),
         (np.full(5, 1.0), 1, "Yes. ", True),
-        (np.full(5, 1.0), 2, "Cannot be told: of 5 runs of average at p = 113 3 generalise.", None),
+        (np.full(5, 1.0), 2, "Cannot be told: of 5 runs of average 3 generalise.", None),
     ],
 )
 def test_the_control_by_hand_and_its_verdicts(factors, n_never, verdict, chance, monkeypatch):
@@ -195,6 +195,7 @@ def test_the_control_of_another_kind_by_hand(factor, verdict, monkeypatch):
     [
         ("leads/leads.csv", "lag", causes.leads),
         ("leads/leads_shorter.csv", "lag", causes.leads_more),
+        ("fifty_seeds/fifty_seeds.csv", "estimate", seeds.fifty),
         ("cause/cause.csv", "high", causes.causes),
         ("cause/doses.csv", "at", causes.causes),
         ("head_to_head/head_to_head.csv", "gain", causes.predicts),
