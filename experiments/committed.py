@@ -19,9 +19,9 @@ RESULTS = pathlib.Path(__file__).parent / "results"
 RUNS = "fifteen_runs"
 # Folders of the fifteen runs; five seeds each.
 NAMES = {"p113": "transformer, p = 113", "p197": "transformer, p = 197", "mlp197": "MLP, p = 197"}
-# Folders of the controls at the study's size (a task without a group, a group without long cycles, a
-# task of another kind), of the MLPs of Table 2, and of the transformers at p = 113 trained again by
-# a later version; five seeds each too.
+# Folders of the controls at the study's size (a task without a group, a group without long cycles,
+# a task of another kind), of the MLPs of Table 2, and of the transformers at p = 113 trained again
+# by a later version; five seeds each too.
 CONTROL = "controls/average113"
 SHORT_CYCLES = "controls/z2x7"
 OTHER_KIND = "controls/max113"

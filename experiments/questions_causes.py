@@ -237,7 +237,8 @@ def _beside_addition(folder: str, task: str, label: str) -> str:
         f"{rises}. {label}; {came} of {len(runs)} runs generalise, at steps {span(steps, ',.0f')}. "
         f"H1 max after over before (95 %): {words[task]}; of addition {words['addition']}; "
         f"{larger} has the larger rise{chance} (Welch: p = {p:.2g}). Of {task} it is above 95 % of "
-        f"clouds of the same singular values in {row.above_covariance} of {row.measured_covariance} runs."
+        f"clouds of the same singular values in {row.above_covariance} of "
+        f"{row.measured_covariance} runs."
     )
 
 
