@@ -74,10 +74,10 @@ def fifty() -> str:
         f"{_told('H1 max rises more', ratio=True)} and {_told('H1 total rises more', ratio=True)}. "
         f"ρ with test accuracy: {', '.join(rho)}; run by run the last has an SD of "
         f"{rhos.std(ddof=1):.2f} (study: 0.10) and is negative in {(rhos < 0).sum()}. "
-        f"Half done after accuracy, of runs with a step: {', '.join(behind)}; H1 max leaves its level "
-        f"after it in {_share('H1 max leaves')}. The longest bar is 1.3 times the second or more in "
-        f"{_share('the longest bar')}. Over the mean of random clouds of the same power at each "
-        f"frequency: {chance[0]}, {chance[1]}; of the same singular values: {chance[2]}, "
+        f"Half done after accuracy, of runs with a step: {', '.join(behind)}; H1 max leaves its "
+        f"level after it in {_share('H1 max leaves')}. The longest bar is 1.3 times the second or "
+        f"more in {_share('the longest bar')}. Over the mean of random clouds of the same power at "
+        f"each frequency: {chance[0]}, {chance[1]}; of the same singular values: {chance[2]}, "
         f"{chance[3]}."
     )
 
