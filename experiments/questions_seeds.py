@@ -101,7 +101,7 @@ def fifty_more() -> str:
 def _fine() -> pd.DataFrame:
     rows = committed.table(f"{FINE}/leads.csv")
     rows = rows[rows.reference.isin(_REFERENCES)]
-    return rows.assign(p_holm=cause.holm(rows.p_order.tolist()))
+    return rows.assign(p_holm=cause.holm(rows.p_mean.fillna(1.0).tolist()))
 
 
 def fine() -> str:
@@ -119,6 +119,6 @@ def fine() -> str:
     return (
         f"Median lags in steps, of {len(runs)} transformers with a checkpoint every {FINE_EVERY} "
         f"steps, within {FINE_STEPS:,} on each side of where test accuracy is half done "
-        f"(p = 113): {'; '.join(parts)}. By sign tests, corrected by Holm for {len(rows)}, the "
-        f"order is told of: {verdict}."
+        f"(p = 113): {'; '.join(parts)}. By t-tests of lags, corrected by Holm for {len(rows)}, "
+        f"the order is told of: {verdict}."
     )
