@@ -114,7 +114,10 @@ def fine() -> str:
                  for row in own.itertuples()]  # fmt: skip
         parts.append(f"beside {reference} {', '.join(words)}")
     told = rows[rows.p_holm < 0.05]
-    names = [f"{row.statistic} beside {row.reference}" for row in told.itertuples()]
+    names = [
+        f"{row.statistic} {'behind' if row.lag > 0 else 'ahead of'} {row.reference}"
+        for row in told.itertuples()
+    ]
     verdict = "; ".join(names) or "none"
     return (
         f"Median lags in steps, of {len(runs)} transformers with a checkpoint every {FINE_EVERY} "

@@ -39,6 +39,7 @@ def test_a_planted_lag_is_found(tmp_path, sign, ahead):
     assert row["lag"] == pytest.approx(np.median(lags), abs=15)
     assert (row["after"], row["before"]) == (6 - ahead, ahead)
     assert row["p_order"] == pytest.approx(2 / 64)
+    assert row["p_mean"] < 1e-3
     assert min(abs(row["low"]), abs(row["high"])) > 90
 
 
@@ -65,6 +66,7 @@ def test_around_generalisation_a_lag_is_found_and_a_drift_has_none(tmp_path):
     found = frame.loc["test accuracy", "lag"]
     assert found["H1 max"] == pytest.approx(100, abs=15)
     assert abs(found["H0 max"]) < pool.every / 2
+    assert frame.loc[("test accuracy", "H0 max"), "p_mean"] > 0.05
     longer = leads.table(pool, "embedding", around=950).set_index(["reference", "statistic"])
     assert longer.loc[("test accuracy", "H1 max"), "n"] == 1  # of the others an end is missing
     # Over all of training a drift is half done in its middle, wherever accuracy is.
