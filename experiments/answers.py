@@ -34,7 +34,7 @@ HOLDS, IN_PART, CANNOT_TELL, NOT_ASKED = (
     "What the study does not ask",
 )
 TIME, CHANCE, LAYERS = "over_time.svg", "answers.svg", "table2/table2.svg"
-TASKS = "controls/tasks.svg"
+TASKS, SPIKES = "controls/tasks.svg", "leads/fine113/spikes.svg"
 
 
 @dataclasses.dataclass(frozen=True)
@@ -77,6 +77,13 @@ ANSWERS = (
         "together in MLPs at α = 0.2 (Fig. 14). **The order holds**; of peaks of cross-correlation "
         "Figure 14's cannot be told, and Figure 12's are not run.",
         HOLDS, "python -m experiments.answers", TIME, causes.leads_more,
+    ),
+    Answer(
+        "Which comes first, every 50 steps around generalisation?",
+        seeds.fine, "leads",
+        "Accuracy, by about 1,000 steps in transformers with some labels permuted (Fig. 12). "
+        "**Not told within these steps: median lags are of one checkpoint.**",
+        IN_PART, "python -m experiments.answers", SPIKES,
     ),
     Answer(
         "Is ρ with test accuracy that of Table 1?",
@@ -138,6 +145,8 @@ ANSWERS = (
            "ablation", command="python -m experiments.answers", figure="ablation/ablation.svg"),
     Answer("Does H1 rise more where networks generalise? (small)", causes.phases, "phase",
            figure="phase/phase.svg"),
+    Answer("Do accuracy and topology change evenly?", seeds.jumps, "leads",
+           command="python -m experiments.spikes --workdirs=… --out=FOLDER", figure=SPIKES),
     Answer("Does H1 rise in a task without a group?", causes.without_a_group_at_size,
            "controls", command="python -m experiments.answers", figure=TASKS),
     Answer("Does H1 rise in a task that is not of a sum?", causes.another_kind_at_size,

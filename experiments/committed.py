@@ -12,7 +12,16 @@ import pandas as pd
 from numpy.typing import ArrayLike
 from scipy import stats
 
-from experiments import ablation, cause, comparison, controls, evidence, fifty_seeds, leads
+from experiments import (
+    ablation,
+    cause,
+    comparison,
+    controls,
+    evidence,
+    fifty_seeds,
+    leads,
+    spikes,
+)
 from grokjax.report import summaries
 
 RESULTS = pathlib.Path(__file__).parent / "results"
@@ -29,6 +38,9 @@ TABLE2 = "table2/mlp197_a02"
 AGAIN = "fifteen_runs/p113_again"
 # Folders of fifty small runs and of the same with all labels permuted.
 FIFTY = ("fifty_seeds/true", "fifty_seeds/permuted")
+# Folder of eight transformers with a checkpoint every 50 steps, and the steps on each side of
+# generalisation that are looked at.
+FINE, FINE_STEPS = "leads/fine113", 1000
 # Task → folder of its five transformers, 20,000 steps each.
 TASKS = {
     "addition": f"{RUNS}/p113",
@@ -62,8 +74,12 @@ def remade() -> dict[str, pd.DataFrame]:
         for folder in (CONTROL, OTHER_KIND)
     }
     fifty = evidence.Pool([evidence.Folder(RESULTS / folder) for folder in FIFTY])
+    fine = evidence.Pool([evidence.Folder(RESULTS / FINE)])
     return own_controls | {
         "fifty_seeds/fifty_seeds.csv": fifty_seeds.table(fifty),
+        "fifty_seeds/spikes.csv": spikes.table(fifty),
+        f"{FINE}/leads.csv": leads.table(fine, "embedding", around=FINE_STEPS),
+        f"{FINE}/spikes.csv": spikes.table(fine),
         "verdicts/comparison.csv": comparison.compare(contexts, "paper"),
         "verdicts/discoveries.csv": tests,
         "leads/leads.csv": leads.table(pool, "embedding"),

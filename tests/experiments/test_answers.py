@@ -28,7 +28,7 @@ def test_page_and_figures_are_those_committed(tmp_path, monkeypatch):
 
 def test_tables_follow_from_the_runs_own():
     made = committed.remade()
-    assert len(made) == 10
+    assert len(made) == 13
     for path, frame in made.items():
         told = committed.table(path)
         kinds = {name: told[name].dtype for name in told}
@@ -196,6 +196,9 @@ def test_the_control_of_another_kind_by_hand(factor, verdict, monkeypatch):
         ("leads/leads.csv", "lag", causes.leads),
         ("leads/leads_shorter.csv", "lag", causes.leads_more),
         ("fifty_seeds/fifty_seeds.csv", "estimate", seeds.fifty),
+        ("fifty_seeds/spikes.csv", "test_accuracy", seeds.jumps),
+        (f"{committed.FINE}/spikes.csv", "test_accuracy", seeds.jumps),
+        (f"{committed.FINE}/leads.csv", "lag", seeds.fine),
         ("cause/cause.csv", "high", causes.causes),
         ("cause/doses.csv", "at", causes.causes),
         ("head_to_head/head_to_head.csv", "gain", causes.predicts),
