@@ -74,8 +74,9 @@ ANSWERS = (
         "Which comes first, accuracy or topology?",
         causes.leads, "leads",
         "Accuracy, by about 1,000 steps in transformers with some labels permuted (Fig. 12); about "
-        "together in MLPs at α = 0.2 (Fig. 14). **The order holds**; of peaks of cross-correlation "
-        "Figure 14's cannot be told, and Figure 12's are not run.",
+        "together in MLPs at α = 0.2 (Fig. 14). **The order holds over all of training** (around "
+        "generalisation: below); of peaks of cross-correlation Figure 14's cannot be told, and "
+        "Figure 12's are not run.",
         HOLDS, "python -m experiments.answers", TIME, causes.leads_more,
     ),
     Answer(

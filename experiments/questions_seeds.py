@@ -11,7 +11,12 @@ from experiments.committed import markdown, percent, span
 from experiments.fifty_seeds import CANNOT_TELL, HOLDS, OTHER_WAY, TABLE1
 from grokjax.settings import labels
 
-_PLURAL = {HOLDS: "hold", OTHER_WAY: "are the other way round", CANNOT_TELL: "cannot be told"}
+# Verdict → words of one claim, and of several.
+_WORDS = {
+    HOLDS: ("holds", "hold"),
+    OTHER_WAY: ("is the other way round", "are the other way round"),
+    CANNOT_TELL: ("cannot be told", "cannot be told"),
+}
 _REFERENCES = ("test accuracy", "−log test loss")
 
 
@@ -54,7 +59,9 @@ def fifty() -> str:
     runs, permuted = (committed.table(f"{folder}/runs.parquet") for folder in committed.FIFTY)
     came = runs.generalisation_step.dropna()
     counts = rows.verdict.value_counts()
-    verdicts = ", ".join(f"{count} {_PLURAL[verdict]}" for verdict, count in counts.items())
+    verdicts = ", ".join(
+        f"{count} {_WORDS[verdict][count > 1]}" for verdict, count in counts.items()
+    )
     names, rhos = [labels.COLUMNS[column] for column in TABLE1], _rhos()
     rho = [f"{name} {_told(f'ρ of {name}')}" for name in names]
     behind = [f"{name} {_share(f'{name} is half done')}" for name in names]
