@@ -150,6 +150,8 @@ ANSWERS = (
            command="python -m experiments.spikes --workdirs=… --out=FOLDER", figure=SPIKES),
     Answer("Does H1 rise in a task without a group?", causes.without_a_group_at_size,
            "controls", command="python -m experiments.answers", figure=TASKS),
+    Answer("Does H1 rise in a group without long cycles?", causes.short_cycles_at_size,
+           "controls", command="python -m experiments.answers", figure=TASKS),
     Answer("Does H1 rise in a task that is not of a sum?", causes.another_kind_at_size,
            "controls", command="python -m experiments.answers", figure=TASKS),
     Answer("Does H1 rise in tasks without a cyclic group? (small)", causes.without_a_group,
@@ -162,8 +164,8 @@ HEAD = """# Answers so far
 
 Made by `python -m experiments.answers` from committed tables. Networks at the study's size are
 fifteen: transformers at p = 113 and 197, MLPs at p = 197, five seeds each, α = 0.3
-([what they are](fifteen_runs/README.md)), ten of two controls, and five MLPs at α = 0.2
-([Table 2](table2/README.md)); rows marked *small* are of far smaller ones. The folder behind each
+([what they are](fifteen_runs/README.md)), fifteen of three controls, five MLPs at α = 0.2
+([Table 2](table2/README.md)) and eight with a checkpoint every 50 steps; rows marked *small* are of far smaller ones. The folder behind each
 answer has method, limits and what it took; commands whose tables rest on checkpoints or embeddings
 need those, which are not here.
 

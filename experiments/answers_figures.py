@@ -106,6 +106,8 @@ def tasks() -> Figure:
         for side, (task, folder) in enumerate(committed.TASKS.items()):
             grid[0, side].set_title(task)
             _curves(grid[:, side], folder, "embedding", columns)
+        for axes in grid[1:].flat:  # when all is drawn, for a limit is not moved again
+            axes.set_ylim(0, None)
         for axes, words in zip(grid[:, 0], columns.values(), strict=True):
             axes.set_ylabel(words)
         handles, labels = grid[0, 0].get_legend_handles_labels()
@@ -126,8 +128,6 @@ def _curves(own: Sequence[Axes], folder: str, cloud: str, columns: Iterable[str]
         of_seed = frame[frame.seed == seed]
         for axes, column in zip(own, columns, strict=True):
             axes.plot(of_seed.step, of_seed[column], color=colour, lw=0.8, label=f"seed {seed}")
-    for axes in own[1:]:
-        axes.set_ylim(0, None)
     panels.step_axis(own[-1])
     own[-1].set_xlabel("step")
 
@@ -142,6 +142,8 @@ def table2() -> Figure:
         for side, cloud in enumerate(clouds):
             grid[0, side].set_title(cloud)
             _curves(grid[:, side], committed.TABLE2, cloud, columns)
+        for axes in grid[1:].flat:  # when all is drawn, for a limit is not moved again
+            axes.set_ylim(0, None)
         for axes, words in zip(grid[:, 0], columns.values(), strict=True):
             axes.set_ylabel(words)
         handles, labels = grid[0, 0].get_legend_handles_labels()

@@ -45,6 +45,7 @@ FINE, FINE_STEPS = "leads/fine113", 1000
 TASKS = {
     "addition": f"{RUNS}/p113",
     "average": CONTROL,
+    "z2^7": SHORT_CYCLES,
     "max": OTHER_KIND,
 }
 # How much of training leads are computed again from, to see what a shorter budget does to them.
@@ -71,7 +72,7 @@ def remade() -> dict[str, pd.DataFrame]:
         f"{folder}/controls.csv": controls.table(
             evidence.Pool([evidence.Folder(RESULTS / folder)]), "embedding"
         )
-        for folder in (CONTROL, OTHER_KIND)
+        for folder in (CONTROL, SHORT_CYCLES, OTHER_KIND)
     }
     fifty = evidence.Pool([evidence.Folder(RESULTS / folder) for folder in FIFTY])
     fine = evidence.Pool([evidence.Folder(RESULTS / FINE)])

@@ -28,7 +28,7 @@ def test_page_and_figures_are_those_committed(tmp_path, monkeypatch):
 
 def test_tables_follow_from_the_runs_own():
     made = committed.remade()
-    assert len(made) == 13
+    assert len(made) == 14
     for path, frame in made.items():
         told = committed.table(path)
         kinds = {name: told[name].dtype for name in told}
