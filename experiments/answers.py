@@ -165,9 +165,9 @@ HEAD = """# Answers so far
 Made by `python -m experiments.answers` from committed tables. Networks at the study's size are
 fifteen: transformers at p = 113 and 197, MLPs at p = 197, five seeds each, α = 0.3
 ([what they are](fifteen_runs/README.md)), fifteen of three controls, five MLPs at α = 0.2
-([Table 2](table2/README.md)) and eight with a checkpoint every 50 steps; rows marked *small* are of far smaller ones. The folder behind each
-answer has method, limits and what it took; commands whose tables rest on checkpoints or embeddings
-need those, which are not here.
+([Table 2](table2/README.md)) and eight with a checkpoint every 50 steps; rows marked *small* are of
+far smaller ones. The folder behind each answer has method, limits and what it took; commands whose
+tables rest on checkpoints or embeddings need those, which are not here.
 
 **Reading it.** The unit is the run: n counts runs, or pairs of them; checkpoints and statistics of
 a run are not counted as cases. *Before* is the mean of a run's checkpoints from memorisation (train
