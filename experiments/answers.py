@@ -147,7 +147,7 @@ ANSWERS = (
     Answer("Does H1 rise more where networks generalise? (small)", causes.phases, "phase",
            figure="phase/phase.svg"),
     Answer("Do accuracy and topology change evenly?", seeds.jumps, "leads",
-           command="python -m experiments.spikes --workdirs=… --out=FOLDER", figure=SPIKES),
+           command="python -m experiments.answers", figure=SPIKES),
     Answer("Does H1 rise in a task without a group?", causes.without_a_group_at_size,
            "controls", command="python -m experiments.answers", figure=TASKS),
     Answer("Does H1 rise in a group without long cycles?", causes.short_cycles_at_size,

@@ -9,7 +9,7 @@ from matplotlib.figure import Figure
 
 from experiments import committed
 from experiments.committed import NAMES
-from experiments.questions_loops import DOMINANT
+from experiments.fifty_seeds import DOMINANT
 from grokjax.report import figures, panels
 
 SEEDS = range(46, 51)

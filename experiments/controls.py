@@ -74,8 +74,7 @@ def table(pool: Pool, cloud: str) -> pd.DataFrame:
     ``above_…`` and ``measured_…`` (seeds above `ABOVE`, and of how many) and ``over_…``
     (geometric mean over seeds of the value over the null's mean). NaN where it was not measured.
     """
-    runs = pool.table("runs")
-    runs = runs[~runs["status"].isin(("diverged", "failed"))].reset_index(drop=True)
+    runs = pool.finished()
     metrics = dict(tuple(pool.table("metrics").groupby("run_id")))
     rows: list[dict[str, Any]] = []
     for statistic in STATISTICS:

@@ -123,6 +123,11 @@ class Pool:
             self._tables[name] = pd.concat(frames, ignore_index=True)
         return self._tables[name]
 
+    def finished(self) -> pd.DataFrame:
+        """The table of runs without those that diverged or failed."""
+        runs = self.table("runs")
+        return runs[~runs["status"].isin(("diverged", "failed"))].reset_index(drop=True)
+
     def files(self) -> list[pathlib.Path]:
         """The tables that these runs are read from."""
         return [path for folder in self._homes for path in folder.files()]

@@ -132,8 +132,7 @@ def table(pool: Pool, cloud: str, until: float = 1.0, around: int = 0) -> pd.Dat
         until: the share of each run's training that is looked at.
         around: instead, steps on each side of where test accuracy is half done; 0: all.
     """
-    runs = pool.table("runs")
-    runs = runs[~runs["status"].isin(("diverged", "failed"))].reset_index(drop=True)
+    runs = pool.finished()
     within = windows(pool, until, around)
     own = {
         name: halves(pool, "persistence", name, cloud, lambda f: f, within) for name in STATISTICS

@@ -6,9 +6,9 @@ As ``experiments.questions_numbers``.
 import numpy as np
 import pandas as pd
 
-from experiments import cause, committed, evidence, fifty_seeds, spikes
+from experiments import cause, committed, evidence, fifty_seeds, leads, spikes
 from experiments.committed import markdown, percent, span
-from experiments.fifty_seeds import CANNOT_TELL, HOLDS, OTHER_WAY, TABLE1
+from experiments.fifty_seeds import CANNOT_TELL, DOMINANT, HOLDS, OTHER_WAY
 from grokjax.settings import labels
 
 # Verdict → words of one claim, and of several.
@@ -62,7 +62,7 @@ def fifty() -> str:
     verdicts = ", ".join(
         f"{count} {_WORDS[verdict][count > 1]}" for verdict, count in counts.items()
     )
-    names, rhos = [labels.COLUMNS[column] for column in TABLE1], _rhos()
+    names, rhos = [labels.COLUMNS[column] for column in leads.STATISTICS], _rhos()
     rho = [f"{name} {_told(f'ρ of {name}')}" for name in names]
     behind = [f"{name} {_share(f'{name} is half done')}" for name in names]
     chance = [
@@ -80,10 +80,10 @@ def fifty() -> str:
         f"ρ with test accuracy: {', '.join(rho)}; run by run the last has an SD of "
         f"{rhos.std(ddof=1):.2f} (study: 0.10) and is negative in {(rhos < 0).sum()}. "
         f"Half done after accuracy, of runs with a step: {', '.join(behind)}; H1 max leaves its "
-        f"level after it in {_share('H1 max leaves')}. The longest bar is 1.3 times the second or "
-        f"more in {_share('the longest bar')}. Over the mean of random clouds of the same power at "
-        f"each frequency: {chance[0]}, {chance[1]}; of the same singular values: {chance[2]}, "
-        f"{chance[3]}."
+        f"level after it in {_share('H1 max leaves')}. The longest bar is {DOMINANT} times the "
+        f"second or more in {_share('the longest bar')}. Over the mean of random clouds of the "
+        f"same power at each frequency: {chance[0]}, {chance[1]}; of the same singular values: "
+        f"{chance[2]}, {chance[3]}."
     )
 
 
@@ -141,10 +141,12 @@ def jumps() -> str:
         mean, low, high = committed.mean_interval(100 * of)
         return f"{mean:.0f} % ({low:.0f} to {high:.0f})"
 
+    low = committed.mean_interval(rows.test_accuracy)[1]
+    verdict = "No, in jumps" if low > rows.steps.mean() else "It cannot be told"
     told = {name: words for name, words in spikes.COLUMNS.items() if name != "h1_total"}
     parts = ", ".join(f"{words} {share(rows[name])}" for name, words in told.items())
     return (
-        f"No, in jumps. The training loss of {len(rows)} transformers (p = 113, a checkpoint every "
+        f"{verdict}. The training loss of {len(rows)} transformers (p = 113, a checkpoint every "
         f"50 steps) jumps up a hundredfold and more {span(rows.spikes, '.0f')} times a run, every "
         f"{span(rows.spacing, ',.0f')} steps (medians), and comes down again. With these spikes, "
         f"in {percent(rows.steps.mean())} of all steps, comes of the net change (mean of runs, "

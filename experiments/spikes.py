@@ -10,6 +10,7 @@ Expected: FOLDER/spikes.csv, .svg and .html: a row a run with its spikes and wha
 """
 
 from collections.abc import Sequence
+from typing import Any
 
 import numpy as np
 import pandas as pd
@@ -80,8 +81,8 @@ def curves(pool: Pool, run_id: str) -> pd.DataFrame:
     return own.merge(metrics, on=["run_id", "step"]).sort_values("step", ignore_index=True)
 
 
-def row(own: pd.DataFrame, run: tuple) -> dict[str, float]:
-    """What a run changes with its spikes."""
+def row(own: pd.DataFrame, run: Any) -> dict[str, float]:
+    """What a run, a row of the table of runs, changes with its spikes."""
     own = own[own["step"] >= run.memorisation_step]
     steps = own["step"].to_numpy(np.float64)
     at = spikes(steps, own["train_loss"].to_numpy(np.float64), run.memorisation_step)
@@ -92,7 +93,8 @@ def row(own: pd.DataFrame, run: tuple) -> dict[str, float]:
     found["steps"] = float(np.diff(steps)[inside].sum() / (steps[-1] - steps[0]))
     for column in COLUMNS:
         changes = np.diff(own[column].to_numpy(np.float64))
-        found[column] = float(changes[inside].sum() / changes.sum())
+        net = changes.sum()
+        found[column] = float(changes[inside].sum() / net) if net else np.nan
     return found
 
 

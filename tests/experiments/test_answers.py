@@ -139,6 +139,23 @@ def test_the_control_by_hand_and_its_verdicts(factors, n_never, verdict, chance,
         assert all(w in said for w in in_words(log_ratios(committed.CONTROL) + np.log(factors)))
 
 
+def test_orders_and_jumps_are_told_where_the_tables_tell_them(monkeypatch):
+    read = committed.table
+    assert seeds.fine().startswith("It cannot be told")
+    assert seeds.jumps().startswith("No, in jumps")
+
+    def changed(path):
+        frame = read(path)
+        if path == f"{committed.FINE}/leads.csv":
+            behind = (frame.statistic == "H0 max") & (frame.reference == "test accuracy")
+            return frame.assign(lag=30.0, p_mean=frame.p_mean.mask(behind, 0.006))
+        return frame.assign(test_accuracy=frame.steps) if path.endswith("spikes.csv") else frame
+
+    monkeypatch.setattr(committed, "table", changed)
+    assert seeds.fine().startswith("Told are: H0 max behind test accuracy (")  # 8 times 0.006
+    assert seeds.jumps().startswith("It cannot be told")
+
+
 def test_fifty_seeds_by_hand():
     """A rise, a ρ, dominance and a ratio to surrogates, without any of our code."""
     runs, own, metrics, drawn = (

@@ -58,6 +58,9 @@ class Pool:
     def table(self, name):
         return self.frames[name]
 
+    def finished(self):
+        return self.frames["runs"]
+
 
 @pytest.mark.parametrize(("sign", "verdict"), [(1, HOLDS), (-1, OTHER_WAY)])
 def test_verdicts_follow_what_was_planted(sign, verdict):
