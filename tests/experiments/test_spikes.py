@@ -31,6 +31,8 @@ def run_of(accuracy, planted=PLANTED):
 def test_planted_spikes_are_found_and_no_others():
     assert spikes.spikes(STEPS, losses(PLANTED), 500).tolist() == list(PLANTED)
     assert not len(spikes.spikes(STEPS, losses(()), 500))
+    # What counts is the least loss of the steps before, also while it still comes down.
+    assert spikes.spikes(STEPS, losses((2000, 2350)), 500).tolist() == [2000, 2350]
     wave = 1e-3 * (1 + 0.9 * np.sin(STEPS / 40))  # of less than the factor
     assert not len(spikes.spikes(STEPS, wave, 500))
 
