@@ -1,5 +1,7 @@
-"""Commands called in this process, and the tables that they leave."""
+"""Commands called in this process, sweeps in one of their own, and the tables that they leave."""
 
+import os
+import subprocess
 import sys
 
 import pandas as pd
@@ -17,6 +19,27 @@ def call(main, *arguments):
     with pytest.raises(SystemExit) as caught:
         cli.run(main, sys.modules[main.__module__].define, ["grokjax", *map(str, arguments)])
     return caught.value.code or 0
+
+
+def started(*arguments, signals="", **more):
+    """A sweep in a process of its own, what it says in a pipe; see ``sweep_without_pages``.
+
+    ``signals`` are what it sends itself, and after which line.
+    """
+    environment = {"PYTHONUNBUFFERED": "1", "GROKJAX_TESTS_SIGNAL": signals} | more
+    return subprocess.Popen(
+        [sys.executable, "-m", "tests.sweep_without_pages", *map(str, arguments)],
+        stdout=subprocess.PIPE,
+        stderr=subprocess.STDOUT,
+        text=True,
+        env=os.environ | environment,
+    )
+
+
+def ended(process):
+    """The exit code of a process, and what it said."""
+    output, _ = process.communicate()
+    return process.returncode, output
 
 
 def tables(workdir):

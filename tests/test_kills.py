@@ -20,7 +20,7 @@ import pytest
 import grokjax
 from grokjax import cli
 from grokjax.running import audit
-from tests.programs import assert_same_tables, tables
+from tests.programs import assert_same_tables, ended, started, tables
 
 GRID = [
     *("--operations=add,d5", "--primes=11", "--train_fractions=0.5", "--seeds=1"),
@@ -172,14 +172,10 @@ def test_one_of_two_processes_killed_at_random_moments(start, tmp_path, request)
 def test_a_second_signal_ends_it_at_once_and_loses_nothing(undisturbed, start, tmp_path):
     reference, _ = undisturbed
     workdir = tmp_path / "w"
-    process = start(workdir)
-    for line in process.stdout:
-        if "step 0 " in line:
-            break
-    process.send_signal(signal.SIGTERM)
-    process.send_signal(signal.SIGINT)
-    output, _ = process.communicate()
-    assert process.returncode == cli.EXIT_STOPPED, output
+    code, said = ended(
+        started(*GRID, f"--workdir={workdir}", signals="SIGTERM,SIGINT batch 1 step 0 ")
+    )
+    assert code == cli.EXIT_STOPPED, said
     finishing = start(workdir)
     output, _ = finishing.communicate()
     assert finishing.returncode == 0, output

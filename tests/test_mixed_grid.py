@@ -1,10 +1,7 @@
 """Widths, optimisers and tasks in one grid: killed, resumed, sharded, merged, measured."""
 
 import json
-import os
 import signal
-import subprocess
-import sys
 
 import numpy as np
 import pytest
@@ -14,7 +11,7 @@ from grokjax import analyze, check, cli, merge, sweep
 from grokjax.report import __main__ as report
 from grokjax.report import drawing
 from grokjax.running import audit
-from tests.programs import assert_same_tables, call, tables
+from tests.programs import assert_same_tables, call, ended, started, tables
 
 pytestmark = pytest.mark.usefixtures("no_pages")
 
@@ -36,24 +33,13 @@ def undisturbed(tmp_path_factory):
     return workdir
 
 
-def killed(*flags):
-    """Starts a sweep and kills it in the middle."""
-    command = [sys.executable, "-m", "tests.sweep_without_pages", *GRID, *flags]
-    environment = os.environ | {"PYTHONUNBUFFERED": "1"}
-    with subprocess.Popen(command, stdout=subprocess.PIPE, text=True, env=environment) as process:
-        for line in process.stdout:
-            if line.startswith("batch 2 step 10 "):
-                process.kill()
-                break
-    return process.returncode
-
-
 @pytest.fixture(scope="module")
 def merged(undisturbed, tmp_path_factory):
     """Three shards, one of them killed in the middle and resumed, merged in place."""
     workdir = tmp_path_factory.mktemp("shards") / "w"
     where = f"--workdir={workdir}"
-    assert killed(where, f"--shard=1/{N_SHARDS}") == -signal.SIGKILL
+    killed = started(*GRID, where, f"--shard=1/{N_SHARDS}", signals="SIGKILL batch 2 step 10 ")
+    assert ended(killed)[0] == -signal.SIGKILL
     for i in range(N_SHARDS):
         assert call(sweep.main, *GRID, where, f"--shard={i}/{N_SHARDS}") == cli.EXIT_OK
     assert call(merge.main, where) == cli.EXIT_OK

@@ -3,12 +3,10 @@
 import importlib
 import importlib.metadata
 import json
-import os
 import pathlib
 import re
 import shutil
 import signal
-import subprocess
 import sys
 
 import numpy as np
@@ -21,7 +19,7 @@ from grokjax.report import __main__ as report
 from grokjax.report import drawing
 from grokjax.settings import plugins, registry
 from grokjax.store.errors import WorkdirError
-from tests.programs import assert_same_tables, call, tables
+from tests.programs import assert_same_tables, call, ended, started, tables
 
 pytestmark = pytest.mark.usefixtures("no_pages")
 
@@ -214,21 +212,10 @@ ALL = [
 ]
 
 
-def started(modules, *flags):
-    """A sweep in a process of its own."""
-    command = [sys.executable, "-m", "tests.sweep_without_pages", *ALL, *flags]
-    environment = os.environ | {"PYTHONUNBUFFERED": "1", "PYTHONPATH": str(modules)}
-    return subprocess.Popen(command, stdout=subprocess.PIPE, text=True, env=environment)
-
-
 def test_all_together_killed_sharded_merged_and_measured_on_a_cluster(modules, tmp_path):
     whole, shards = tmp_path / "whole", tmp_path / "shards"
-    with started(modules, f"--workdir={whole}") as process:
-        for line in process.stdout:
-            if "step 10 " in line:
-                process.kill()
-                break
-    assert process.returncode == -signal.SIGKILL
+    where = {"PYTHONPATH": str(modules), "signals": "SIGKILL batch 1 step 10 "}
+    assert ended(started(*ALL, f"--workdir={whole}", **where))[0] == -signal.SIGKILL
     assert call(sweep.main, *ALL, f"--workdir={whole}") == cli.EXIT_OK
     for i in range(2):
         own = [f"--workdir={shards}", f"--shard={i}/2"]

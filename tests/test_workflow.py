@@ -1,11 +1,7 @@
 """Whole programs on a small grid: sweep, stop and resume, analyze, bad input."""
 
 import json
-import os
 import shutil
-import signal
-import subprocess
-import sys
 import time
 import types
 
@@ -20,7 +16,7 @@ from grokjax.report import drawing
 from grokjax.store.checkpoints import Reader
 from grokjax.store.locks import ANALYSIS_LOCK, owning
 from grokjax.training import stopping, trainer
-from tests.programs import assert_same_tables, call, tables
+from tests.programs import assert_same_tables, call, ended, started, tables
 
 FLAGS = """
 --d_model=16 --n_heads=2 --d_ff=16 --n_layers=1 --mlp_width=16 --mlp_depth=1 --batch_size=32
@@ -244,16 +240,9 @@ def test_checkpoints_after_the_last_state_are_made_again(finished, tmp_path, cap
 def test_ctrl_c_stops_at_a_checkpoint_and_the_command_resumes(finished, tmp_path):
     workdir = tmp_path / "w"
     grid = [*GRID, "--steps=40", f"--workdir={workdir}"]
-    command = [sys.executable, "-m", "grokjax.sweep", *grid]
-    environment = os.environ | {"PYTHONUNBUFFERED": "1"}
-    with subprocess.Popen(command, stdout=subprocess.PIPE, text=True, env=environment) as process:
-        for line in process.stdout:
-            if "step 0 " in line:
-                process.send_signal(signal.SIGINT)
-                break
-        rest = process.stdout.read()
-    assert process.returncode == cli.EXIT_STOPPED, rest
-    assert "the same command resumes" in rest
+    code, said = ended(started(*grid, signals="SIGINT batch 1 step 0 "))
+    assert code == cli.EXIT_STOPPED, said
+    assert "the same command resumes" in said
     assert call(sweep.main, *grid) == 0
     assert_same_tables(tables(workdir), tables(finished))
 

@@ -32,17 +32,22 @@ FLAGS = """
 GRID = FLAGS.split()
 
 
-def start_two(workdir, module="tests.sweep_without_pages", more=()):
-    """Two processes of one job, their output in files beside the work directory."""
-    environment = os.environ | {"PYTHONUNBUFFERED": "1"}
+def start_two(workdir, module="tests.sweep_without_pages", more=(), signals=("", "")):
+    """Two processes of one job, their output in files beside the work directory.
+
+    ``signals`` are what each sends itself, and after which line: see ``sweep_without_pages``.
+    """
     found = []
     for index in range(2):
+        told = {"PYTHONUNBUFFERED": "1", "GROKJAX_TESTS_SIGNAL": signals[index]}
         flags = [*GRID, f"--workdir={workdir}", *more]
         flags += ["--num_processes=2", f"--process_id={index}"]
         with open(f"{workdir}-{index}.txt", "w") as output:
             command = [sys.executable, "-m", module, *flags]
             found.append(
-                subprocess.Popen(command, stdout=output, stderr=subprocess.STDOUT, env=environment)
+                subprocess.Popen(
+                    command, stdout=output, stderr=subprocess.STDOUT, env=os.environ | told
+                )
             )
     return found
 
@@ -53,9 +58,9 @@ def said(workdir, index):
 
 
 def wait_for(pattern, workdir, index, processes):
-    """Returns when a process has said something; fails if one ends before."""
+    """Returns when a process has said something; fails if it ends before."""
     while not re.search(pattern, said(workdir, index)):
-        assert all(process.poll() is None for process in processes), said(workdir, index)
+        assert processes[index].poll() is None, said(workdir, index)
         time.sleep(0.02)
 
 
@@ -73,16 +78,8 @@ def latest_steps(part):
 def stopped(tmp_path_factory):
     """Work directory of two processes, of which one was sent SIGTERM in the middle."""
     workdir = tmp_path_factory.mktemp("two") / "w"
-    processes = start_two(workdir)
-    try:
-        for index in range(2):
-            wait_for(r"step 500 ", workdir, index, processes)
-        processes[1].send_signal(signal.SIGTERM)
-        codes = [process.wait(timeout=120) for process in processes]
-    finally:
-        for process in processes:
-            process.kill()
-    return workdir, codes
+    processes = start_two(workdir, signals=("", "SIGTERM batch 1 step 500 "))
+    return workdir, [process.wait(timeout=300) for process in processes]
 
 
 @pytest.fixture(scope="module")
@@ -132,18 +129,19 @@ def test_one_process_goes_on_with_the_parts_of_two(stopped, one, tmp_path, monke
 @pytest.mark.parametrize("slow", [0, pytest.param(1, marks=pytest.mark.thorough)])
 def test_no_process_waits_for_a_slower_one(slow, one, tmp_path):
     workdir = tmp_path / "w"
-    processes = start_two(workdir)
+    signals = ["", ""]
+    signals[slow] = "SIGSTOP batch 1 step 500 "
+    processes = start_two(workdir, signals=signals)
     try:
         wait_for(r"step 500 ", workdir, slow, processes)
-        processes[slow].send_signal(signal.SIGSTOP)
         if slow == 0:
-            assert processes[1].wait(timeout=120) == 0, said(workdir, 1)
+            assert processes[1].wait(timeout=300) == 0, said(workdir, 1)
         else:
             wait_for("waiting for .* parts: shard-001-of-002", workdir, 0, processes)
         assert latest_steps(workdir / f"shard-00{1 - slow}-of-002") == [2000, 2000]
         assert max(latest_steps(workdir / f"shard-00{slow}-of-002")) < 2000
         processes[slow].send_signal(signal.SIGCONT)
-        assert [process.wait(timeout=120) for process in processes] == [0, 0]
+        assert [process.wait(timeout=300) for process in processes] == [0, 0]
     finally:
         for process in processes:
             process.kill()
