@@ -1,8 +1,9 @@
 """``grokjax.sweep`` without its report, which takes longer to draw than a tiny sweep to train.
 
-And with less patience for a process of the same job that has gone. It is stopped or killed at the
-same point whatever the load of the machine: with GROKJAX_TESTS_SIGNAL="SIGTERM,SIGINT batch 1 step
-500 " it sends itself these signals once it says a line that begins with the rest.
+It is stopped or killed at the same point whatever the load of the machine: with
+GROKJAX_TESTS_SIGNAL="SIGTERM,SIGINT batch 1 step 500 " it sends itself these signals once it says a
+line that begins with the rest. With GROKJAX_TESTS_PATIENCE=2 it waits so many seconds for a process
+of the same job that is not at work.
 """
 
 import os
@@ -15,7 +16,7 @@ from grokjax.report import drawing
 from grokjax.running import distributed, progress
 
 drawing.write = lambda *_: pathlib.Path("none")
-distributed._PATIENCE = 15.0
+distributed._PATIENCE = float(os.environ.get("GROKJAX_TESTS_PATIENCE", distributed._PATIENCE))
 
 _NAMES, _, _LINE = os.environ.get("GROKJAX_TESTS_SIGNAL", "").partition(" ")
 _note = progress.Display.note

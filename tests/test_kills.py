@@ -1,11 +1,11 @@
 """Killed at random moments and started again, a sweep ends with the tables of one left alone.
 
-A grid of two tasks and both networks. Each start has another idea of what is kept (--keep) and how
+A grid of two tasks, in two batches. Each start has another idea of what is kept (--keep) and how
 often a state is (--state_minutes).
 
 Three kills by default, and two for each five of them asked for politely. ``pytest
-tests/test_kills.py --kills=100 --thorough`` makes a hundred and forty, of a grid with two widths
-that draws its report too, and kills one of two processes twenty times.
+tests/test_kills.py --kills=100 --thorough`` makes a hundred and forty, of a grid with two networks
+and two widths that draws its report too, and kills one of two processes twenty times.
 """
 
 import os
@@ -24,19 +24,29 @@ from tests.programs import assert_same_tables, ended, started, tables
 
 GRID = [
     *("--operations=add,d5", "--primes=11", "--train_fractions=0.5", "--seeds=1"),
-    *("--models=mlp,transformer", "--d_model=8", "--mlp_width=16", "--mlp_depth=1"),
-    *("--n_heads=2", "--d_ff=16", "--n_layers=1", "--batch_size=32", "--runs_per_batch=2"),
+    *("--models=mlp", "--d_model=8", "--mlp_width=16", "--mlp_depth=1"),
+    *("--batch_size=32", "--runs_per_batch=1"),
     *("--steps=40", "--checkpoint_every=10", "--diagnostics=persistence,fourier"),
     "--save_diagrams",
+]
+# Later flags count.
+LARGER = [
+    *("--models=mlp,transformer", "--d_model=8,16", "--n_heads=2", "--d_ff=16", "--n_layers=1"),
+    "--runs_per_batch=2",
 ]
 
 
 @pytest.fixture(scope="module")
-def start(request):
+def grid(request):
+    """Flags of the grid."""
+    return [*GRID, *LARGER] if request.config.getoption("--thorough") else GRID
+
+
+@pytest.fixture(scope="module")
+def start(grid, request):
     """Starts a sweep."""
     thorough = request.config.getoption("--thorough")
     program = "grokjax.sweep" if thorough else "tests.sweep_without_pages"
-    grid = [*GRID, "--d_model=8,16"] if thorough else GRID
 
     def begin(workdir, *more, output=subprocess.PIPE):
         return subprocess.Popen(
@@ -169,11 +179,11 @@ def test_one_of_two_processes_killed_at_random_moments(start, tmp_path, request)
     print(f"{kills} times SIGKILL over {chains} jobs of {life:.1f} s")
 
 
-def test_a_second_signal_ends_it_at_once_and_loses_nothing(undisturbed, start, tmp_path):
+def test_a_second_signal_ends_it_at_once_and_loses_nothing(undisturbed, grid, start, tmp_path):
     reference, _ = undisturbed
     workdir = tmp_path / "w"
     code, said = ended(
-        started(*GRID, f"--workdir={workdir}", signals="SIGTERM,SIGINT batch 1 step 0 ")
+        started(*grid, f"--workdir={workdir}", signals="SIGTERM,SIGINT batch 1 step 0 ")
     )
     assert code == cli.EXIT_STOPPED, said
     finishing = start(workdir)

@@ -32,14 +32,16 @@ FLAGS = """
 GRID = FLAGS.split()
 
 
-def start_two(workdir, module="tests.sweep_without_pages", more=(), signals=("", "")):
+def start_two(
+    workdir, module="tests.sweep_without_pages", more=(), signals=("", ""), **environment
+):
     """Two processes of one job, their output in files beside the work directory.
 
     ``signals`` are what each sends itself, and after which line: see ``sweep_without_pages``.
     """
     found = []
     for index in range(2):
-        told = {"PYTHONUNBUFFERED": "1", "GROKJAX_TESTS_SIGNAL": signals[index]}
+        told = {"PYTHONUNBUFFERED": "1", "GROKJAX_TESTS_SIGNAL": signals[index], **environment}
         flags = [*GRID, f"--workdir={workdir}", *more]
         flags += ["--num_processes=2", f"--process_id={index}"]
         with open(f"{workdir}-{index}.txt", "w") as output:
@@ -78,7 +80,8 @@ def latest_steps(part):
 def stopped(tmp_path_factory):
     """Work directory of two processes, of which one was sent SIGTERM in the middle."""
     workdir = tmp_path_factory.mktemp("two") / "w"
-    processes = start_two(workdir, signals=("", "SIGTERM batch 1 step 500 "))
+    signals = "", "SIGTERM batch 1 step 500 "
+    processes = start_two(workdir, signals=signals, GROKJAX_TESTS_PATIENCE="2")
     return workdir, [process.wait(timeout=300) for process in processes]
 
 
