@@ -34,7 +34,7 @@ case "$*" in
     mkdir -p "${{!#}}/bin" && cp "$0" "${{!#}}/bin/python" && [[ -z ${{VENV_FAILS:-}} ]] ;;
   *"-m pip install"*) echo "pip ${{!#}}" >>"$CALLS"
     [[ $* != *"--no-index --find-links=wheels "* ]] || echo "from wheels" >>"$CALLS"
-    for ((i = 0; i < 500; i++)); do
+    for ((i = 0; i < 3000; i++)); do
       [[ -z ${{PIP_WAITS_FOR:-}} || -e $PIP_WAITS_FOR ]] && break
       sleep 0.02
     done
@@ -195,7 +195,7 @@ class Checkout:
         )
 
     def start_and_wait_in_pip(self) -> subprocess.Popen:
-        """Start local.sh and return once its pip runs, until self.release exists or for 10 s."""
+        """Start local.sh and return once its pip runs, until self.release exists or for 60 s."""
         process = self.start("local.sh", PIP_WAITS_FOR=str(self.release))
         while not (self.calls.exists() and "pip" in self.calls.read_text()):
             assert process.poll() is None

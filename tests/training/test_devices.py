@@ -6,12 +6,11 @@ import shutil
 import subprocess
 import sys
 
-import pandas as pd
 import pytest
 
 from grokjax import cli, sweep
 from grokjax.report import drawing
-from tests.programs import assert_same_tables, call, tables
+from tests.programs import assert_alike, assert_same_tables, call, tables
 
 # Six runs, of which three diverge: they divide by none of 4 and 8 devices.
 FLAGS = """
@@ -45,16 +44,6 @@ def one(tmp_path_factory):
         patch.setattr(drawing, "write", lambda *_: "none")
         assert call(sweep.main, *GRID, f"--workdir={workdir}") == 0
     return workdir
-
-
-def assert_alike(ours, theirs):
-    """Same runs, rows, statuses; numbers to float tolerance."""
-    assert ours.keys() == theirs.keys()
-    pd.testing.assert_frame_equal(ours["runs"], theirs["runs"], check_exact=True)
-    for name, frame in theirs.items():
-        keys = [column for column in ("run_id", "step", "cloud") if column in frame]
-        pd.testing.assert_frame_equal(ours[name][keys], frame[keys], check_exact=True)
-        pd.testing.assert_frame_equal(ours[name], frame, rtol=1e-3, atol=1e-4)
 
 
 def test_eight_devices_give_the_tables_of_one(many, one):
