@@ -78,6 +78,15 @@ class Context:
             raise ValueError(f"there is no finished run of {self.training.name} with {values}")
         return runs
 
+    def not_yet(self, run_ids: Iterable[str]) -> list[str]:
+        """Of these runs those that trained for less than the study's and have not generalised.
+
+        They may still: what they say of generalisation is not known.
+        """
+        came = self.table("runs").set_index("run_id")["generalisation_step"].notna()
+        whole = self.training.steps(self.scale)
+        return [name for name in run_ids if not came[name] and self.pool.horizons[name] < whole]
+
     def runs_of(self, prime: int | None, fraction: float | None) -> pd.DataFrame:
         """`runs` that stand for a prime and a train fraction of the study; None: for all."""
         prime = prime and self.prime(prime)

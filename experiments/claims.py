@@ -204,6 +204,12 @@ def _phase(context: Context, claim: Claim) -> Sample | None:
 
 def _ccf_peak(context: Context, claim: Claim) -> Sample | None:
     lines = crosscorrelation.lines_of(context, claim["artefact"], claim["cloud"])
+    waiting = {name for line in lines for name in context.not_yet(line.run_ids)}
+    lines = [
+        dataclasses.replace(line, run_ids=[name for name in line.run_ids if name not in waiting])
+        for line in lines
+    ]
+    lines = [line for line in lines if line.run_ids]
     lags = crosscorrelation.peak_lags(context, lines)
     if lags.empty:
         return None

@@ -55,7 +55,9 @@ RULE = (
     "or too few seeds. So, for values over seeds that are about normal, each of the first two "
     "words is wrong in at most one case of twenty, and spread over seeds widens nothing. Margins "
     "were declared, with a reason each, beside the paper's numbers (below). In a cell of a table "
-    "the standard error of the paper's own mean over its five seeds counts as well as ours. Steps "
+    "the standard error of the paper's own mean over its five seeds counts as well as ours; where "
+    "a run of ours trained for less and has not generalised yet, it cannot be told. Of lags such "
+    "runs are left out. Steps "
     "of generalisation are medians in which runs that never came count. A number stated of all "
     "train fractions agrees if it does at each that is there."
 )
@@ -125,13 +127,15 @@ def cell_row(table: str, cell: Mapping[Any, Any], context: Context | None) -> di
     if context is None or not series:
         return row
     judged = verdicts.judge(rhos, stated)
-    word = judged.word
+    waiting = context.not_yet(series)
+    word = CANNOT_TELL if waiting else judged.word
     if context.scale == "small":
         error = sd / verdicts.STUDY_SEEDS**0.5
         claimed = abs(rho) > stats.t.isf(0.025, verdicts.STUDY_SEEDS - 1) * error
         word = direction(rhos, int(np.sign(rho))) if claimed else NO_CLAIM
     undefined = int(np.isnan(rhos).sum())
     notes = [f"ρ of {undefined} seeds is not defined: a series is constant"] if undefined else []
+    notes += [f"{len(waiting)} of {len(series)} have not generalised yet"] if waiting else []
     note = "; ".join(filter(None, (*notes, horizon(context, list(series)))))
     return {**row, **_found(judged), "verdict": word, "note": note}
 

@@ -11,13 +11,14 @@ from experiments import (
     claims,
     comparison,
     contrasts,
+    correlations,
     crosscorrelation,
     evidence,
     registry,
     sweeps,
 )
 from experiments.comparison import OTHER, SAME
-from experiments.verdicts import DIFFER, NOT_RUN
+from experiments.verdicts import AGREE, DIFFER, NOT_RUN
 from grokjax.report import summaries
 from grokjax.store import results
 from grokjax.store.errors import WorkdirError
@@ -180,6 +181,28 @@ def test_runs_that_never_generalise_do_not_drop_out(tmp_path):
     (row,) = frame[(frame["runs_0.5"] == 3) & (frame["runs_0.9"] == 1)].to_dict("records")
     assert np.isfinite(row["step_0.5"])
     assert np.isnan(row["step_0.9"])
+
+
+@pytest.mark.parametrize("lost", [0, 1, 3])
+def test_runs_that_may_generalise_yet_decide_nothing(lost, root, tmp_path):
+    """Cells and lags at 10 %, of three runs of 800 steps where the study has 60,000."""
+    context = dataclasses.replace(
+        artefact.load("transformer_permutation", root, "small"), scale="paper"
+    )
+    runs = context.table("runs")
+    chosen = runs.index[runs["label_permutation"] == 0.1][:lost]
+    context.pool._tables["runs"] = runs.assign(
+        generalisation_step=runs["generalisation_step"].drop(chosen)
+    )
+    cells = correlations.reference("table1").to_dict("records")
+    own = [cell for cell in cells if float(cell["label_permutation"]) == 0.1]
+    rows = pd.DataFrame([comparison.cell_row("table1", cell, context) for cell in own])
+    decided = rows["verdict"].isin((AGREE, DIFFER))
+    assert decided.any() == (not lost)
+    words = f"{lost} of 3 have not generalised yet"
+    assert rows["note"].str.contains(words).all() == bool(lost)
+    lags = claims.measure(context, claim(16))
+    assert len(lags.run_ids) == 4 * 3 - lost
 
 
 def test_the_split_of_runs_that_never_generalise_has_one_definition(root):
