@@ -1,6 +1,6 @@
-"""Figures of the page of answers: embeddings beside chance, over training, and Table 2's MLPs."""
+"""Figures of the page of answers: embeddings beside chance, over training, side by side."""
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 
 import numpy as np
 import pandas as pd
@@ -99,13 +99,35 @@ def over_time() -> Figure:
 
 def tasks() -> Figure:
     """Test accuracy, H1 max and H1 total of the embedding, by task, of transformers of one size."""
+    parts = {task: (folder, "embedding") for task, folder in committed.TASKS.items()}
+    return _side_by_side(parts, 4.2, "row")
+
+
+def table2() -> Figure:
+    """Test accuracy, H1 max and H1 total of the MLPs at α = 0.2, layer by layer."""
+    clouds = dict.fromkeys(committed.table(f"{committed.TABLE2}/persistence.parquet").cloud)
+    return _side_by_side({cloud: (committed.TABLE2, cloud) for cloud in clouds}, 4.6, "none")
+
+
+def permuted() -> Figure:
+    """The same of the embedding, by the share of labels that is permuted."""
+    folders = [f"{committed.RUNS}/p197", *committed.PERMUTED]
+    parts = {}
+    for folder in folders:
+        share = committed.table(f"{folder}/runs.parquet").label_permutation.iloc[0]
+        parts[f"{committed.percent(share)} permuted"] = (folder, "embedding")
+    return _side_by_side(parts, 4.2, "row")
+
+
+def _side_by_side(parts: Mapping[str, tuple[str, str]], height: float, sharey: str) -> Figure:
+    """Test accuracy, H1 max and H1 total over steps; title of a column → its folder and cloud."""
     columns = {"test_accuracy": "test accuracy", **STATISTICS}
     with panels.style():
-        drawn = Figure(figsize=(figures.PAGE, 4.2))
-        grid = drawn.subplots(len(columns), len(committed.TASKS), sharex=True, sharey="row")
-        for side, (task, folder) in enumerate(committed.TASKS.items()):
-            grid[0, side].set_title(task)
-            _curves(grid[:, side], folder, "embedding", columns)
+        drawn = Figure(figsize=(figures.PAGE, height))
+        grid = drawn.subplots(len(columns), len(parts), sharex=True, sharey=sharey)
+        for side, (title, (folder, cloud)) in enumerate(parts.items()):
+            grid[0, side].set_title(title)
+            _curves(grid[:, side], folder, cloud, columns)
         for axes in grid[1:].flat:  # when all is drawn, for a limit is not moved again
             axes.set_ylim(0, None)
         for axes, words in zip(grid[:, 0], columns.values(), strict=True):
@@ -130,22 +152,3 @@ def _curves(own: Sequence[Axes], folder: str, cloud: str, columns: Iterable[str]
             axes.plot(of_seed.step, of_seed[column], color=colour, lw=0.8, label=f"seed {seed}")
     panels.step_axis(own[-1])
     own[-1].set_xlabel("step")
-
-
-def table2() -> Figure:
-    """Test accuracy, H1 max and H1 total of the MLPs at α = 0.2, layer by layer."""
-    clouds = list(dict.fromkeys(committed.table(f"{committed.TABLE2}/persistence.parquet").cloud))
-    columns = {"test_accuracy": "test accuracy", **STATISTICS}
-    with panels.style():
-        drawn = Figure(figsize=(figures.PAGE, 4.6))
-        grid = drawn.subplots(len(columns), len(clouds), sharex=True)
-        for side, cloud in enumerate(clouds):
-            grid[0, side].set_title(cloud)
-            _curves(grid[:, side], committed.TABLE2, cloud, columns)
-        for axes in grid[1:].flat:  # when all is drawn, for a limit is not moved again
-            axes.set_ylim(0, None)
-        for axes, words in zip(grid[:, 0], columns.values(), strict=True):
-            axes.set_ylabel(words)
-        handles, labels = grid[0, 0].get_legend_handles_labels()
-        drawn.legend(handles, labels, loc="outside lower center", ncols=5)
-    return drawn

@@ -20,6 +20,7 @@ from experiments import (
     evidence,
     fifty_seeds,
     leads,
+    permuted,
     spikes,
 )
 from grokjax.report import summaries
@@ -48,6 +49,8 @@ TASKS = {
     "z2^7": SHORT_CYCLES,
     "max": OTHER_KIND,
 }
+# Folders of five transformers at p = 197 with some labels permuted, a folder a share of them.
+PERMUTED = ("permuted/p197_10",)
 # How much of training leads are computed again from, to see what a shorter budget does to them.
 SHORTER = 0.75
 
@@ -62,7 +65,7 @@ def remade() -> dict[str, pd.DataFrame]:
     """Path → table that follows from the runs' own committed tables: made again, not read."""
     folders = [evidence.Folder(RESULTS / RUNS / name) for name in NAMES]
     # No sweeps lie below the first folder: what is compared are the fifteen runs alone.
-    compared = [*(one.path for one in folders), RESULTS / TABLE2]
+    compared = [*(one.path for one in folders), *(RESULTS / name for name in (TABLE2, *PERMUTED))]
     contexts = comparison.contexts_of(RESULTS / RUNS, "paper", compared)
     tests = comparison.discoveries.family(contexts, comparison.measured(contexts))
     pool = evidence.Pool(folders)
@@ -76,6 +79,8 @@ def remade() -> dict[str, pd.DataFrame]:
     }
     fifty = evidence.Pool([evidence.Folder(RESULTS / folder) for folder in FIFTY])
     fine = evidence.Pool([evidence.Folder(RESULTS / FINE)])
+    some = [evidence.Folder(RESULTS / folder) for folder in PERMUTED]
+    true = evidence.Folder(RESULTS / RUNS / "p197")
     return own_controls | {
         "fifty_seeds/fifty_seeds.csv": fifty_seeds.table(fifty),
         "fifty_seeds/spikes.csv": spikes.table(fifty),
@@ -83,6 +88,8 @@ def remade() -> dict[str, pd.DataFrame]:
         f"{FINE}/spikes.csv": spikes.table(fine),
         "verdicts/comparison.csv": comparison.compare(contexts, "paper"),
         "verdicts/discoveries.csv": tests,
+        "permuted/permuted.csv": permuted.table(evidence.Pool([true, *some])),
+        "permuted/leads.csv": permuted.leads_by_cloud(evidence.Pool(some)),
         "leads/leads.csv": leads.table(pool, "embedding"),
         "leads/leads_shorter.csv": leads.table(pool, "embedding", until=SHORTER),
         "cause/doses.csv": cause.doses(caused),

@@ -137,7 +137,8 @@ def cell_row(table: str, cell: Mapping[Any, Any], context: Context | None) -> di
     notes = [f"ρ of {undefined} seeds is not defined: a series is constant"] if undefined else []
     notes += [f"{len(waiting)} of {len(series)} have not generalised yet"] if waiting else []
     note = "; ".join(filter(None, (*notes, horizon(context, list(series)))))
-    return {**row, **_found(judged), "verdict": word, "note": note}
+    found = _found(judged) | ({"seeds_needed": np.nan} if waiting else {})
+    return {**row, **found, "verdict": word, "note": note}
 
 
 def direction(amounts: Floats, expected: int) -> str:
@@ -199,7 +200,8 @@ def needed(frame: pd.DataFrame) -> pd.DataFrame:
     """The rows on which nothing can be said yet, those that need fewest seeds first."""
     rows = frame[frame["verdict"] == CANNOT_TELL].sort_values("seeds_needed", kind="stable")
     why = [
-        "too little is there to say: one seed, no peaks, or a median that never came"
+        "too little is there to say: one seed, no peaks, a median that never came, or runs that "
+        "may generalise yet"
         if np.isnan(n)
         else ""
         if np.isfinite(n)

@@ -10,6 +10,7 @@ from scipy import stats
 
 from experiments import committed
 from experiments.committed import NAMES, each, markdown, mean_interval, span
+from experiments.verdicts import NOT_RUN
 
 
 def _changes(column: str, digits: str) -> tuple[pd.DataFrame, str]:
@@ -122,7 +123,7 @@ def spearman(column: str) -> dict[str, list[float]]:
 def same_rho() -> str:
     """The cells of Table 1 that have runs."""
     rows = committed.table("verdicts/comparison.csv")
-    rows = rows[(rows.n > 0) & (rows.source == "table1")]
+    rows = rows[(rows.n > 0) & (rows.source == "table1") & rows.what.str.endswith(", 0 % permuted")]
     parts = [
         f"{row.what.split(',')[0].removeprefix('ρ of ')} {row.paper_low:.2f}, here {row.ours:.2f} "
         f"({row.low:.2f} to {row.high:.2f})"
@@ -130,7 +131,7 @@ def same_rho() -> str:
     ]
     five = sorted(spearman("h1_total")["p197"], reverse=True)
     return (
-        f"For {len(parts)} of the {len(rows)} cells of Table 1 that have runs, within 0.2; "
+        f"For {len(parts)} of the {len(rows)} cells of Table 1 that have such runs, within 0.2; "
         f"means of five runs (90 %): {'; '.join(parts)}. ρ of H1 total, 0.60 ± 0.10 in the study, "
         f"is {', '.join(f'{x:.2f}' for x in five)}: median {np.median(five):.2f}, SD "
         f"{np.std(five, ddof=1):.2f}, one of five negative. The study's spread is not found again."
@@ -171,9 +172,9 @@ def mlp_rho() -> str:
         f"{row.cloud} {row.ours:.2f} ({row.low:.2f} to {row.high:.2f}; study {row.paper_low:.2f})"
         for row in cells[cells.statistic == "H1 total"].itertuples()
     ]
-    rhos = _rhos_at_fewer_pairs(own, "embedding")
+    rhos = of_runs(committed.TABLE2, own, "embedding")
     more = committed.table("table2/points512.parquet")
-    doubled = {cloud: mean_interval(_rhos_at_fewer_pairs(more, cloud), 0.9)
+    doubled = {cloud: mean_interval(of_runs(committed.TABLE2, more, cloud), 0.9)
                for cloud in dict.fromkeys(more.cloud)}  # fmt: skip
     points = [f"{cloud} {mean:.2f} ({low:.2f} to {high:.2f})"
               for cloud, (mean, low, high) in doubled.items()]  # fmt: skip
@@ -189,11 +190,9 @@ def mlp_rho() -> str:
     )
 
 
-def _rhos_at_fewer_pairs(persistence: pd.DataFrame, cloud: str) -> list[float]:
-    """ρ of H1 total with test accuracy in each of the MLPs at α = 0.2, by seed."""
-    runs, metrics = (
-        committed.table(f"{committed.TABLE2}/{what}.parquet") for what in ("runs", "metrics")
-    )
+def of_runs(folder: str, persistence: pd.DataFrame, cloud: str) -> list[float]:
+    """ρ of H1 total of a cloud with test accuracy, of each run of a folder, by seed."""
+    runs, metrics = (committed.table(f"{folder}/{what}.parquet") for what in ("runs", "metrics"))
     frame = persistence[persistence.cloud == cloud]
     frame = frame.merge(metrics[["run_id", "step", "test_accuracy"]])
     return [
@@ -215,7 +214,7 @@ def mlp_rho_more() -> str:
 def same_numbers() -> str:
     """Of all the study's numbers."""
     rows = committed.table("verdicts/comparison.csv")
-    own = rows[rows.n > 0]
+    own = rows[rows.verdict != NOT_RUN]
     agree = own[own.verdict == "agree"].what
     before = agree.str.contains("memorisation").sum()
     rho = agree.str.startswith("ρ").sum()
@@ -224,18 +223,19 @@ def same_numbers() -> str:
     total = bounds.loc[next(w for w in bounds.index if w.startswith("h1_total (transformer"))]
     counts = own.verdict.value_counts()
     differ = own[own.verdict == "differ"]
-    of_table2 = (differ.source == "table2").sum()
-    hidden = differ.what.str.contains("hidden").sum()
+    cells = differ.source.str.startswith("table").sum()
+    layers = differ.what.str.contains("hidden|layer").sum()
     return (
         f"Of {len(rows)} numbers {len(own)} have runs beside them. {counts['agree']} agree: "
         f"{before} from before generalisation, which say that clouds are scaled alike and little "
         f"of grokking, {rho} ρ within 0.2, and {len(agree) - before - rho} of the {len(later)} "
-        f"numbers of generalisation or after it. {len(differ)} differ, {of_table2} of them cells "
-        f"of Table 2, {hidden} of hidden layers, where the number of states counts. Of means "
+        f"numbers of generalisation or after it. {len(differ)} differ, {cells} of them cells "
+        f"of Tables 1 and 2, {layers} of layers, where the number of states counts. Of means "
         "after generalisation five runs can hardly say so: H1 total of "
         f"transformers would have to be below {total.differ_below:.0f} or above "
         f"{total.differ_above:.0f}. {counts['cannot tell']} cannot be told. Margins were written "
-        "down when the means of fifteen runs were known, and before those of Table 2."
+        "down when the means of fifteen runs were known, and before those of Table 2 and of "
+        "permuted labels."
     )
 
 

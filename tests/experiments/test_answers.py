@@ -9,6 +9,7 @@ from experiments import answers, committed, verdicts
 from experiments import questions_causes as causes
 from experiments import questions_loops as loops
 from experiments import questions_numbers as numbers
+from experiments import questions_permuted as permuted
 from experiments import questions_seeds as seeds
 from experiments.verdicts import CANNOT_TELL, DIFFER, Target
 
@@ -17,7 +18,7 @@ def test_page_and_figures_are_those_committed(tmp_path, monkeypatch):
     monkeypatch.setattr("sys.argv", ["answers", "--page", f"--out={tmp_path}"])
     answers.main()
     assert (tmp_path / "README.md").read_text() == (answers.RESULTS / "README.md").read_text()
-    for name in (answers.CHANCE, answers.TIME, answers.LAYERS, answers.TASKS):
+    for name in answers.FIGURES:
         assert (tmp_path / name).stat().st_size > 10_000
     page = (tmp_path / "README.md").read_text()
     assert all(answer.group in page and answer.question in page for answer in answers.ANSWERS)
@@ -28,7 +29,7 @@ def test_page_and_figures_are_those_committed(tmp_path, monkeypatch):
 
 def test_tables_follow_from_the_runs_own():
     made = committed.remade()
-    assert len(made) == 14
+    assert len(made) == 16
     for path, frame in made.items():
         told = committed.table(path)
         kinds = {name: told[name].dtype for name in told}
@@ -207,6 +208,40 @@ def test_the_control_of_another_kind_by_hand(factor, verdict, monkeypatch):
     assert f"(95 %): {mean:.2f} ({low:.2f} to {high:.2f}), H1 total" in said
 
 
+def test_a_tenth_permuted_by_hand():
+    """Who generalises, a ratio and a ρ, without any of our code."""
+    runs, own, metrics = (
+        pd.read_parquet(answers.RESULTS / committed.PERMUTED[0] / f"{name}.parquet")
+        for name in ("runs", "persistence", "metrics")
+    )
+    end, logs, rho = own.step.max(), [], []
+    for run in runs.itertuples():
+        rows = own[(own.run_id == run.run_id) & (own.cloud == "embedding")].sort_values("step")
+        early = (rows.step >= run.memorisation_step) & (rows.step < run.generalisation_step)
+        late = rows[rows.step >= 0.8 * end].h1_max.mean()
+        logs.append(np.log(late / rows[early].h1_max.mean()))
+        accuracy = metrics[metrics.run_id == run.run_id].sort_values("step").test_accuracy
+        rho.append(np.corrcoef(rows.h1_max.rank(), accuracy.rank())[0, 1])
+    came = runs.generalisation_step.notna()
+    assert f"10 %: {came.sum()} of 5 generalise by step {end:,}" in permuted.rises()
+    logs = np.array(logs)[came]
+    half = stats.t.ppf(0.975, len(logs) - 1) * logs.std(ddof=1) / len(logs) ** 0.5
+    mean, low, high = np.exp([logs.mean(), logs.mean() - half, logs.mean() + half])
+    assert f"10 % {mean:.2f} ({low:.2f} to {high:.2f})" in permuted.rises()
+    assert f"H1 max {np.mean(rho):.2f} (" in permuted.cells()
+
+
+@pytest.mark.parametrize(
+    ("low", "high", "verdict"),
+    [(1.1, 1.3, "Yes"), (0.9, 1.1, "No rise is told"), (0.7, 0.9, "No, it falls")],
+)
+def test_the_verdict_on_permuted_labels_is_that_of_its_interval(low, high, verdict, monkeypatch):
+    read, path = committed.table, "permuted/permuted.csv"
+    changed = read(path).assign(low=low, high=high)
+    monkeypatch.setattr(committed, "table", lambda name: changed if name == path else read(name))
+    assert permuted.rises().startswith(f"{verdict} at 10 %")
+
+
 @pytest.mark.parametrize(
     ("path", "column", "words"),
     [
@@ -216,6 +251,14 @@ def test_the_control_of_another_kind_by_hand(factor, verdict, monkeypatch):
         ("fifty_seeds/spikes.csv", "test_accuracy", seeds.jumps),
         (f"{committed.FINE}/spikes.csv", "test_accuracy", seeds.jumps),
         (f"{committed.FINE}/leads.csv", "lag", seeds.fine),
+        ("permuted/permuted.csv", "ratio", permuted.rises),
+        ("permuted/surrogates.parquet", "value", permuted.rises),
+        ("permuted/points512.parquet", "h1_total", permuted.cells),
+        ("permuted/leads.csv", "after", permuted.cells),
+        ("permuted/leads.csv", "lag", permuted.cells_more),
+        ("verdicts/comparison.csv", "ours", permuted.cells),
+        ("verdicts/comparison.csv", "high", permuted.cells_more),
+        (f"{committed.PERMUTED[0]}/metrics.parquet", "test_accuracy", permuted.rises),
         ("cause/cause.csv", "high", causes.causes),
         ("cause/doses.csv", "at", causes.causes),
         ("head_to_head/head_to_head.csv", "gain", causes.predicts),

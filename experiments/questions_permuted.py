@@ -1,0 +1,195 @@
+"""Transformers with a share of their labels permuted, in words and sections.
+
+As ``experiments.questions_numbers``.
+"""
+
+from collections.abc import Iterable
+
+import numpy as np
+import pandas as pd
+
+from experiments import committed, permuted
+from experiments import questions_numbers as numbers
+from experiments.committed import markdown, percent, span
+
+_WINDOWS = {
+    permuted.GENERALISATION: "over generalisation",
+    permuted.TRAINING: "last fifth of training over the fifth from memorisation on",
+}
+_NULLS = {
+    "isotropic": "rows of the same norms in random directions",
+    "covariance": "the same singular values",
+    "frequency_power": "the same power at each frequency",
+}
+
+
+def _cells() -> pd.DataFrame:
+    """The cells of Table 1 with permuted labels that have runs: statistic, cloud and level too."""
+    rows = committed.table("verdicts/comparison.csv")
+    rows = rows[(rows.n > 0) & (rows.source == "table1")]
+    parts = rows.what.str.extract(
+        r"ρ of (?P<statistic>[^,]+), (?P<cloud>[^,]+), (?P<level>.+) % permuted"
+    )
+    rows = rows.join(parts.assign(level=parts.level.astype(float) / 100))
+    return rows[rows.level > 0]
+
+
+def _row(level: float, windows: str, statistic: str) -> pd.Series:
+    """Of `experiments.permuted`."""
+    rows = committed.table("permuted/permuted.csv")
+    here = (rows.windows == windows) & (rows.statistic == statistic)
+    (place,) = rows.index[here & np.isclose(rows.label_permutation, level)]
+    return rows.loc[place]
+
+
+def _ratios(levels: Iterable[float], windows: str, statistic: str) -> str:
+    """Ratios with their intervals, of the levels that have any."""
+    rows = {level: _row(level, windows, statistic) for level in levels}
+    return ", ".join(
+        f"{percent(level)} {row.ratio:.2f} ({row.low:.2f} to {row.high:.2f})"
+        for level, row in rows.items()
+        if row.n
+    )
+
+
+def _outcome(folder: str) -> tuple[float, str]:
+    """The level of permuted labels of a folder's runs, and in words how many generalise."""
+    runs, metrics = (committed.table(f"{folder}/{what}.parquet") for what in ("runs", "metrics"))
+    level, end = float(runs.label_permutation.iloc[0]), metrics.step.max()
+    came = runs.generalisation_step.dropna()
+    last = metrics[metrics.step == end].test_accuracy
+    steps = f", at steps {span(came, ',.0f')}" if len(came) else ""
+    words = (
+        f"{percent(level)}: {len(came)} of {len(runs)} generalise by step {end:,}{steps}; test "
+        f"accuracies there {span(last)}"
+    )
+    return level, words
+
+
+def rises() -> str:
+    """Who generalises, and what H1 of the embedding does there."""
+    levels = dict(_outcome(folder) for folder in committed.PERMUTED)
+    told = [f"{_verdict(level)} at {words}" for level, words in levels.items()]
+    parts = [
+        f"{statistic}, {what}: {_ratios([0.0, *levels], windows, statistic)}"
+        for statistic in ("H1 max", "H1 total")
+        for windows, what in _WINDOWS.items()
+    ]
+    beside = [
+        f"{statistic} at {percent(level)} "
+        f"p = {_row(level, permuted.GENERALISATION, statistic).p_beside:.2g}"
+        for level in levels
+        for statistic in ("H1 max", "H1 total")
+    ]
+    return (
+        f"{'. '.join(told)}. After over before, in the embedding (95 %; 0 % are the five with true "
+        f"labels, to step 45,000): {'; '.join(parts)}. Over generalisation beside the level below, "
+        f"by Welch's test: {', '.join(beside)}. {_chance()}"
+    )
+
+
+def _chance() -> str:
+    """H1 max of the last checkpoint of a tenth permuted beside random clouds."""
+    rows = committed.table("permuted/surrogates.parquet")
+    rows = rows[(rows.step == rows.step.max()) & (rows.statistic == "h1_max")]
+    parts = []
+    for null, words in _NULLS.items():
+        own = rows[rows["null"] == null]
+        mean, low, high = committed.ratio_interval(own.value / own["mean"])
+        above = (own.percentile > 95).sum()
+        parts.append(
+            f"{mean:.2f} times ({low:.2f} to {high:.2f}) that of 99 random clouds with {words}, "
+            f"above 95 % of them in {above} of {len(own)}"
+        )
+    return f"At step {rows.step.max():,} H1 max at 10 % is {'; '.join(parts)}."
+
+
+def _verdict(level: float) -> str:
+    row = _row(level, permuted.GENERALISATION, "H1 max")
+    if not row.n:
+        return "Nothing is known"
+    return "Yes" if row.low > 1 else "No, it falls" if row.high < 1 else "No rise is told"
+
+
+def cells() -> str:
+    """Table 1 with permuted labels, and Figure 12."""
+    rows = _cells()
+    parts = []
+    for level, own in rows.groupby("level"):
+        counts = own.verdict.value_counts().reindex(
+            ["agree", "differ", "cannot tell"], fill_value=0
+        )
+        means = [
+            f"{row.statistic} {row.ours:.2f} ({row.low:.2f} to {row.high:.2f}; study "
+            f"{row.paper_low:.2f})"
+            for row in own[own.cloud == "embedding"].itertuples()
+        ]
+        parts.append(
+            f"{percent(float(level))}: of {len(own)} cells {counts['agree']} agree within 0.2, "
+            f"{counts['differ']} differ, {counts['cannot tell']} cannot be told; embedding, means "
+            f"of five (90 %): {', '.join(means)}"
+        )
+    return f"{'. '.join(parts)}. {_states()} {_peaks()} {_behind()}"
+
+
+def _states() -> str:
+    """ρ of H1 total in the layers, by how many states are taken, of a tenth permuted."""
+    folder = committed.PERMUTED[0]
+    paths = {256: f"{folder}/persistence.parquet", 512: "permuted/points512.parquet"}
+    words = []
+    for states, path in paths.items():
+        rows = committed.table(path)
+        found = []
+        for cloud in ("layer1", "layer2"):
+            mean, low, high = committed.mean_interval(numbers.of_runs(folder, rows, cloud), 0.9)
+            found.append(f"{cloud} {mean:.2f} ({low:.2f} to {high:.2f})")
+        words.append(f"of {states} states {', '.join(found)}")
+    return f"ρ of H1 total at 10 %: {'; '.join(words)}. How many the study took is not stated."
+
+
+def _peaks() -> str:
+    """Peaks of Figure 12's cross-correlation, by cloud."""
+    rows = committed.table("verdicts/comparison.csv")
+    rows = rows[(rows.n > 0) & (rows.source == "fig12")]
+    words = [
+        f"{row.what.split(', ')[-1].rstrip(')')} {row.ours:,.0f} (study {row.paper_low:,.0f}: "
+        f"{row.verdict})"
+        for row in rows.itertuples()
+    ]
+    where = "Peaks of the cross-correlation of Figure 12, at the levels that it has, in steps"
+    return f"{where}: {'; '.join(words) or 'none'}."
+
+
+def _behind() -> str:
+    """How often a statistic is half done behind accuracy, of runs that have both steps."""
+    rows = committed.table("permuted/leads.csv")
+    rows = rows[rows.reference == "test accuracy"]
+    words = [
+        f"{cloud} "
+        + ", ".join(
+            f"{row.statistic} {row.lag:,.0f} ({row.after} of {row.n})" for row in own.itertuples()
+        )
+        for cloud, own in rows.groupby("cloud", sort=False)
+    ]
+    return (
+        "Median steps by which a statistic is half done behind test accuracy (runs behind, of "
+        f"those with a step): {'; '.join(words) or 'none'}."
+    )
+
+
+def cells_more() -> str:
+    """All of these cells, and the lags."""
+    header = ["permuted", "statistic", "cloud", "study", "ours, mean (90 %)", "n", "verdict"]
+    rows = [
+        [percent(row.level), row.statistic, row.cloud, f"{row.paper_low:.2f}",
+         f"{row.ours:.2f} ({row.low:.2f} to {row.high:.2f})", str(row.n), row.verdict]
+        for row in _cells().sort_values("level", kind="stable").itertuples()
+    ]  # fmt: skip
+    lags = committed.table("permuted/leads.csv")
+    lags = lags[lags.reference == "test accuracy"]
+    of_lags = [
+        [row.setting, row.cloud, row.statistic, f"{row.lag:,.0f}", f"{row.after} of {row.n}"]
+        for row in lags.itertuples()
+    ]
+    heads = ["runs", "cloud", "statistic", "median lag behind accuracy, steps", "runs behind"]
+    return f"{markdown(header, rows)}\n\n{markdown(heads, of_lags)}"
