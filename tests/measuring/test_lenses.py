@@ -83,7 +83,7 @@ def assert_alike(ours, theirs, rtol):
         np.testing.assert_allclose(own, other, rtol=rtol, atol=rtol, err_msg=str(path))
 
 
-@pytest.mark.parametrize("case", ["primes", GROUPS, MLP])
+@pytest.mark.parametrize("case", [pytest.param("primes", marks=pytest.mark.thorough), GROUPS, MLP])
 def test_all_runs_at_once_as_accelerators_take_them_are_those_one_by_one(case, monkeypatch):
     one_by_one = seen(case)
     runs_at_a_time = []
