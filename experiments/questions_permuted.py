@@ -188,8 +188,8 @@ def _order(setting: str, rows: pd.DataFrame) -> str:
         for row in rows[rows.p_holm < 0.05].itertuples()
     ]
     return (
-        f"{setting[0].upper()}{setting[1:]}: median steps behind test accuracy (runs behind, of those with a step) "
-        f"{'; '.join(words)}. Told by t-tests of lags, Holm over {len(rows)}: "
+        f"{setting[0].upper()}{setting[1:]}: median steps behind test accuracy (runs behind, of "
+        f"those with a step) {'; '.join(words)}. Told by t-tests of lags, Holm over {len(rows)}: "
         f"{', '.join(told) or 'none'}."
     )
 
