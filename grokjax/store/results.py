@@ -7,6 +7,7 @@ be read off the rows; a part that is in the table too is recognised by its units
 
 import json
 import pathlib
+import stat
 import time
 from collections.abc import Mapping, Sequence
 from typing import Any
@@ -85,7 +86,7 @@ def read_parquet(path: pathlib.Path) -> pd.DataFrame:
 
 def _schema(path: pathlib.Path) -> pa.Schema:
     """A table's columns; raises ``ValueError`` if it says that it is larger than memory."""
-    if path.exists() and not path.is_file():
+    if not stat.S_ISREG(path.stat().st_mode):  # one look: it may go at any moment
         raise ValueError(f"{path} is no file")
     found = pq.read_metadata(path)
     groups = [found.row_group(i) for i in range(found.num_row_groups)]

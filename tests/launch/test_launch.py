@@ -46,7 +46,7 @@ esac
 """
 
 INSTALL_CORE = ["pip pip", "pip .", "import"]
-PYTEST = "run -m pytest -n 2 --dist loadfile --no-loadscope-reorder"
+PYTEST = "run -m pytest -n 3 --dist loadfile --no-loadscope-reorder"
 INSTALL_TEST = ["pip pip", "pip .[test]", "import"]
 
 

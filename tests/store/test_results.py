@@ -127,6 +127,27 @@ def test_a_part_that_is_compacted_while_it_is_read_is_not_missed(tmp_path, monke
     assert list(written.read("t", TABLE)["run_id"]) == ["a", "b"]
 
 
+def test_a_part_that_goes_as_it_is_looked_at_is_no_damage(tmp_path, monkeypatch):
+    """Another thread compacts between any two looks at the file."""
+    written = Results(tmp_path, ["a", "b"])
+    written.append("t", TABLE, rows(["a"], [0]))
+    written.compact("t", TABLE)
+    written.append("t", TABLE, rows(["b"], [0]))
+    (part,) = written._parts("t")
+    look = os.stat
+
+    def compacted_behind(path, *args, **named):
+        found = look(path, *args, **named)
+        if str(path) == str(part):
+            monkeypatch.setattr(os, "stat", look)
+            Results(tmp_path, ["a", "b"]).compact("t", TABLE)
+        return found
+
+    monkeypatch.setattr(os, "stat", compacted_behind)
+    assert list(written.read("t", TABLE)["run_id"]) == ["a", "b"]
+    assert os.stat is look and not part.exists()
+
+
 def test_cleaning_spares_what_is_being_written(tmp_path):
     folder = tmp_path / "results"
     folder.mkdir()
