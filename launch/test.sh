@@ -26,7 +26,7 @@ stage lint ruff check
 stage format ruff format --check
 stage types mypy
 # Files go to three processes whole, for tests of one file share what they compiled, and in the order
-# of tests/conftest.py. On two cores three take a tenth less time: tests wait for disks and programs.
+# of tests/conftest.py. Three keep two cores busy, for tests wait for disks and programs.
 stage tests pytest -n 3 --dist loadfile --no-loadscope-reorder "$@"
 printf '== summary\n'
 printf '%s\n' "${summary[@]}"
