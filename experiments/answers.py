@@ -124,7 +124,7 @@ ANSWERS = (
         permuted.order, "permuted",
         "Accuracy, before the embedding by about 1,000 steps and before layer 1 by 500; layer 2 "
         "comes with it (Fig. 12: cross-correlation, 1 to 10 % permuted). **Layer 2 comes before "
-        "accuracy; that the embedding comes behind it is not told.**",
+        "accuracy, as far as a test chosen later can say; the embedding's order is not told.**",
         IN_PART, "python -m experiments.answers", "", permuted.order_more,
     ),
     Answer(

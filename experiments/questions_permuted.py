@@ -189,8 +189,8 @@ def _order(setting: str, rows: pd.DataFrame) -> str:
     ]
     return (
         f"{setting[0].upper()}{setting[1:]}: median steps behind test accuracy (runs behind, of "
-        f"those with a step) {'; '.join(words)}. Told by t-tests of lags, Holm over {len(rows)}: "
-        f"{', '.join(told) or 'none'}."
+        f"those with a step) {'; '.join(words)}. Told by t-tests of lags, Holm over {len(rows)}, "
+        f"which were chosen when the lags were known: {', '.join(told) or 'none'}."
     )
 
 
