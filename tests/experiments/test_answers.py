@@ -231,6 +231,28 @@ def test_a_tenth_permuted_by_hand():
     assert f"H1 max {np.mean(rho):.2f} (" in permuted.cells()
 
 
+def test_chance_states_and_order_of_permuted_labels_by_hand(monkeypatch):
+    folder, read = answers.RESULTS / "permuted", committed.table
+    drawn = pd.read_parquet(folder / "surrogates.parquet")
+    drawn = drawn[(drawn.step == 60_000) & (drawn.statistic == "h1_max")]
+    above = (drawn.value > drawn.p95).groupby(drawn["null"]).sum()
+    for null, words in (("covariance", "singular values"), ("frequency_power", "each frequency")):
+        assert f"{words}, above 95 % of them in {above[null]} of 5" in permuted.rises()
+    runs, metrics = (pd.read_parquet(folder / f"p197_10/{n}.parquet") for n in ("runs", "metrics"))
+    rows = pd.read_parquet(folder / "points512.parquet").merge(metrics, on=["run_id", "step"])
+    own = rows[rows.cloud == "layer2"].groupby("run_id")[["h1_total", "test_accuracy"]]
+    rho = np.mean([part.rank().corr().iloc[0, 1] for _, part in own])
+    assert len(own) == len(runs)
+    assert f"layer2 {rho:.2f} (" in permuted.cells().split("of 512 states")[1]
+    assert "H1 max of layer2 ahead" in permuted.order()
+    assert "of the 4 cells of Table 1" in numbers.same_rho()
+    turned = read("permuted/leads.csv").assign(lag=lambda frame: -frame.lag)
+    monkeypatch.setattr(
+        committed, "table", lambda name: turned if name == "permuted/leads.csv" else read(name)
+    )
+    assert "H1 max of layer2 behind" in permuted.order()
+
+
 @pytest.mark.parametrize(
     ("low", "high", "verdict"),
     [(1.1, 1.3, "Yes"), (0.9, 1.1, "No rise is told"), (0.7, 0.9, "No, it falls")],

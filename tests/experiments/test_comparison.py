@@ -203,6 +203,8 @@ def test_runs_that_may_generalise_yet_decide_nothing(lost, root, tmp_path):
     assert rows["note"].str.contains(words).all() == bool(lost)
     lags = claims.measure(context, claim(16))
     assert len(lags.run_ids) == 4 * 3 - lost
+    context.pool.horizons.update(dict.fromkeys(runs["run_id"], 60_000))
+    assert context.not_yet(runs["run_id"]) == []
 
 
 def test_the_split_of_runs_that_never_generalise_has_one_definition(root):

@@ -11,7 +11,10 @@ STEPS = np.arange(0, 10_001, 500)
 
 
 class Pool:
-    """Made-up runs: with true labels and 10 % permuted H1 rises ``fold`` times at step 5,000."""
+    """Made-up runs: with true labels and 10 % permuted H1 rises ``fold`` times at step 5,000.
+
+    In layer 1 it does 2,000 steps before.
+    """
 
     def __init__(self, fold=3.0, n=5, seed=0):
         rng = np.random.default_rng(seed)
@@ -29,12 +32,15 @@ class Pool:
                 base = np.exp(0.1 * rng.standard_normal())
                 for step in STEPS:
                     late = step >= 5000 and level < 0.2
-                    h1 = base * (fold if late else 1.0) * np.exp(0.1 * rng.standard_normal())
+                    noise = base * np.exp(0.1 * rng.standard_normal())
                     row = {"run_id": run_id, "step": step}
                     metrics = {"test_accuracy": float(late), "test_loss": 5.0 - late}
                     frames["metrics"].append(row | metrics)
-                    row |= {"h1_max": h1, "h1_total": 9 * h1, "h0_max": 2 - late, "h0_total": 1.0}
-                    frames["persistence"] += [row | {"cloud": c} for c in ("embedding", "layer1")]
+                    for cloud, rise in (("embedding", 5000), ("layer1", 3000)):
+                        h1 = noise * (fold if step >= rise and level < 0.2 else 1.0)
+                        own = {"cloud": cloud, "h1_max": h1, "h1_total": 9 * h1}
+                        own |= {"h0_max": 2 - late, "h0_total": 1.0}
+                        frames["persistence"].append(row | own)
         self.frames = {name: pd.DataFrame(rows) for name, rows in frames.items()}
 
     def table(self, name):
@@ -109,4 +115,7 @@ def test_every_cloud_has_its_leads():
     frame = permuted.leads_by_cloud(Pool())
     assert set(frame.cloud) == {"embedding", "layer1"}
     assert frame.columns[0] == "cloud"
-    assert (frame[frame.statistic == "H1 max"].n == 5).all()
+    own = frame[(frame.statistic == "H1 max") & (frame.reference == "test accuracy")]
+    assert (own.n == 5).all()
+    lags = own.groupby("cloud").lag.mean()
+    assert lags["embedding"] - lags["layer1"] == pytest.approx(2000, abs=500)
