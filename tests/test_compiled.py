@@ -104,6 +104,33 @@ def test_a_program_is_read_as_one_would_count_it():
     }
 
 
+SLICED = """HloModule sliced
+
+%parts (p0: f32[10,4], p1: f32[10,4]) -> f32[2,4] {
+  %p0 = f32[10,4]{1,0} parameter(0)
+  %p1 = f32[10,4]{1,0} parameter(1)
+  %one = f32[2,4]{1,0} slice(%p0), slice={[0:2], [0:4]}
+  %other = f32[2,4]{1,0} slice(%p0), slice={[2:4], [0:4]}
+  %cut = f32[2,4]{1,0} slice(%p1), slice={[0:2], [0:4]}
+  %all = f32[4]{0} reduce(%p1), dimensions={0}
+  ROOT %sum = f32[2,4]{1,0} add(%one, %other)
+}
+
+ENTRY %main (a: f32[10,4], b: f32[10,4]) -> f32[2,4] {
+  %a = f32[10,4]{1,0} parameter(0)
+  %b = f32[10,4]{1,0} parameter(1)
+  ROOT %f = f32[2,4]{1,0} fusion(%a, %b), kind=kLoop, calls=%parts
+}
+"""
+
+
+def test_of_slices_no_more_is_read_than_they_are():
+    module = hlo.Module(SLICED)
+    ((one, own),) = module.kernels("main")
+    # Two slices of the first, all of the second, which is needed whole; one slice written.
+    assert module.bytes(one, own) == 4 * (2 * 8 + 40 + 8)
+
+
 SMALL = {"d_model": "16", "d_ff": "16", "mlp_width": "16", "batch_size": "32"}
 CALLED = """
 import json, sys

@@ -141,7 +141,7 @@ class Module:
         users = [i for i in inner.values() if own.name in i.operands]
         sliced = 0.0
         for user in users:
-            if user.opcode == "dynamic-slice":
+            if user.opcode in ("dynamic-slice", "slice"):
                 sliced += size(user.shape)
             elif user.opcode != "dynamic-update-slice" or user.operands[0] != own.name:
                 return math.inf

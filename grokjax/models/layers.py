@@ -114,6 +114,30 @@ def columns(
     return [part + own[None] for part, own in parts]
 
 
+def queries_keys_values(y: jax.Array, layer: nnx.Linear, first: int) -> list[jax.Array]:
+    """Of rows y (N, D), queries from row ``first`` on, keys and values, by a joint projection."""
+    width = y.shape[-1]
+    k, v = columns(y, layer, width, None, n_parts=2)
+    return [*columns(y[first:], layer, 0, width), k, v]
+
+
+def queries_gaps(y: jax.Array, layer: nnx.Linear, first: int) -> list[jax.Array]:
+    """Of rows y (2B, D) queries, and what ``products.attend`` takes beside them.
+
+    On an accelerator the rows are subtracted before they are multiplied: half the products of
+    keys, whose bias cancels, and no gradients of two tokens to be joined.
+    """
+    if products.platform() not in products.ACCELERATORS:
+        q, k, v = queries_keys_values(y, layer, first)
+        return [q, *products.gaps(k, v)]
+    width, (kernel, bias), (one, other) = y.shape[-1], weights(layer), products.halves(y)
+    of_k, of_v = jnp.split(kernel[:, width:], 2, axis=-1)
+    key_gap, value_gap = (products.product(one - other, own) for own in (of_k, of_v))
+    value = products.affine(other, of_v, None if bias is None else bias[2 * width :])
+    (q,) = columns(other if first else y, layer, 0, width)
+    return [q, key_gap, value, value_gap]
+
+
 def apply(layer: nnx.Linear, x: jax.Array) -> jax.Array:
     """A linear layer's outputs for rows x (N, n_in)."""
     return products.affine(x, *weights(layer))

@@ -9,12 +9,14 @@ of shapes as in ``network.py``.
 
 import dataclasses
 import functools
+import itertools
 import math
 from collections.abc import Callable, Sequence
 from typing import Any
 
 import jax
 import jax.numpy as jnp
+import numpy as np
 from jax.extend.core import Primitive
 from jax.interpreters import ad, batching, mlir
 
@@ -147,42 +149,96 @@ def _exactly(x: jax.Array, y: jax.Array) -> jax.Array:
 
 
 @functools.cache
-def _rows_of(n_rows: int, n_parts: int, hot: bool, precision: str | None) -> Multilinear:
-    """Looked up, or with ``hot`` multiplied; whatever is multiplied is so part by part."""
+def _rows_of(n_rows: int, hot: bool, at_once: bool, precision: str | None) -> Multilinear:
+    """Looked up, or with ``hot`` multiplied; gradients of all tables at once or one by one."""
+
+    def one_hot(index: jax.Array, dtype: Any) -> jax.Array:
+        return jax.nn.one_hot(index, n_rows, dtype=dtype)
 
     def take(tables: jax.Array, index: jax.Array) -> jax.Array:
-        if not hot:
-            flat = index + n_rows * jnp.arange(len(tables))[:, None]
-            joined = tables.reshape(len(tables) * n_rows, -1)
-            return jnp.take(joined, flat.ravel(), axis=0, mode="clip")
-        hot_SBP = jax.nn.one_hot(index, n_rows, dtype=tables.dtype)
-        rows = [jax.vmap(_exactly)(hot_SBP, part) for part in jnp.split(tables, n_parts, axis=-1)]
-        return jnp.concatenate([part.reshape(index.size, -1) for part in rows], axis=-1)
+        if hot:
+            rows_SBC = jax.vmap(_exactly)(one_hot(index, tables.dtype), tables)
+            return rows_SBC.reshape(index.size, -1)
+        flat = index + n_rows * jnp.arange(len(tables))[:, None]
+        joined = tables.reshape(len(tables) * n_rows, -1)
+        return jnp.take(joined, flat.ravel(), axis=0, mode="clip")
 
     def transpose(gradient: jax.Array, index: jax.Array) -> jax.Array:
         multiply = _product_at(precision)
-        one_hot = functools.partial(jax.nn.one_hot, num_classes=n_rows, dtype=gradient.dtype)
-        # Split before it is reshaped: a split of what was joined is nothing to a compiler.
-        parts = jnp.split(gradient, n_parts, axis=-1)
-        parts_SBC = [part.reshape(*index.shape, -1) for part in parts]
-        if n_parts == 1:
-            pairs = zip(index, parts_SBC[0], strict=True)
-            return jnp.stack([multiply(one_hot(i).T, g) for i, g in pairs])
-        hot_SPB = one_hot(index).swapaxes(1, 2)
-        return jnp.concatenate([jax.vmap(multiply)(hot_SPB, part) for part in parts_SBC], axis=-1)
+        gradient_SBC = gradient.reshape(*index.shape, -1)
+        if at_once:
+            hot_SPB = one_hot(index, gradient.dtype).swapaxes(1, 2)
+            return jax.vmap(multiply)(hot_SPB, gradient_SBC)
+        pairs = zip(index, gradient_SBC, strict=True)
+        return jnp.stack([multiply(one_hot(i, g.dtype).T, g) for i, g in pairs])
 
     return Multilinear(take, (transpose, None))
 
 
-def take_rows(tables: jax.Array, index: jax.Array, n_parts: int = 1) -> jax.Array:
-    """Rows of S tables (S, P, C) at indices (S, B), as (S * B, C); C columns are n_parts parts.
+def take_rows(tables: Sequence[jax.Array], index: jax.Array) -> list[jax.Array]:
+    """Rows of S tables (S, P, C) at indices (S, B), as (S * B, C); the same of each such array.
 
     The gradient is a one-hot product instead of a scatter: XLA's scatter-add collapses under
     colliding indices on GPUs and is serial on CPUs, and the product is as exact. On a TPU the rows
-    are a product too, and each part is multiplied by itself, which spares joining and cutting them.
+    are a product too. A CPU takes joined tables at once; elsewhere joining and cutting cost more.
     """
-    on_tpu = platform() == "tpu"
-    return _rows_of(tables.shape[1], n_parts if on_tpu else 1, on_tpu, _precision())(tables, index)
+    on, alone = platform(), len(tables) == 1
+    at_once = on in ACCELERATORS and not alone
+    look_up = _rows_of(tables[0].shape[1], on == "tpu", at_once, _precision())
+    if at_once or alone:
+        return [look_up(table, index) for table in tables]
+    ends = list(itertools.accumulate(table.shape[-1] for table in tables))
+    return jnp.split(look_up(jnp.concatenate(tables, axis=-1), index), ends[:-1], axis=-1)
+
+
+@functools.cache
+def _gap_of(n_rows: int, precision: str | None) -> Multilinear:
+    sign_S11 = np.array([1.0, -1.0])[:, None, None]
+
+    def hot(index: jax.Array, dtype: Any) -> jax.Array:
+        # (B, 2P): of truth values, so that the compiler sees zeros and ones.
+        columns, (first, second) = jnp.arange(2 * n_rows)[None], index[..., None]
+        return ((columns == first) | (columns == second + n_rows)).astype(dtype)
+
+    def take(table: jax.Array, index: jax.Array) -> jax.Array:
+        signed = table * sign_S11.astype(table.dtype)
+        return _exactly(hot(index, table.dtype), signed.reshape(2 * n_rows, -1))
+
+    def transpose(gradient: jax.Array, index: jax.Array) -> jax.Array:
+        found = _product_at(precision)(hot(index, gradient.dtype).T, gradient)
+        return found.reshape(2, n_rows, -1) * sign_S11.astype(gradient.dtype)
+
+    return Multilinear(take, (transpose, None))
+
+
+def take_rows_and_gaps(tables: Sequence[jax.Array], index: jax.Array) -> list[jax.Array]:
+    """Rows x and q (2B, D) of tables of x, q, k, v (2, P, D), and what ``attend`` takes beside q.
+
+    On a TPU a gap is one product, as is its gradient, and not two that are joined.
+    """
+    if platform() != "tpu":
+        x, q, k, v = take_rows(tables, index)
+        return [x, q, *gaps(k, v)]
+    *of_rows, of_k, of_v = tables
+    key_gap, value_gap = (_gap_of(len(own[0]), _precision())(own, index) for own in (of_k, of_v))
+    (value,) = take_rows([of_v[1:]], index[1:])
+    return [*take_rows(of_rows, index), key_gap, value, value_gap]
+
+
+@functools.cache
+def _joined() -> Multilinear:
+    return Multilinear(lambda x: x, (jax.lax.optimization_barrier,))
+
+
+def halves(rows: jax.Array) -> list[jax.Array]:
+    """First and second half of rows, whose gradients are joined once, whoever asks for them."""
+    return jnp.split(_joined()(rows), 2)
+
+
+def in_tiles(tables: jax.Array) -> jax.Array:
+    """Tables (S, P, C); on a TPU, with zero rows up to whole tiles of 8, they join as they lie."""
+    missing = -tables.shape[1] % 8 if platform() == "tpu" else 0
+    return jnp.pad(tables, ((0, 0), (0, missing), (0, 0))) if missing else tables
 
 
 def _heads(width: int, n_heads: int, dtype: Any) -> jax.Array:
@@ -210,14 +266,22 @@ def _tile(rows: jax.Array, n: int) -> jax.Array:
     return jnp.concatenate([rows] * n) if n > 1 else rows
 
 
-def attend(n_heads: int, q: jax.Array, k: jax.Array, v: jax.Array) -> jax.Array:
-    """Attention of queries (nB, D) to two keys and values (2B, D), first tokens then second.
-
-    Softmax over two scores is a sigmoid of their gap. n is 1 (second tokens ask) or 2 (both).
-    """
-    n, width = 2 * len(q) // len(k), q.shape[-1]
+def gaps(k: jax.Array, v: jax.Array) -> tuple[jax.Array, jax.Array, jax.Array]:
+    """What ``attend`` takes of keys and values (2B, D), first tokens then second."""
     # Split, not sliced: the gradient is then a concatenation instead of two pads and their sum.
     (k_first, k_second), (v_first, v_second) = jnp.split(k, 2), jnp.split(v, 2)
-    key_gap, value_gap = _tile(k_first - k_second, n), _tile(v_first - v_second, n)
+    return k_first - k_second, v_second, v_first - v_second
+
+
+def attend(
+    n_heads: int, q: jax.Array, key_gap: jax.Array, value: jax.Array, value_gap: jax.Array
+) -> jax.Array:
+    """Attention of queries (nB, D) to two tokens: gaps are first less second, the value is second.
+
+    Those are (B, D). Softmax over two scores is a sigmoid of their gap. n is 1 (second tokens ask)
+    or 2 (both).
+    """
+    n, width = len(q) // len(value), q.shape[-1]
+    key_gap, value_gap = _tile(key_gap, n), _tile(value_gap, n)
     weight_H = jax.nn.sigmoid(math.sqrt(n_heads / width) * sum_heads(q * key_gap, n_heads))
-    return _tile(v_second, n) + spread_heads(weight_H, width) * value_gap
+    return _tile(value, n) + spread_heads(weight_H, width) * value_gap

@@ -89,7 +89,8 @@ def _bars(embedding: jax.Array, n_elements: jax.Array, edges: jax.Array) -> jax.
     centred = embedding - centre
     norm = _length(centred)
     cloud = centred / jnp.where(norm > 0, norm, 1)
-    ends = take_rows(cloud[None], edges.reshape(1, -1)).reshape(-1, 2, cloud.shape[1])
+    (rows,) = take_rows([cloud[None]], edges.reshape(1, -1))
+    ends = rows.reshape(-1, 2, cloud.shape[1])
     birth, death = _length(ends[:, 0] - ends[:, 1]).reshape(-1, 2).T
     return (death - birth).sum()
 

@@ -7,7 +7,7 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from grokjax.models import layers, network
+from grokjax.models import layers, network, products
 from grokjax.models.network import Model, Sizes
 from grokjax.settings import registry
 from tests import reference
@@ -233,12 +233,14 @@ def test_hidden_matrices_are_neither_embeddings_nor_read_out():
     assert model.hidden(nested) == {"encoder": told}
 
 
+@pytest.mark.parametrize("on", ["cpu", "tpu"])
 @pytest.mark.parametrize(
     "values",
     [{}, {"layer_norm": "none", "biases": False}, EVERYTHING | {"layer_norm": "post"}],
     ids=["pre", "none", "post"],
 )
-def test_head_rows_are_what_the_first_block_uses(values):
+def test_head_rows_are_what_the_first_block_uses(values, on, monkeypatch):
+    monkeypatch.setattr(products, "platform", lambda: on)
     config = config_of("transformer", **SMALL["transformer"], **values)
     model, params = make(config)
     rows = model.head_rows(params)

@@ -10,9 +10,9 @@ import numpy as np
 import pytest
 from jax.flatten_util import ravel_pytree
 
-from grokjax.models import products
+from grokjax.models import layers, products
 from grokjax.settings.config import PRECISIONS, TrainConfig
-from grokjax.training import data, mapped, step
+from grokjax.training import data, mapped, step, work
 from grokjax.training.step import Program
 from tests import reference
 from tests.helpers import make_runs
@@ -54,18 +54,58 @@ def plain_attention(n_heads, q, k, v):
     return mixed.reshape(-1, width)
 
 
-ATTEND = functools.partial(products.attend, 2), functools.partial(plain_attention, 2)
+def attention(q, k, v):
+    return products.attend(2, q, *products.gaps(k, v))
+
+
+def attention_of_rows(first, y, kernel, bias):
+    of_y = types.SimpleNamespace(kernel=kernel, bias=bias)
+    q, *seen = layers.queries_gaps(y, of_y, first)
+    return products.attend(2, q, *seen)
+
+
+def plain_attention_of_rows(first, y, kernel, bias):
+    q, k, v = jnp.split(plain_affine(y, kernel, bias), 3, axis=-1)
+    return plain_attention(2, q[first:], k, v)
+
+
+def of_rows(first):
+    return [functools.partial(f, first) for f in (attention_of_rows, plain_attention_of_rows)]
+
+
+def rows_and_gaps(tables):
+    parts = products.take_rows_and_gaps(jnp.split(tables, 4, axis=-1), jnp.asarray(INDEX))
+    return jnp.concatenate([part[-4:] for part in parts], axis=-1)
+
+
+def plain_rows_and_gaps(tables):
+    first, second = jnp.split(plain_rows(tables), 2)
+    x, q, _, value = jnp.split(second, 4, axis=-1)
+    _, _, key_gap, value_gap = jnp.split(first - second, 4, axis=-1)
+    return jnp.concatenate([x, q, key_gap, value, value_gap], axis=-1)
+
+
+ATTEND = attention, functools.partial(plain_attention, 2)
 # Ours, a textbook's, and what to call them with.
 PARTS = {
     "affine": (products.affine, plain_affine, normal((4, 3), (3, 5), (5,))),
-    "rows": (lambda x: products.take_rows(x, jnp.asarray(INDEX)), plain_rows, normal((2, 5, 3))),
+    "rows": (
+        lambda x: products.take_rows([x], jnp.asarray(INDEX))[0],
+        plain_rows,
+        normal((2, 5, 3)),
+    ),
     "rows of parts": (
-        lambda x: products.take_rows(x, jnp.asarray(INDEX), 3),
+        lambda x: jnp.concatenate(
+            products.take_rows(jnp.split(x, [1, 4], axis=-1), jnp.asarray(INDEX)), axis=-1
+        ),
         plain_rows,
         normal((2, 5, 6)),
     ),
     "second token asks": (*ATTEND, normal((3, 4), (6, 4), (6, 4))),
     "both tokens ask": (*ATTEND, normal((6, 4), (6, 4), (6, 4))),
+    "second of rows asks": (*of_rows(3), normal((6, 4), (4, 12), (12,))),
+    "both of rows ask": (*of_rows(0), normal((6, 4), (4, 12), (12,))),
+    "rows and gaps": (rows_and_gaps, plain_rows_and_gaps, normal((2, 5, 8))),
 }
 
 
@@ -166,7 +206,8 @@ def test_no_gradient_of_rows_is_a_scatter():
     index = np.stack([INDEX, INDEX[::-1]])
 
     def loss(tables):
-        return (jax.vmap(products.take_rows, (None, 0))(tables, index) ** 3).sum()
+        (rows,) = jax.vmap(products.take_rows, (None, 0))([tables], index)
+        return (rows**3).sum()
 
     def curvature(x):
         return jax.jvp(jax.grad(loss), (x,), (x,))[1]
@@ -256,7 +297,7 @@ def test_derivatives_of_the_loss_equal_finite_differences(kind):
 @pytest.mark.parametrize(
     "kind, shape",
     [
-        pytest.param("transformer", {}, marks=pytest.mark.thorough),
+        ("transformer", {}),
         ("transformer", {"equals_token": True, "causal": True, "separate_embeddings": True}),
         ("mlp", {}),
     ],
@@ -282,6 +323,18 @@ def test_a_tpu_neither_gathers_nor_reshapes_heads(monkeypatch):
         gathers[on] = text.count("stablehlo.gather"), text.count("16x2x4xf64")
     assert gathers["tpu"] == (0, 0)
     assert min(gathers["cpu"]) > 0
+
+
+def test_an_accelerator_projects_half_as_many_keys(monkeypatch):
+    loss, _, x = network("transformer")
+    flops = {}
+    for on in (None, *products.ACCELERATORS):
+        monkeypatch.setattr(products, "platform", lambda on=on: on)
+        jaxpr = jax.make_jaxpr(jax.grad(loss))(x)
+        flops[on] = work.flops(work.products(jaxpr))
+    # Of the second block: 16 rows of 8, by 8 × 8, and two products of its gradient.
+    assert flops[None] - flops["gpu"] == 3 * 2 * 16 * 8 * 8
+    assert flops["tpu"] > flops["gpu"]  # heads and rows are products there
 
 
 @KINDS

@@ -95,7 +95,8 @@ class MLP(Embedded):
             width = self.d_model if self.mlp_inputs == "concatenate" else 0
             a_table = products.affine(first, kernel[: self.d_model], bias)
             tables = [a_table, products.product(second, kernel[width:])]
-        rows = products.take_rows(jnp.stack(tables), jnp.stack([inputs[:, 0], inputs[:, 1]]))
+        index = jnp.stack([inputs[:, 0], inputs[:, 1]])
+        (rows,) = products.take_rows([jnp.stack(tables)], index)
         n_pairs = inputs.shape[0]
         return rows[:n_pairs] + rows[n_pairs:]
 

@@ -104,20 +104,21 @@ class Transformer(Embedded):
 
     def apply(self, net: Any, inputs: Any, every: bool) -> Any:
         """See ``Architecture``."""
-        n_pairs, first_rows = inputs.shape[0], self._first_rows(net, inputs)
-        x, q, k, v = jnp.split(first_rows, 4, axis=-1)
+        n_pairs = inputs.shape[0]
         states: list[Any] = []
-        neurons = x
         for depth, block in enumerate(net.blocks):
             alone = depth == self.n_layers - 1 and not every
             first = (self.n_tokens - 1) * n_pairs if alone else 0
+            by_gaps = self._by_gaps(alone)
             if depth == 0:
-                q = q[first:]
+                x, q, *seen = self._first_rows(net, inputs, by_gaps)
+                q, neurons = q[first:], x
             else:
                 y = block.norm1(x) if self.layer_norm == "pre" else x
-                (q,) = layers.columns(y[first:], block.qkv, 0, self.d_model)
-                k, v = layers.columns(y, block.qkv, self.d_model, None, n_parts=2)
-            x = x[first:] + layers.apply(block.out, self._attention(q, k, v, n_pairs))
+                project = layers.queries_gaps if by_gaps else layers.queries_keys_values
+                q, *seen = project(y, block.qkv, first)
+            attend = functools.partial(products.attend, self.n_heads) if by_gaps else self._attend
+            x = x[first:] + layers.apply(block.out, attend(q, *seen))
             if self.layer_norm == "post":
                 x = block.norm1(x)
             x, neurons = self._feed_forward(block, x)
@@ -135,40 +136,48 @@ class Transformer(Embedded):
         x = x + layers.apply(block.down, neurons)
         return (block.norm2(x) if self.layer_norm == "post" else x), neurons
 
-    def _first_rows(self, net: Any, inputs: Any) -> Any:
-        """First-layer input and its query, key, value of every token: (T·B, 4D)."""
-        index = jnp.stack([inputs[:, 0], inputs[:, 1]])
-        rows = products.take_rows(self._tables(net), index, n_parts=4)
-        if not self.equals_token:
-            return rows
-        equals = net.equals.embedding[...] + net.position.embedding[...][2:]
-        row = self._with_projections(net, equals)
-        same = jnp.broadcast_to(row, (inputs.shape[0], row.shape[1]))
-        return jnp.concatenate([rows, same])
+    def _first_rows(self, net: Any, inputs: Any, by_gaps: bool) -> list[Any]:
+        """First-layer input and its query, key, value of every token: (T·B, D) each.
 
-    def _tables(self, net: Any) -> Any:
-        """First-layer input and its query, key, value for every (position, element): (2, P, 4D)."""
+        Or what ``products.attend`` takes instead of key and value.
+        """
+        index = jnp.stack([inputs[:, 0], inputs[:, 1]])
+        take = products.take_rows_and_gaps if by_gaps else products.take_rows
+        parts = take(self._tables(net), index)
+        if not self.equals_token:
+            return parts
+        equals = net.equals.embedding[...] + net.position.embedding[...][2:]
+        rows = self._with_projections(net, equals)
+        same = (jnp.broadcast_to(row, (inputs.shape[0], row.shape[1])) for row in rows)
+        return [jnp.concatenate(both) for both in zip(parts, same, strict=True)]
+
+    def _tables(self, net: Any) -> list[Any]:
+        """First-layer input and its query, key, value for every (position, element): (2, P, D).
+
+        There may be rows of no element behind the last.
+        """
         embeddings = [net.embed.embedding[...]]
         if self.separate_embeddings:
             embeddings.append(net.embed_second.embedding[...])
         x_SPD = jnp.stack(embeddings) + net.position.embedding[...][:2, None]
-        table = self._with_projections(net, x_SPD.reshape(-1, x_SPD.shape[-1]))
-        return table.reshape(2, x_SPD.shape[1], -1)
+        x_SPD = products.in_tiles(x_SPD)
+        rows = self._with_projections(net, x_SPD.reshape(-1, x_SPD.shape[-1]))
+        return [part.reshape(x_SPD.shape) for part in rows]
 
-    def _with_projections(self, net: Any, rows: Any) -> Any:
+    def _with_projections(self, net: Any, rows: Any) -> list[Any]:
         block = net.blocks[0]
         y = block.norm1(rows) if self.layer_norm == "pre" else rows
-        parts = layers.columns(y, block.qkv, 0, None, n_parts=3)
-        return jnp.concatenate([rows, *parts], axis=-1)
+        return [rows, *layers.columns(y, block.qkv, 0, None, n_parts=3)]
 
-    def _attention(self, q: Any, k: Any, v: Any, n_pairs: int) -> Any:
+    def _by_gaps(self, alone: bool) -> bool:
+        """Whether ``products.attend`` does; the last token sees everything, mask or not."""
+        unmasked = not self.causal or alone
+        return self.n_tokens == 2 and unmasked and self.attention_rate == 1
+
+    def _attend(self, q: Any, k: Any, v: Any) -> Any:
         """Attention of the last tokens' queries (n·B, D) to all keys and values (T·B, D)."""
-        n_asking = q.shape[0] // n_pairs
-        # The last token sees everything, with a mask or without.
-        unmasked = not self.causal or n_asking == 1
-        if self.n_tokens == 2 and unmasked and self.attention_rate == 1:
-            return products.attend(self.n_heads, q, k, v)
         keys, values = jnp.split(k, self.n_tokens), jnp.split(v, self.n_tokens)
+        n_asking = len(q) // len(keys[0])
         scale = math.sqrt(self.n_heads / self.d_model)
         mixed = []
         for place, own in enumerate(jnp.split(q, n_asking), start=self.n_tokens - n_asking):
@@ -185,10 +194,10 @@ class Transformer(Embedded):
 
         ``query`` as the second element asks, ``key`` and ``value`` as the first answers.
         """
-        qkv_SP3D = self._tables(net)[..., self.d_model :]
-        q, k, v = jnp.split(qkv_SP3D, 3, axis=-1)
+        _, q, k, v = self._tables(net)
         rows = {"query": q[1], "key": k[0], "value": v[0]}
-        return {name: own.reshape(len(own), self.n_heads, -1) for name, own in rows.items()}
+        n = len(net.embed.embedding[...])
+        return {name: own[:n].reshape(n, self.n_heads, -1) for name, own in rows.items()}
 
 
 PARTS: dict[str, type[Part]] = {"transformer": Transformer}
