@@ -189,6 +189,6 @@ def test_a_page_of_compiled_programs_shows_what_was_before(tmp_path):
               "versions": {}, "commit": "0123456789", "time": "2026-01-01T00:00:00"}  # fmt: skip
     (tmp_path / "compiled.json").write_text(json.dumps(record))
     row = next(line for line in page.write(tmp_path).splitlines() if line.startswith("| v5e"))
-    assert "**0.090 ms** a run, before 0.169 (products alone 0.040" in row
+    assert "**0.0900 ms** a run, before 0.1690 (products alone 0.040" in row
     assert "100 kernels (before 124), 0 scatters; 1.40 GFLOP, 30 MB a run; memory 1.50 GB" in row
     assert row.endswith("| ≤ 0.085 ms |")

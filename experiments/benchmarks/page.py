@@ -234,7 +234,7 @@ def _compiled(record: dict[str, Any]) -> Iterator[Row]:
     before = {key(result): result for result in record["before"]}
     for result in record["results"]:
         own, loop, first = result["milliseconds"], result["loop"], before.get(key(result))
-        was = "" if first is None else f", before {first['milliseconds']['estimate']:.3f}"
+        was = "" if first is None else f", before {first['milliseconds']['estimate']:.4f}"
         kernels = "" if first is None else f" (before {first['loop']['kernels']})"
         asked = required_kernels = None
         trains = result["program"] in TRAININGS
@@ -245,7 +245,7 @@ def _compiled(record: dict[str, Any]) -> Iterator[Row]:
         memory = sum(result["bytes_of"].values()) - 2 * result["bytes_of"]["alias"]
         yield (
             key(result),
-            f"**{own['estimate']:.3f} ms** a run{was} (products alone {own['products']:.3f}, bytes "
+            f"**{own['estimate']:.4f} ms** a run{was} (products alone {own['products']:.3f}, bytes "
             f"alone {own['memory']:.3f}); {loop['kernels']} kernels{kernels}, {others}; "
             f"{result['flops'] / 1e9:.2f} GFLOP, {result['bytes'] / 1e6:.0f} MB a run; memory "
             f"{memory / 1e9:.2f} GB; compiled in {result['compile_seconds']:.0f} s of a core",
