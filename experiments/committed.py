@@ -50,7 +50,11 @@ TASKS = {
     "max": OTHER_KIND,
 }
 # Folders of five transformers at p = 197 with some labels permuted, a folder a share of them.
-PERMUTED = ("permuted/p197_10",)
+PERMUTED = ("permuted/p197_10", "permuted/p197_20")
+# Folder of those with a fifth of them permuted, trained on beyond the study's budget.
+LONGER = "permuted/p197_20_longer"
+# Folder of the five with true labels, trained again for their layers, as far as that is asked.
+TRUE_LAYERS = "permuted/p197_0"
 # How much of training leads are computed again from, to see what a shorter budget does to them.
 SHORTER = 0.75
 
@@ -89,7 +93,12 @@ def remade() -> dict[str, pd.DataFrame]:
         "verdicts/comparison.csv": comparison.compare(contexts, "paper"),
         "verdicts/discoveries.csv": tests,
         "permuted/permuted.csv": permuted.table(evidence.Pool([true, *some])),
-        "permuted/leads.csv": permuted.leads_by_cloud(evidence.Pool(some)),
+        "permuted/beyond.csv": permuted.beyond(
+            *(evidence.Pool([evidence.Folder(RESULTS / one)]) for one in (LONGER, PERMUTED[0]))
+        ),
+        "permuted/leads.csv": permuted.leads_by_cloud(
+            [evidence.Pool([one]) for one in (evidence.Folder(RESULTS / TRUE_LAYERS), *some)]
+        ),
         "leads/leads.csv": leads.table(pool, "embedding"),
         "leads/leads_shorter.csv": leads.table(pool, "embedding", until=SHORTER),
         "cause/doses.csv": cause.doses(caused),

@@ -9,6 +9,7 @@ Expected: no expectation of size; what is asked was written down before. FOLDER/
           .html: a row a level of permuted labels, windows and statistic of the embedding.
 """
 
+import math
 from collections.abc import Sequence
 from typing import Any
 
@@ -25,6 +26,7 @@ from grokjax.settings import labels
 
 STATISTICS = ("h1_max", "h1_total")
 GENERALISATION, TRAINING = "generalisation", "training"
+FEWEST = 4  # runs that generalise, for leads to be asked of a level
 SHARE = 0.2  # of training, that the first and the last part of it are
 HEADINGS = {
     "label_permutation": "labels permuted",
@@ -79,6 +81,40 @@ def _over_training(pool: Pool, runs: pd.DataFrame, rows: pd.DataFrame, column: s
     return pd.DataFrame(means).rename_axis("run_id").reset_index()
 
 
+def since(pool: Pool, column: str, steps: float = math.inf) -> pd.DataFrame:
+    """Of the embedding of runs that generalise: a row a run, ``before``, ``after`` and ``steps``.
+
+    Means from memorisation up to generalisation, and over so many steps from there on or as many
+    as there are, which is in ``steps``.
+    """
+    runs, rows = pool.finished(), pool.table("persistence")
+    rows = rows[rows["cloud"] == "embedding"]
+    found = []
+    for run in runs[runs["generalisation_step"].notna()].itertuples():
+        came, own = run.generalisation_step, rows[rows["run_id"] == run.run_id]
+        before = own[(own["step"] >= run.memorisation_step) & (own["step"] < came)]
+        after = own[(own["step"] >= came) & (own["step"] <= came + steps)]
+        means = {"before": before[column].mean(), "after": after[column].mean()}
+        found.append({"run_id": run.run_id, **means, "steps": after["step"].max() - came})
+    return pd.DataFrame(found, columns=["run_id", "before", "after", "steps"])
+
+
+def beyond(longer: Pool, other: Pool) -> pd.DataFrame:
+    """`since` of both statistics with their levels, of ``other`` as long as ``longer`` on average.
+
+    A pool has one level of permuted labels.
+    """
+    length = since(longer, STATISTICS[0])["steps"].mean()
+    frames = []
+    for pool, steps in ((longer, math.inf), (other, length)):
+        (level,) = pool.finished()["label_permutation"].unique()
+        for statistic in STATISTICS:
+            frame = since(pool, statistic, steps)
+            named = {"label_permutation": level, "statistic": labels.COLUMNS[statistic]}
+            frames.append(frame.assign(**named))
+    return pd.concat(frames, ignore_index=True)
+
+
 def table(pool: Pool) -> pd.DataFrame:
     """A row a level of permuted labels, windows and statistic; columns are those of `HEADINGS`."""
     runs = pool.finished()
@@ -118,11 +154,20 @@ def _p_beside(logs: Floats, lower: Floats) -> float:
     return float(stats.ttest_ind(logs, lower, equal_var=False).pvalue)
 
 
-def leads_by_cloud(pool: Pool) -> pd.DataFrame:
-    """`leads.table` of every cloud of the runs, with a column ``cloud`` before the others."""
-    clouds = dict.fromkeys(pool.table("persistence")["cloud"])
-    frames = [leads.table(pool, cloud).assign(cloud=cloud) for cloud in clouds]
-    return pd.concat(frames, ignore_index=True)[["cloud", *leads.HEADINGS]]
+def leads_by_cloud(pools: Sequence[Pool]) -> pd.DataFrame:
+    """`leads.table` of every cloud, with ``label_permutation`` and ``cloud`` before the others.
+
+    Each pool has one level of permuted labels; of fewer than `FEWEST` that generalise it has none.
+    """
+    frames = []
+    for pool in pools:
+        runs = pool.finished()
+        if runs["generalisation_step"].notna().sum() < FEWEST:
+            continue
+        (level,) = runs["label_permutation"].unique()
+        for cloud in dict.fromkeys(pool.table("persistence")["cloud"]):
+            frames.append(leads.table(pool, cloud).assign(label_permutation=level, cloud=cloud))
+    return pd.concat(frames, ignore_index=True)[["label_permutation", "cloud", *leads.HEADINGS]]
 
 
 def output(pool: Pool) -> Output:

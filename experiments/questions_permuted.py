@@ -12,6 +12,8 @@ from experiments import cause, committed, permuted
 from experiments import questions_numbers as numbers
 from experiments.committed import markdown, percent, span
 
+_FEWEST = 3  # runs for an interval of what comes beyond the study's budget
+_CHOSEN_LATER = 0.1  # the level whose t-tests of lags were chosen when these were known
 _WINDOWS = {
     permuted.GENERALISATION: "over generalisation",
     permuted.TRAINING: "last fifth of training over the fifth from memorisation on",
@@ -75,17 +77,33 @@ def rises() -> str:
         for statistic in ("H1 max", "H1 total")
         for windows, what in _WINDOWS.items()
     ]
-    beside = [
-        f"{statistic} at {percent(level)} "
-        f"p = {_row(level, permuted.GENERALISATION, statistic).p_beside:.2g}"
+    tests = {
+        f"{statistic} at {percent(level)}": _row(level, permuted.GENERALISATION, statistic).p_beside
         for level in levels
         for statistic in ("H1 max", "H1 total")
-    ]
+    }
+    beside = [f"{what} p = {p:.2g}" for what, p in tests.items() if np.isfinite(p)]
     return (
         f"{'. '.join(told)}. After over before, in the embedding (95 %; 0 % are the five with true "
         f"labels, to step 45,000): {'; '.join(parts)}. Over generalisation beside the level below, "
-        f"by Welch's test: {', '.join(beside)}. {_chance()}"
+        f"by Welch's test: {', '.join(beside)}. {_beyond()} {_chance()}"
     )
+
+
+def _beyond() -> str:
+    """Who generalises beyond the study's budget, and what H1 does from there on."""
+    rows = committed.table("permuted/beyond.csv").dropna()
+    parts = []
+    for (statistic, level), own in rows.groupby(["statistic", "label_permutation"]):
+        ratios = own.after / own.before
+        words = f"{statistic} at {percent(level)} {span(ratios)}"
+        if len(own) >= _FEWEST:
+            mean, low, high = committed.ratio_interval(ratios)
+            words = f"{statistic} at {percent(level)} {mean:.2f} ({low:.2f} to {high:.2f})"
+        parts.append(f"{words}, {len(own)} runs, over {own.steps.mean():,.0f} steps")
+    _, words = _outcome(committed.LONGER)
+    told = f"; from generalisation on, over before: {'; '.join(parts)}" if parts else ""
+    return f"Beyond the study's budget, {words}{told}."
 
 
 def _chance() -> str:
@@ -107,7 +125,7 @@ def _chance() -> str:
 def _verdict(level: float) -> str:
     row = _row(level, permuted.GENERALISATION, "H1 max")
     if not row.n:
-        return "Nothing is known"
+        return "Not asked"
     return "Yes" if row.low > 1 else "No, it falls" if row.high < 1 else "No rise is told"
 
 
@@ -161,21 +179,35 @@ def _peaks() -> str:
 
 
 def order() -> str:
-    """Which is half done first, test accuracy or a statistic, by cloud."""
-    return " ".join(_order(setting, own) for setting, own in _lags().groupby("setting", sort=False))
+    """Which is half done first, test accuracy or a statistic, by cloud and level."""
+    lags = _lags()
+    told = [_order(level, own) for level, own in lags.groupby("label_permutation")]
+    for folder in committed.PERMUTED:
+        runs = committed.table(f"{folder}/runs.parquet")
+        level, came = runs.label_permutation.iloc[0], runs.generalisation_step.notna().sum()
+        if not np.isclose(lags.label_permutation, level).any():
+            reason = f"{came} of {len(runs)} generalise"
+            told.append(f"{percent(level)}: nothing is asked, for {reason}.")
+    same = numbers.to_the_bit(f"{committed.RUNS}/p197", committed.TRUE_LAYERS)
+    return (
+        f"{' '.join(told)} Those with true labels are the runs of version 0.1, trained again for "
+        f"their layers on another processor: metrics and embedding of {same} checkpoints are the "
+        f"same to the bit."
+    )
 
 
 def _lags() -> pd.DataFrame:
     """Lags behind test accuracy, with p of the t-test corrected within the runs of a level."""
     rows = committed.table("permuted/leads.csv")
     rows = rows[rows.reference == "test accuracy"]
-    corrected = rows.groupby("setting", sort=False).p_mean.transform(
+    corrected = rows.groupby("label_permutation").p_mean.transform(
         lambda own: cause.holm(own.fillna(1.0).tolist())
     )
     return rows.assign(p_holm=corrected)
 
 
-def _order(setting: str, rows: pd.DataFrame) -> str:
+def _order(level: float, rows: pd.DataFrame) -> str:
+    end = committed.table(f"{_folder(level)}/metrics.parquet").step.max()
     words = [
         f"{cloud} "
         + ", ".join(
@@ -187,11 +219,19 @@ def _order(setting: str, rows: pd.DataFrame) -> str:
         f"{row.statistic} of {row.cloud} {'behind' if row.lag > 0 else 'ahead'}"
         for row in rows[rows.p_holm < 0.05].itertuples()
     ]
+    later = ", chosen when the lags were known" if np.isclose(level, _CHOSEN_LATER) else ""
     return (
-        f"{setting[0].upper()}{setting[1:]}: median steps behind test accuracy (runs behind, of "
-        f"those with a step) {'; '.join(words)}. Told by t-tests of lags, Holm over {len(rows)}, "
-        f"which were chosen when the lags were known: {', '.join(told) or 'none'}."
+        f"{percent(level)}, to step {end:,}: median steps behind test accuracy (runs behind, of "
+        f"those with a step) {'; '.join(words)}. Told by t-tests of lags{later}, Holm over "
+        f"{len(rows)}: {', '.join(told) or 'none'}."
     )
+
+
+def _folder(level: float) -> str:
+    """That of the runs with layers, of a level."""
+    folders = (committed.TRUE_LAYERS, *committed.PERMUTED)
+    levels = [committed.table(f"{one}/runs.parquet").label_permutation.iloc[0] for one in folders]
+    return folders[int(np.flatnonzero(np.isclose(levels, level))[0])]
 
 
 def cells_more() -> str:
@@ -208,11 +248,11 @@ def cells_more() -> str:
 def order_more() -> str:
     """Lags of every cloud and statistic."""
     rows = [
-        [row.setting, row.cloud, row.statistic, f"{row.lag:,.0f}", f"{row.after} of {row.n}",
-         f"{row.p_holm:.2g}"]
+        [percent(row.label_permutation), row.cloud, row.statistic, f"{row.lag:,.0f}",
+         f"{row.after} of {row.n}", f"{row.p_holm:.2g}"]
         for row in _lags().itertuples()
     ]  # fmt: skip
     return markdown(
-        ["runs", "cloud", "statistic", "median lag behind accuracy, steps", "runs behind",
+        ["permuted", "cloud", "statistic", "median lag behind accuracy, steps", "runs behind",
          "p of the mean lag, Holm"], rows,
     )  # fmt: skip

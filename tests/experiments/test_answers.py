@@ -4,6 +4,7 @@ import numpy as np
 import pandas as pd
 import pytest
 from scipy import stats
+from scipy.optimize import isotonic_regression
 
 from experiments import answers, committed, verdicts
 from experiments import questions_causes as causes
@@ -29,7 +30,7 @@ def test_page_and_figures_are_those_committed(tmp_path, monkeypatch):
 
 def test_tables_follow_from_the_runs_own():
     made = committed.remade()
-    assert len(made) == 16
+    assert len(made) == 17
     for path, frame in made.items():
         told = committed.table(path)
         kinds = {name: told[name].dtype for name in told}
@@ -254,6 +255,44 @@ def test_chance_states_and_order_of_permuted_labels_by_hand(monkeypatch):
     assert "H1 max of layer2 behind" in permuted.order()
 
 
+def test_a_fifth_permuted_and_true_labels_by_hand():
+    """That it does not rise where nothing generalises, a lag, and a count of equal checkpoints."""
+    folder = answers.RESULTS / "permuted"
+    runs, own = (pd.read_parquet(folder / f"p197_20/{name}.parquet") for name in
+                 ("runs", "persistence"))  # fmt: skip
+    logs = []
+    for run in runs.itertuples():
+        rows = own[(own.run_id == run.run_id) & (own.cloud == "embedding")]
+        early = rows.step.between(run.memorisation_step, run.memorisation_step + 12_000)
+        late = rows[rows.step >= 48_000].h1_max.mean()
+        logs.append(np.log(late / rows[early].h1_max.mean()))
+    half = stats.t.ppf(0.975, 4) * np.std(logs, ddof=1) / 5**0.5
+    mean, low, high = np.exp([np.mean(logs), np.mean(logs) - half, np.mean(logs) + half])
+    said = permuted.rises()
+    assert f"20 % {mean:.2f} ({low:.2f} to {high:.2f}); H1 total, over generalisation" in said
+    assert "Not asked at 20 %: 0 of 5 generalise by step 60,000" in said
+    assert runs.generalisation_step.isna().all()
+    # Layer 2 is half done before accuracy in all five runs with true labels: by isotonic fits.
+    order = permuted.order()
+    assert "20 %: nothing is asked, for 0 of 5 generalise." in order
+    own, metrics = (pd.read_parquet(folder / f"p197_0/{name}.parquet") for name in
+                    ("persistence", "metrics"))  # fmt: skip
+    rows = own[own.cloud == "layer2"].merge(metrics, on=["run_id", "step"]).sort_values("step")
+    lags = []
+    for _, part in rows.groupby("run_id"):
+        halves = []
+        for series in (part.test_accuracy.to_numpy(), -part.h0_max.to_numpy()):
+            fit = isotonic_regression(series).x
+            middle = (fit[0] + fit[-1]) / 2
+            halves.append(np.interp(middle, fit, part.step))
+        lags.append(halves[1] - halves[0])
+    assert max(lags) < 0 and abs(np.median(lags)) < 1000
+    assert "layer2 H0 max −382 (0 of 5)" in answers.signed(order)
+    before = pd.read_parquet(answers.RESULTS / "fifteen_runs/p197/metrics.parquet")
+    same = metrics.merge(before[metrics.columns.intersection(before.columns)])
+    assert len(same) >= int(order.rsplit("embedding of ", 1)[1].split()[0])
+
+
 @pytest.mark.parametrize(
     ("low", "high", "verdict"),
     [(1.1, 1.3, "Yes"), (0.9, 1.1, "No rise is told"), (0.7, 0.9, "No, it falls")],
@@ -275,6 +314,8 @@ def test_the_verdict_on_permuted_labels_is_that_of_its_interval(low, high, verdi
         (f"{committed.FINE}/spikes.csv", "test_accuracy", seeds.jumps),
         (f"{committed.FINE}/leads.csv", "lag", seeds.fine),
         ("permuted/permuted.csv", "ratio", permuted.rises),
+        (f"{committed.LONGER}/metrics.parquet", "test_accuracy", permuted.rises),
+        (f"{committed.TRUE_LAYERS}/metrics.parquet", "test_loss", permuted.order),
         ("permuted/surrogates.parquet", "value", permuted.rises),
         ("permuted/points512.parquet", "h1_total", permuted.cells),
         ("permuted/leads.csv", "after", permuted.order),

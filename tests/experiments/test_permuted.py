@@ -16,11 +16,11 @@ class Pool:
     In layer 1 it does 2,000 steps before.
     """
 
-    def __init__(self, fold=3.0, n=5, seed=0):
+    def __init__(self, fold=3.0, n=5, seed=0, levels=(0.0, 0.1, 0.2)):
         rng = np.random.default_rng(seed)
         frames = {"runs": [], "metrics": [], "persistence": []}
         self.horizons = {}
-        for level in (0.0, 0.1, 0.2):
+        for level in levels:
             for run in range(n):
                 run_id = f"{run}-{level:g}"
                 self.horizons[run_id] = int(STEPS[-1])
@@ -111,11 +111,35 @@ def test_tests_by_hand():
     assert found["ratio"] == pytest.approx(np.exp(logs[0.1].mean()))
 
 
-def test_every_cloud_has_its_leads():
-    frame = permuted.leads_by_cloud(Pool())
+def test_every_cloud_has_its_leads_where_enough_generalise():
+    few = Pool(levels=[0.05])
+    few.frames["runs"]["generalisation_step"] = [5000.0] * 3 + [np.nan] * 2
+    frame = permuted.leads_by_cloud([*(Pool(levels=[level]) for level in (0.0, 0.1, 0.2)), few])
     assert set(frame.cloud) == {"embedding", "layer1"}
-    assert frame.columns[0] == "cloud"
+    assert set(frame.label_permutation) == {0.0, 0.1}
+    assert list(frame.columns[:2]) == ["label_permutation", "cloud"]
     own = frame[(frame.statistic == "H1 max") & (frame.reference == "test accuracy")]
-    assert (own.n == 5).all()
+    assert (own.n == 5).all() and len(own) == 4
     lags = own.groupby("cloud").lag.mean()
     assert lags["embedding"] - lags["layer1"] == pytest.approx(2000, abs=500)
+    few.frames["runs"]["generalisation_step"] = [5000.0] * 4 + [np.nan]
+    assert set(permuted.leads_by_cloud([few]).label_permutation) == {0.05}
+
+
+def test_what_comes_after_generalisation_by_hand():
+    longer, other = Pool(levels=[0.0]), Pool(levels=[0.1], seed=1)
+    longer.frames["runs"]["generalisation_step"] = [8000.0] * 2 + [9000.0] + [np.nan] * 2
+    frame = permuted.beyond(longer, other)
+    assert frame.groupby(["label_permutation", "statistic"]).size().to_dict() == {
+        (0.0, "H1 max"): 3, (0.0, "H1 total"): 3, (0.1, "H1 max"): 5, (0.1, "H1 total"): 5,
+    }  # fmt: skip
+    own = frame[frame.statistic == "H1 total"].set_index("run_id")
+    # Others as long as these on average, in whole checkpoints: 1,667 steps, so three of 500.
+    for pool, run_id, came, end in ((longer, "2-0", 9000, 10_000), (other, "4-0.1", 5000, 6500)):
+        rows = pool.table("persistence")
+        rows = rows[(rows.run_id == run_id) & (rows.cloud == "embedding")].set_index("step")
+        before, after = rows.h1_total.loc[1000 : came - 500], rows.h1_total.loc[came:end]
+        assert own.loc[run_id].before == pytest.approx(before.mean())
+        assert own.loc[run_id].after == pytest.approx(after.mean())
+        assert own.loc[run_id].steps == end - came
+    assert len(permuted.since(Pool(levels=[0.2]), "h1_max")) == 0
