@@ -102,17 +102,19 @@ def since(pool: Pool, column: str, steps: float = math.inf) -> pd.DataFrame:
 def beyond(longer: Pool, other: Pool) -> pd.DataFrame:
     """`since` of both statistics with their levels, of ``other`` as long as ``longer`` on average.
 
-    A pool has one level of permuted labels.
+    A pool has one level of permuted labels. Nothing, where none of ``longer`` generalises.
     """
     length = since(longer, STATISTICS[0])["steps"].mean()
     frames = []
-    for pool, steps in ((longer, math.inf), (other, length)):
+    pools = [(longer, math.inf), (other, length)] if np.isfinite(length) else []
+    for pool, steps in pools:
         (level,) = pool.finished()["label_permutation"].unique()
         for statistic in STATISTICS:
             frame = since(pool, statistic, steps)
             named = {"label_permutation": level, "statistic": labels.COLUMNS[statistic]}
             frames.append(frame.assign(**named))
-    return pd.concat(frames, ignore_index=True)
+    names = ["run_id", "before", "after", "steps", "label_permutation", "statistic"]
+    return pd.concat([pd.DataFrame(columns=names), *frames], ignore_index=True)
 
 
 def table(pool: Pool) -> pd.DataFrame:

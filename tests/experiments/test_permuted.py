@@ -142,4 +142,5 @@ def test_what_comes_after_generalisation_by_hand():
         assert own.loc[run_id].before == pytest.approx(before.mean())
         assert own.loc[run_id].after == pytest.approx(after.mean())
         assert own.loc[run_id].steps == end - came
-    assert len(permuted.since(Pool(levels=[0.2]), "h1_max")) == 0
+    never = Pool(levels=[0.2])
+    assert len(permuted.since(never, "h1_max")) == len(permuted.beyond(never, other)) == 0
