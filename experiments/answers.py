@@ -109,7 +109,7 @@ ANSWERS = (
         "With up to 10 % of labels permuted networks generalise and have the signature, with 20 % "
         "it is gone (section 4.3, Fig. 5). **At 10 % they generalise, and H1 max rises in each, "
         "but far less than with true labels. At 20 % none generalises within the study's 60,000 "
-        "steps, and H1 max stays.**",
+        "steps, and H1 max hardly moves.**",
         IN_PART, "python -m experiments.answers", PERMUTED,
     ),
     Answer(
@@ -125,7 +125,7 @@ ANSWERS = (
         permuted.order, "permuted",
         "Accuracy, before the embedding by about 1,000 steps and before layer 1 by 500; layer 2 "
         "comes with it (Fig. 12: cross-correlation, 1 to 10 % permuted). **With true labels the "
-        "embedding comes some 4,000 steps behind accuracy, and layer 2 with it. With a tenth "
+        "embedding comes thousands of steps behind accuracy, and layer 2 with it. With a tenth "
         "permuted layer 2 comes before it, as far as a test chosen later can say.**",
         IN_PART, "python -m experiments.answers", "", permuted.order_more,
     ),

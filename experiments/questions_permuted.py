@@ -100,7 +100,7 @@ def _beyond() -> str:
         if len(own) >= _FEWEST:
             mean, low, high = committed.ratio_interval(ratios)
             words = f"{statistic} at {percent(level)} {mean:.2f} ({low:.2f} to {high:.2f})"
-        parts.append(f"{words}, {len(own)} runs, over {own.steps.mean():,.0f} steps")
+        parts.append(f"{words}, n = {len(own)}, over {own.steps.mean():,.0f} steps")
     _, words = _outcome(committed.LONGER)
     told = f"; from generalisation on, over before: {'; '.join(parts)}" if parts else ""
     return f"Beyond the study's budget, {words}{told}."

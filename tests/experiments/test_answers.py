@@ -288,9 +288,29 @@ def test_a_fifth_permuted_and_true_labels_by_hand():
         of_cloud = [lag for key, lag in lags.items() if key[0] == cloud]
         assert len(of_cloud) == 5 and low < min(of_cloud) and max(of_cloud) < high
     assert "H0 max of embedding behind" in order and "layer2 H0 max −382" in answers.signed(order)
-    before = pd.read_parquet(answers.RESULTS / "fifteen_runs/p197/metrics.parquet")
-    same = metrics.merge(before[metrics.columns.intersection(before.columns)])
-    assert len(same) >= int(order.rsplit("embedding of ", 1)[1].split()[0])
+    same = None  # checkpoints, each with all of its numbers
+    for name, now in (("metrics", metrics), ("persistence", own[own.cloud == "embedding"])):
+        before = pd.read_parquet(answers.RESULTS / f"fifteen_runs/p197/{name}.parquet")
+        both = now.merge(before[now.columns.intersection(before.columns)])[["run_id", "step"]]
+        same = both if same is None else same.merge(both)
+    assert f"embedding of {len(same)} of {len(metrics)} checkpoints" in order
+
+
+def test_what_h1_does_beyond_the_budget_is_said_once_there_is_any(monkeypatch):
+    read = committed.table
+    planted = pd.DataFrame(
+        {"run_id": list("abcd"), "before": 1.0, "after": [2.0, 2.5, 3.0, 5.0], "steps": 4000.0,
+         "label_permutation": [0.2] * 3 + [0.1], "statistic": "H1 max"}
+    )  # fmt: skip
+    monkeypatch.setattr(
+        committed, "table", lambda name: planted if name == "permuted/beyond.csv" else read(name)
+    )
+    said = permuted.rises()
+    assert "H1 max at 10 % 5.00 to 5.00, n = 1, over 4,000 steps" in said
+    logs = np.log([2, 2.5, 3])
+    half = stats.t.ppf(0.975, 2) * logs.std(ddof=1) / 3**0.5
+    mean, low, high = np.exp([logs.mean(), logs.mean() - half, logs.mean() + half])
+    assert f"H1 max at 20 % {mean:.2f} ({low:.2f} to {high:.2f}), n = 3" in said
 
 
 @pytest.mark.parametrize(

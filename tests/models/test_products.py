@@ -327,14 +327,24 @@ def test_a_tpu_neither_gathers_nor_reshapes_heads(monkeypatch):
 
 def test_an_accelerator_projects_half_as_many_keys(monkeypatch):
     loss, _, x = network("transformer")
-    flops = {}
+    flops, joined_once = {}, {}
     for on in (None, *products.ACCELERATORS):
         monkeypatch.setattr(products, "platform", lambda on=on: on)
         jaxpr = jax.make_jaxpr(jax.grad(loss))(x)
         flops[on] = work.flops(work.products(jaxpr))
+        joined_once[on] = "optimization_barrier" in str(jaxpr)
     # Of the second block: 16 rows of 8, by 8 × 8, and two products of its gradient.
     assert flops[None] - flops["gpu"] == 3 * 2 * 16 * 8 * 8
     assert flops["tpu"] > flops["gpu"]  # heads and rows are products there
+    assert joined_once == {None: False, "gpu": True, "tpu": True}
+
+
+def test_tables_are_in_whole_tiles_on_a_tpu(laid_out):
+    (tables,) = normal((2, 11, 3))
+    found = products.in_tiles(jnp.asarray(tables))
+    assert found.shape == (2, 16 if laid_out == "tpu" else 11, 3)
+    np.testing.assert_array_equal(found[:, :11], tables)
+    assert not found[:, 11:].any()
 
 
 @KINDS
