@@ -13,6 +13,9 @@ import tempfile
 os.environ.setdefault(
     "XLA_FLAGS", "--xla_backend_optimization_level=0 --xla_llvm_disable_expensive_passes=true"
 )
+# Sweeps write thousands of small files, each flushed to its disk: in memory, where there is room.
+if os.path.isdir("/dev/shm") and shutil.disk_usage("/dev/shm").free > 4e9:
+    os.environ.setdefault("TMPDIR", "/dev/shm")
 # One device, whatever the machine; tests of many say how many.
 os.environ.setdefault("JAX_NUM_CPU_DEVICES", "1")
 if "PYTEST_XDIST_WORKER" not in os.environ:
@@ -38,6 +41,7 @@ hypothesis.settings.load_profile("grokjax")
 
 
 def pytest_configure():
+    tempfile.tempdir = None  # pytest has asked for it before TMPDIR was set
     for name in [name for name in os.environ if name.startswith(SCHEDULERS)]:
         del os.environ[name]
 

@@ -131,6 +131,34 @@ def test_of_slices_no_more_is_read_than_they_are():
     assert module.bytes(one, own) == 4 * (2 * 8 + 40 + 8)
 
 
+LOOKED_UP = """HloModule looked_up
+
+%rows (p0: f32[10,12], p1: f32[10,4], p2: s32[3,2]) -> f32[3,4] {
+  %p0 = f32[10,12]{1,0} parameter(0)
+  %p1 = f32[10,4]{1,0} parameter(1)
+  %p2 = s32[3,2]{1,0} parameter(2)
+  %some = f32[3,4]{1,0} gather(%p0, %p2), offset_dims={1}, slice_sizes={1,4}
+  %each = f32[3,4]{1,0} gather(%p1, %p2), offset_dims={1}, slice_sizes={1,4}
+  %number = f32[3]{0} gather(%p1, %p2), offset_dims={}, slice_sizes={1,1}
+  ROOT %sum = f32[3,4]{1,0} add(%some, %each)
+}
+
+ENTRY %main (a: f32[10,12], b: f32[10,4], c: s32[3,2]) -> f32[3,4] {
+  %a = f32[10,12]{1,0} parameter(0)
+  %b = f32[10,4]{1,0} parameter(1)
+  %c = s32[3,2]{1,0} parameter(2)
+  ROOT %f = f32[3,4]{1,0} fusion(%a, %b, %c), kind=kLoop, calls=%rows
+}
+"""
+
+
+def test_of_looked_up_rows_all_are_read_in_the_columns_that_are_taken():
+    module = hlo.Module(LOOKED_UP)
+    ((one, own),) = module.kernels("main")
+    # Of ten rows four of twelve columns, or four, however often; indices; what is written.
+    assert module.bytes(one, own) == 4 * (40 + 40 + 6 + 12)
+
+
 SMALL = {"d_model": "16", "d_ff": "16", "mlp_width": "16", "batch_size": "32"}
 CALLED = """
 import json, sys

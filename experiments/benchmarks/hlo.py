@@ -124,7 +124,10 @@ class Module:
     # ----------------------------------------------------------------------- one kernel
 
     def bytes(self, one: Instruction, own: Mapping[str, Instruction]) -> int:
-        """Bytes read and written by a kernel if each is once; of a slice no more than the slice."""
+        """Bytes read and written by a kernel if each is once.
+
+        Of a slice no more than the slice, of looked-up rows no more than the columns taken of all.
+        """
         if one.opcode.endswith("-start"):
             return size(one.shape)
         inner = self.computations.get(one.called("calls") or "", {})
@@ -143,6 +146,8 @@ class Module:
         for user in users:
             if user.opcode in ("dynamic-slice", "slice"):
                 sliced += size(user.shape)
+            elif user.opcode == "gather" and user.operands[0] == own.name:
+                sliced += size(own.shape) * _share(user, elements(own.shape)[-1])
             elif user.opcode != "dynamic-update-slice" or user.operands[0] != own.name:
                 return math.inf
         return sliced
@@ -182,6 +187,13 @@ class Module:
     def _opcodes(self, one: Instruction) -> set[str]:
         inner = self.computations.get(one.called("calls") or "", {})
         return {one.opcode}.union(*(self._opcodes(each) for each in inner.values()))
+
+
+def _share(gather: Instruction, n_columns: int) -> float:
+    """Of the columns of rows that are looked up: any row may be, but the same columns of each."""
+    found = re.search(r"slice_sizes=\{(?:\d+,)*(\d+)\}", gather.rest)
+    taken = int(found[1]) if found else 1
+    return taken / n_columns if taken > 1 else 1.0
 
 
 def _contracted(one: Instruction) -> list[int]:

@@ -76,7 +76,7 @@ class Model:
 
     def template(self) -> Params:
         """Shapes and dtypes of the parameters."""
-        return jax.eval_shape(lambda: self.init(jax.random.key(0), self.sizes, 1.0))
+        return _template(self)
 
     def init(self, key: jax.Array, real: Any, scale: jax.Array | float) -> Params:
         """Parameters drawn as the architecture has it, every one multiplied by ``scale``."""
@@ -128,6 +128,12 @@ class Model:
 def _graphdef(model: Model) -> Any:
     module = nnx.eval_shape(lambda: model.config.build(model.sizes, model.sizes, nnx.Rngs(0)))
     return nnx.split(module)[0]
+
+
+@functools.cache
+def _template(model: Model) -> Params:
+    # Kept, because each checkpoint that is read asks for it, and layers are slow to make.
+    return jax.eval_shape(lambda: model.init(jax.random.key(0), model.sizes, 1.0))
 
 
 def _with_keys(tree: Any, key_of: Callable[[Any], Any]) -> Any:

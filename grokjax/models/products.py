@@ -9,7 +9,6 @@ of shapes as in ``network.py``.
 
 import dataclasses
 import functools
-import itertools
 import math
 from collections.abc import Callable, Sequence
 from typing import Any
@@ -149,8 +148,14 @@ def _exactly(x: jax.Array, y: jax.Array) -> jax.Array:
 
 
 @functools.cache
-def _rows_of(n_rows: int, hot: bool, at_once: bool, precision: str | None) -> Multilinear:
-    """Looked up, or with ``hot`` multiplied; gradients of all tables at once or one by one."""
+def _rows_of(
+    n_rows: int, hot: bool, at_once: bool, precision: str | None, first: int = 0, rest: int = 0
+) -> Multilinear:
+    """Looked up, or with ``hot`` multiplied; gradients of all tables at once or one by one.
+
+    Of their columns all but the ``first`` and the ``rest``, so many each.
+    """
+    cut = ((0, 0), (0, 0), (first, rest)) if first or rest else None
 
     def one_hot(index: jax.Array, dtype: Any) -> jax.Array:
         return jax.nn.one_hot(index, n_rows, dtype=dtype)
@@ -159,36 +164,53 @@ def _rows_of(n_rows: int, hot: bool, at_once: bool, precision: str | None) -> Mu
         if hot:
             rows_SBC = jax.vmap(_exactly)(one_hot(index, tables.dtype), tables)
             return rows_SBC.reshape(index.size, -1)
-        flat = index + n_rows * jnp.arange(len(tables))[:, None]
+        flat = (index + n_rows * jnp.arange(len(tables))[:, None]).ravel()
         joined = tables.reshape(len(tables) * n_rows, -1)
-        return jnp.take(joined, flat.ravel(), axis=0, mode="clip")
+        if cut is None:
+            return jnp.take(joined, flat, axis=0, mode="clip")
+        # Not rows of a slice of the tables, which would be copied.
+        size = 1, joined.shape[-1] - first - rest
+        return jax.vmap(lambda row: jax.lax.dynamic_slice(joined, (row, first), size)[0])(flat)
 
     def transpose(gradient: jax.Array, index: jax.Array) -> jax.Array:
         multiply = _product_at(precision)
         gradient_SBC = gradient.reshape(*index.shape, -1)
         if at_once:
             hot_SPB = one_hot(index, gradient.dtype).swapaxes(1, 2)
-            return jax.vmap(multiply)(hot_SPB, gradient_SBC)
-        pairs = zip(index, gradient_SBC, strict=True)
-        return jnp.stack([multiply(one_hot(i, g.dtype).T, g) for i, g in pairs])
+            gradient_SPC = jax.vmap(multiply)(hot_SPB, gradient_SBC)
+        else:
+            pairs = zip(index, gradient_SBC, strict=True)
+            gradient_SPC = jnp.stack([multiply(one_hot(i, g.dtype).T, g) for i, g in pairs])
+        return gradient_SPC if cut is None else jnp.pad(gradient_SPC, cut)
 
     return Multilinear(take, (transpose, None))
 
 
 def take_rows(tables: Sequence[jax.Array], index: jax.Array) -> list[jax.Array]:
-    """Rows of S tables (S, P, C) at indices (S, B), as (S * B, C); the same of each such array.
+    """Rows (S * B, C) of tables (S, P, C) at indices (S, B); n of a table of n C columns.
 
-    The gradient is a one-hot product instead of a scatter: XLA's scatter-add collapses under
-    colliding indices on GPUs and is serial on CPUs, and the product is as exact. On a TPU the rows
-    are a product too. A CPU takes joined tables at once; elsewhere joining and cutting cost more.
+    C is that of the first table. The gradient is a one-hot product instead of a scatter: XLA's
+    scatter-add collapses under colliding indices on GPUs and is serial on CPUs, and the product is
+    as exact. On a TPU the rows are a product too. A CPU takes joined tables at once; elsewhere
+    joining and cutting cost more.
     """
-    on, alone = platform(), len(tables) == 1
-    at_once = on in ACCELERATORS and not alone
-    look_up = _rows_of(tables[0].shape[1], on == "tpu", at_once, _precision())
-    if at_once or alone:
-        return [look_up(table, index) for table in tables]
-    ends = list(itertools.accumulate(table.shape[-1] for table in tables))
-    return jnp.split(look_up(jnp.concatenate(tables, axis=-1), index), ends[:-1], axis=-1)
+    on, (n_rows, width) = platform(), tables[0].shape[1:]
+    if on == "tpu":
+        tables = [part for table in tables for part in _in_parts(table, width)]
+    look_up = functools.partial(_rows_of, n_rows, on == "tpu")
+    n_parts = sum(table.shape[-1] // width for table in tables)
+    if on not in ACCELERATORS or n_parts == 1:
+        joined = jnp.concatenate(tables, axis=-1) if len(tables) > 1 else tables[0]
+        return _in_parts(look_up(False, _precision())(joined, index), width)
+    return [
+        look_up(True, _precision(), at, table.shape[-1] - at - width)(table, index)
+        for table in tables
+        for at in range(0, table.shape[-1], width)
+    ]
+
+
+def _in_parts(joined: jax.Array, width: int) -> list[jax.Array]:
+    return jnp.split(joined, joined.shape[-1] // width, axis=-1)
 
 
 @functools.cache
@@ -212,17 +234,18 @@ def _gap_of(n_rows: int, precision: str | None) -> Multilinear:
 
 
 def take_rows_and_gaps(tables: Sequence[jax.Array], index: jax.Array) -> list[jax.Array]:
-    """Rows x and q (2B, D) of tables of x, q, k, v (2, P, D), and what ``attend`` takes beside q.
+    """Rows x, q (2B, D) of tables of x (2, P, D) and q, k, v, and what ``attend`` takes beside q.
 
     On a TPU a gap is one product, as is its gradient, and not two that are joined.
     """
     if platform() != "tpu":
         x, q, k, v = take_rows(tables, index)
         return [x, q, *gaps(k, v)]
-    *of_rows, of_k, of_v = tables
+    of_x, joined = tables
+    of_q, of_k, of_v = _in_parts(joined, of_x.shape[-1])
     key_gap, value_gap = (_gap_of(len(own[0]), _precision())(own, index) for own in (of_k, of_v))
     (value,) = take_rows([of_v[1:]], index[1:])
-    return [*take_rows(of_rows, index), key_gap, value, value_gap]
+    return [*take_rows([of_x, of_q], index), key_gap, value, value_gap]
 
 
 @functools.cache

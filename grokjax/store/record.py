@@ -1,6 +1,7 @@
 """sweep.json: what was asked for, with what it was made, and what may change."""
 
 import dataclasses
+import functools
 import importlib.metadata
 import json
 import os
@@ -262,12 +263,17 @@ def text_of(value: Any) -> str:
     return ",".join(map(str, value)) if isinstance(value, list) else str(value)
 
 
+@functools.cache
+def _installed() -> dict[str, str]:
+    installed = {found.name: found.version for found in importlib.metadata.distributions()}
+    return {name: installed[name] for name in _PACKAGES if name in installed}
+
+
 def provenance() -> dict[str, Any]:
     """With what, where and when this process runs."""
     import jax  # here, because reading a record needs none
 
     devices = jax.local_devices()
-    installed = {found.name: found.version for found in importlib.metadata.distributions()}
     return {
         "time": time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime()),
         "command": [pathlib.Path(sys.argv[0]).name, *sys.argv[1:]],
@@ -275,7 +281,7 @@ def provenance() -> dict[str, Any]:
         "commit": commit(),
         "sources": sources(),
         "python": platform.python_version(),
-        "packages": {name: installed[name] for name in _PACKAGES if name in installed},
+        "packages": dict(_installed()),
         "platform": platform.platform(),
         "cpu_count": os.cpu_count(),
         "devices": [f"{device.platform}:{device.device_kind}" for device in devices],

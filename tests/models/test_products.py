@@ -11,6 +11,7 @@ import pytest
 from jax.flatten_util import ravel_pytree
 
 from grokjax.models import layers, products
+from grokjax.models.architectures import transformer
 from grokjax.settings.config import PRECISIONS, TrainConfig
 from grokjax.training import data, mapped, step, work
 from grokjax.training.step import Program
@@ -74,7 +75,7 @@ def of_rows(first):
 
 
 def rows_and_gaps(tables):
-    parts = products.take_rows_and_gaps(jnp.split(tables, 4, axis=-1), jnp.asarray(INDEX))
+    parts = products.take_rows_and_gaps(jnp.split(tables, [2], axis=-1), jnp.asarray(INDEX))
     return jnp.concatenate([part[-4:] for part in parts], axis=-1)
 
 
@@ -96,7 +97,7 @@ PARTS = {
     ),
     "rows of parts": (
         lambda x: jnp.concatenate(
-            products.take_rows(jnp.split(x, [1, 4], axis=-1), jnp.asarray(INDEX)), axis=-1
+            products.take_rows(jnp.split(x, [2], axis=-1), jnp.asarray(INDEX)), axis=-1
         ),
         plain_rows,
         normal((2, 5, 6)),
@@ -144,7 +145,10 @@ ORDERS = {
 MAPPED = {"forward over reverse": ORDERS["forward over reverse"]}
 
 
-@pytest.fixture(params=["cpu", "tpu", "gpu"])
+PLATFORMS = ("cpu", *products.ACCELERATORS)
+
+
+@pytest.fixture(params=PLATFORMS)
 def laid_out(request, monkeypatch):
     """As programs for that platform are, which this CPU then runs."""
     monkeypatch.setattr(products, "platform", lambda: request.param)
@@ -169,18 +173,37 @@ def test_the_platform_is_that_of_the_mesh():
     assert seen == ["cpu", *products.ACCELERATORS]
 
 
-@pytest.mark.parametrize("name", PARTS)
-@pytest.mark.parametrize("orders, over", [(ORDERS, lambda f: f), (MAPPED, each_mapped)],
-                         ids=["alone", "mapped"])  # fmt: skip
-def test_derivatives_of_the_parts_equal_the_textbooks(name, orders, over, laid_out):
-    *parts, arrays = PARTS[name]
+# Parts of which not every platform has a layout of its own.
+SHARED = {
+    "affine": ["cpu"],
+    "rows": ["cpu", "tpu"],
+    "second token asks": ["cpu", "tpu"],
+    "both tokens ask": ["cpu", "tpu"],
+}
+LAYOUTS = [(name, on) for name in PARTS for on in SHARED.get(name, PLATFORMS)]
+WAYS = {"alone": (ORDERS, lambda f: f), "mapped": (MAPPED, each_mapped)}
+
+
+def derivatives(part, way, arrays):
+    """Of each order, of a scalar of the part."""
+    orders, over = WAYS[way]
     along = normal(*(array.shape for array in arrays), seed=1)
+    f = over(lambda x: jnp.tanh(part(*x)).sum() ** 2)
+    return jax.jit(lambda: {order: derive(f, arrays, along) for order, derive in orders.items()})()
 
-    def derivatives(part):
-        f = over(lambda x: jnp.tanh(part(*x)).sum() ** 2)
-        return {order: derive(f, arrays, along) for order, derive in orders.items()}
 
-    found, wanted = (jax.jit(functools.partial(derivatives, part))() for part in parts)
+@functools.cache
+def of_the_textbook(name, way):
+    _, plain, arrays = PARTS[name]
+    return derivatives(plain, way, arrays)
+
+
+@pytest.mark.parametrize("way", WAYS)
+@pytest.mark.parametrize("name, on", LAYOUTS)
+def test_derivatives_of_the_parts_equal_the_textbooks(name, on, way, monkeypatch):
+    monkeypatch.setattr(products, "platform", lambda: on)
+    part, _, arrays = PARTS[name]
+    found, wanted = derivatives(part, way, arrays), of_the_textbook(name, way)
     for order, value in wanted.items():
         scale = max(np.abs(leaf).max() for leaf in jax.tree.leaves(value))
         assert scale > 1e-3
@@ -337,6 +360,26 @@ def test_an_accelerator_projects_half_as_many_keys(monkeypatch):
     assert flops[None] - flops["gpu"] == 3 * 2 * 16 * 8 * 8
     assert flops["tpu"] > flops["gpu"]  # heads and rows are products there
     assert joined_once == {None: False, "gpu": True, "tpu": True}
+
+
+def test_an_accelerator_sums_the_first_bias_over_elements(monkeypatch):
+    monkeypatch.setattr(products, "platform", lambda: "gpu")
+    loss, _, x = network("transformer")
+
+    def sums():  # over both tokens of 16 examples, and of 11 elements
+        text = jax.jit(jax.grad(lambda x: loss(x))).lower(x).as_text()
+        return [text.count(f"across dimensions = [0] : (tensor<{n}x8xf64>") for n in (32, 22)]
+
+    of_examples, of_elements = sums()
+    monkeypatch.setattr(transformer.Transformer, "_biased_tables", lambda self: False)
+    assert sums() == [of_examples + 1, of_elements - 1]
+
+
+def test_a_gpu_takes_queries_keys_and_values_out_of_one_table(monkeypatch):
+    loss, _, x = network("transformer")
+    monkeypatch.setattr(products, "platform", lambda: "gpu")
+    text = jax.jit(jax.grad(loss)).lower(x).as_text()
+    assert len(re.findall(r"stablehlo.gather.*: \(tensor<22x24xf64>", text)) == 3
 
 
 def test_tables_are_in_whole_tiles_on_a_tpu(laid_out):

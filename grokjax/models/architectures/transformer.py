@@ -112,13 +112,15 @@ class Transformer(Embedded):
             by_gaps = self._by_gaps(alone)
             if depth == 0:
                 x, q, *seen = self._first_rows(net, inputs, by_gaps)
-                q, neurons = q[first:], x
+                q = q[first:]
             else:
                 y = block.norm1(x) if self.layer_norm == "pre" else x
                 project = layers.queries_gaps if by_gaps else layers.queries_keys_values
                 q, *seen = project(y, block.qkv, first)
             attend = functools.partial(products.attend, self.n_heads) if by_gaps else self._attend
-            x = x[first:] + layers.apply(block.out, attend(q, *seen))
+            kernel, bias = layers.weights(block.out)
+            bias = None if depth == 0 and self._biased_tables() else bias
+            x = x[first:] + products.affine(attend(q, *seen), kernel, bias)
             if self.layer_norm == "post":
                 x = block.norm1(x)
             x, neurons = self._feed_forward(block, x)
@@ -147,12 +149,13 @@ class Transformer(Embedded):
         if not self.equals_token:
             return parts
         equals = net.equals.embedding[...] + net.position.embedding[...][2:]
-        rows = self._with_projections(net, equals)
+        own, joined = self._with_projections(net, equals)
+        rows = [own, *jnp.split(joined, 3, axis=-1)]
         same = (jnp.broadcast_to(row, (inputs.shape[0], row.shape[1])) for row in rows)
         return [jnp.concatenate(both) for both in zip(parts, same, strict=True)]
 
     def _tables(self, net: Any) -> list[Any]:
-        """First-layer input and its query, key, value for every (position, element): (2, P, D).
+        """First-layer input for every (position, element), (2, P, D), and its q, k, v: (2, P, 3D).
 
         There may be rows of no element behind the last.
         """
@@ -162,12 +165,20 @@ class Transformer(Embedded):
         x_SPD = jnp.stack(embeddings) + net.position.embedding[...][:2, None]
         x_SPD = products.in_tiles(x_SPD)
         rows = self._with_projections(net, x_SPD.reshape(-1, x_SPD.shape[-1]))
-        return [part.reshape(x_SPD.shape) for part in rows]
+        return [part.reshape(*x_SPD.shape[:2], -1) for part in rows]
 
     def _with_projections(self, net: Any, rows: Any) -> list[Any]:
         block = net.blocks[0]
         y = block.norm1(rows) if self.layer_norm == "pre" else rows
-        return [rows, *layers.columns(y, block.qkv, 0, None, n_parts=3)]
+        joined = jnp.concatenate(layers.columns(y, block.qkv, 0, None, n_parts=3), axis=-1)
+        return [rows + block.out.bias[...][None] if self._biased_tables() else rows, joined]
+
+    def _biased_tables(self) -> bool:
+        """Whether the first block's output has its bias by way of its input's tables.
+
+        On accelerators, where the gradient is then summed over elements instead of examples.
+        """
+        return self.biases and products.platform() in products.ACCELERATORS
 
     def _by_gaps(self, alone: bool) -> bool:
         """Whether ``products.attend`` does; the last token sees everything, mask or not."""
@@ -194,7 +205,7 @@ class Transformer(Embedded):
 
         ``query`` as the second element asks, ``key`` and ``value`` as the first answers.
         """
-        _, q, k, v = self._tables(net)
+        q, k, v = jnp.split(self._tables(net)[1], 3, axis=-1)
         rows = {"query": q[1], "key": k[0], "value": v[0]}
         n = len(net.embed.embedding[...])
         return {name: own[:n].reshape(n, self.n_heads, -1) for name, own in rows.items()}
