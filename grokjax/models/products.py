@@ -9,6 +9,7 @@ of shapes as in ``network.py``.
 
 import dataclasses
 import functools
+import itertools
 import math
 from collections.abc import Callable, Sequence
 from typing import Any
@@ -153,7 +154,7 @@ def _rows_of(
 ) -> Multilinear:
     """Looked up, or with ``hot`` multiplied; gradients of all tables at once or one by one.
 
-    Of their columns all but the ``first`` and the ``rest``, so many each.
+    Of their columns all but ``first`` and ``rest`` many.
     """
     cut = ((0, 0), (0, 0), (first, rest)) if first or rest else None
 
@@ -161,16 +162,17 @@ def _rows_of(
         return jax.nn.one_hot(index, n_rows, dtype=dtype)
 
     def take(tables: jax.Array, index: jax.Array) -> jax.Array:
+        width = tables.shape[-1] - first - rest
         if hot:
-            rows_SBC = jax.vmap(_exactly)(one_hot(index, tables.dtype), tables)
-            return rows_SBC.reshape(index.size, -1)
+            taken = tables[..., first : first + width]
+            return jax.vmap(_exactly)(one_hot(index, tables.dtype), taken).reshape(-1, width)
         flat = (index + n_rows * jnp.arange(len(tables))[:, None]).ravel()
         joined = tables.reshape(len(tables) * n_rows, -1)
         if cut is None:
             return jnp.take(joined, flat, axis=0, mode="clip")
         # Not rows of a slice of the tables, which would be copied.
-        size = 1, joined.shape[-1] - first - rest
-        return jax.vmap(lambda row: jax.lax.dynamic_slice(joined, (row, first), size)[0])(flat)
+        cut_at = functools.partial(jax.lax.dynamic_slice, joined, slice_sizes=(1, width))
+        return jax.vmap(lambda row: cut_at((row, first))[0])(flat)
 
     def transpose(gradient: jax.Array, index: jax.Array) -> jax.Array:
         multiply = _product_at(precision)
@@ -195,13 +197,11 @@ def take_rows(tables: Sequence[jax.Array], index: jax.Array) -> list[jax.Array]:
     joining and cutting cost more.
     """
     on, (n_rows, width) = platform(), tables[0].shape[1:]
-    if on == "tpu":
-        tables = [part for table in tables for part in _in_parts(table, width)]
     look_up = functools.partial(_rows_of, n_rows, on == "tpu")
-    n_parts = sum(table.shape[-1] // width for table in tables)
+    n_parts = sum(table.shape[-1] for table in tables) // width
     if on not in ACCELERATORS or n_parts == 1:
         joined = jnp.concatenate(tables, axis=-1) if len(tables) > 1 else tables[0]
-        return _in_parts(look_up(False, _precision())(joined, index), width)
+        return jnp.split(look_up(False, _precision())(joined, index), n_parts, axis=-1)
     return [
         look_up(True, _precision(), at, table.shape[-1] - at - width)(table, index)
         for table in tables
@@ -209,8 +209,16 @@ def take_rows(tables: Sequence[jax.Array], index: jax.Array) -> list[jax.Array]:
     ]
 
 
-def _in_parts(joined: jax.Array, width: int) -> list[jax.Array]:
-    return jnp.split(joined, joined.shape[-1] // width, axis=-1)
+def as_looked_up(tables: list[jax.Array]) -> list[jax.Array]:
+    """The same, or on a GPU one joined table, of which ``take_rows`` takes the columns."""
+    return [jnp.concatenate(tables, axis=-1)] if platform() == "gpu" else tables
+
+
+def apart(tables: Sequence[jax.Array]) -> list[jax.Array]:
+    """Tables of n C columns each, where C is that of the first, as tables of C columns."""
+    width = tables[0].shape[-1]
+    parts = (jnp.split(table, table.shape[-1] // width, axis=-1) for table in tables)
+    return list(itertools.chain(*parts))
 
 
 @functools.cache
@@ -234,18 +242,17 @@ def _gap_of(n_rows: int, precision: str | None) -> Multilinear:
 
 
 def take_rows_and_gaps(tables: Sequence[jax.Array], index: jax.Array) -> list[jax.Array]:
-    """Rows x, q (2B, D) of tables of x (2, P, D) and q, k, v, and what ``attend`` takes beside q.
+    """Rows x and q (2B, D) of tables of x, q, k, v (2, P, D), and what ``attend`` takes beside q.
 
     On a TPU a gap is one product, as is its gradient, and not two that are joined.
     """
     if platform() != "tpu":
         x, q, k, v = take_rows(tables, index)
         return [x, q, *gaps(k, v)]
-    of_x, joined = tables
-    of_q, of_k, of_v = _in_parts(joined, of_x.shape[-1])
+    *of_rows, of_k, of_v = tables
     key_gap, value_gap = (_gap_of(len(own[0]), _precision())(own, index) for own in (of_k, of_v))
     (value,) = take_rows([of_v[1:]], index[1:])
-    return [*take_rows([of_x, of_q], index), key_gap, value, value_gap]
+    return [*take_rows(of_rows, index), key_gap, value, value_gap]
 
 
 @functools.cache

@@ -75,7 +75,8 @@ def of_rows(first):
 
 
 def rows_and_gaps(tables):
-    parts = products.take_rows_and_gaps(jnp.split(tables, [2], axis=-1), jnp.asarray(INDEX))
+    x, *others = jnp.split(tables, 4, axis=-1)
+    parts = products.take_rows_and_gaps([x, *products.as_looked_up(others)], jnp.asarray(INDEX))
     return jnp.concatenate([part[-4:] for part in parts], axis=-1)
 
 

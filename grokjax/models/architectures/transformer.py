@@ -149,15 +149,14 @@ class Transformer(Embedded):
         if not self.equals_token:
             return parts
         equals = net.equals.embedding[...] + net.position.embedding[...][2:]
-        own, joined = self._with_projections(net, equals)
-        rows = [own, *jnp.split(joined, 3, axis=-1)]
+        rows = products.apart(self._with_projections(net, equals))
         same = (jnp.broadcast_to(row, (inputs.shape[0], row.shape[1])) for row in rows)
         return [jnp.concatenate(both) for both in zip(parts, same, strict=True)]
 
     def _tables(self, net: Any) -> list[Any]:
-        """First-layer input for every (position, element), (2, P, D), and its q, k, v: (2, P, 3D).
+        """First-layer input and its query, key, value for every (position, element): (2, P, D).
 
-        There may be rows of no element behind the last.
+        As ``products.as_looked_up`` has them. There may be rows of no element behind the last.
         """
         embeddings = [net.embed.embedding[...]]
         if self.separate_embeddings:
@@ -170,8 +169,8 @@ class Transformer(Embedded):
     def _with_projections(self, net: Any, rows: Any) -> list[Any]:
         block = net.blocks[0]
         y = block.norm1(rows) if self.layer_norm == "pre" else rows
-        joined = jnp.concatenate(layers.columns(y, block.qkv, 0, None, n_parts=3), axis=-1)
-        return [rows + block.out.bias[...][None] if self._biased_tables() else rows, joined]
+        own = products.as_looked_up(layers.columns(y, block.qkv, 0, None, n_parts=3))
+        return [rows + block.out.bias[...][None] if self._biased_tables() else rows, *own]
 
     def _biased_tables(self) -> bool:
         """Whether the first block's output has its bias by way of its input's tables.
@@ -205,7 +204,7 @@ class Transformer(Embedded):
 
         ``query`` as the second element asks, ``key`` and ``value`` as the first answers.
         """
-        q, k, v = jnp.split(self._tables(net)[1], 3, axis=-1)
+        _, q, k, v = products.apart(self._tables(net))
         rows = {"query": q[1], "key": k[0], "value": v[0]}
         n = len(net.embed.embedding[...])
         return {name: own[:n].reshape(n, self.n_heads, -1) for name, own in rows.items()}
