@@ -55,6 +55,8 @@ PERMUTED = ("permuted/p197_10", "permuted/p197_20")
 LONGER = "permuted/p197_20_longer"
 # Folder of the five with true labels, trained again for their layers, as far as that is asked.
 TRUE_LAYERS = "permuted/p197_0"
+# The same, trained on to the study's 60,000 steps.
+TRUE_LONGER = "permuted/p197_0_longer"
 # How much of training leads are computed again from, to see what a shorter budget does to them.
 SHORTER = 0.75
 
@@ -69,7 +71,8 @@ def remade() -> dict[str, pd.DataFrame]:
     """Path → table that follows from the runs' own committed tables: made again, not read."""
     folders = [evidence.Folder(RESULTS / RUNS / name) for name in NAMES]
     # No sweeps lie below the first folder: what is compared are the fifteen runs alone.
-    compared = [*(one.path for one in folders), *(RESULTS / name for name in (TABLE2, *PERMUTED))]
+    more = (TABLE2, TRUE_LONGER, *PERMUTED)
+    compared = [*(one.path for one in folders), *(RESULTS / name for name in more)]
     contexts = comparison.contexts_of(RESULTS / RUNS, "paper", compared)
     tests = comparison.discoveries.family(contexts, comparison.measured(contexts))
     pool = evidence.Pool(folders)
