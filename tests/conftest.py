@@ -47,7 +47,7 @@ def pytest_configure():
 
 
 def pytest_addoption(parser):
-    parser.addoption("--kills", type=int, default=2, help="kills of each signal in test_kills.py")
+    parser.addoption("--kills", type=int, default=1, help="kills of each signal in test_kills.py")
     parser.addoption("--fuzz", type=int, default=500, help="inputs a reader in test_fuzzing.py")
     parser.addoption("--fuzz_seed", type=int, default=0, help="what they are drawn with")
     text = "power cuts in test_power_cuts.py, 0 for all that matter"

@@ -3,7 +3,7 @@
 A grid of two tasks, in two batches. Each start has another idea of what is kept (--keep) and how
 often a state is (--state_minutes).
 
-Two kills by default, and two for each five of them asked for politely. ``pytest
+One kill by default, and one asked for politely, two for each five of more. ``pytest
 tests/test_kills.py --kills=100 --thorough`` makes a hundred and forty, of a grid with two networks
 and two widths that draws its report too, and kills one of two processes twenty times.
 """

@@ -40,7 +40,7 @@ CASES = {
     "mlp": [("divide", 11), ("quadratic", 12)],
 }
 MLP, GROUPS = (pytest.param(case, marks=pytest.mark.thorough) for case in ("mlp", "groups"))
-THE_MLP_THOROUGHLY = ["primes", "groups", MLP]
+OTHERS_THOROUGHLY = ["primes", GROUPS, MLP]
 # Of groups no dimension, for each size is compiled.
 OF_CASE = {"groups": dataclasses.replace(OPTIONS, diagnostics=("fourier",))}
 
@@ -107,7 +107,7 @@ def test_all_runs_at_once_as_accelerators_take_them_are_those_one_by_one(case, m
         assert_alike(own, one_by_one[run_id], 2e-5)
 
 
-@pytest.mark.parametrize("case", THE_MLP_THOROUGHLY)
+@pytest.mark.parametrize("case", OTHERS_THOROUGHLY)
 def test_a_run_is_the_same_whatever_its_batch(case):
     runs, _ = batch(case)
     alone = see(case, [1])
@@ -130,7 +130,7 @@ def view_of(case, i, options, own):
     return views.view(runs[i], cut, 10, CONFIG, options, own)
 
 
-@pytest.mark.parametrize("case", THE_MLP_THOROUGHLY)
+@pytest.mark.parametrize("case", OTHERS_THOROUGHLY)
 def test_rows_are_those_of_the_public_functions(case):
     runs, _ = batch(case)
     for i in range(0, len(runs), 3):
