@@ -104,6 +104,14 @@ def test_a_program_is_read_as_one_would_count_it():
     }
 
 
+def test_a_smaller_group_of_runs_that_is_left_over_counts():
+    body = TEXT[TEXT.index("%body (") : TEXT.index("%condition (")]
+    whole = TEXT.replace("%condition (", body.replace("%body (", "%rest (") + "%condition (")
+    some = "  %some = (s32[], f32[10,4,8]{2,1,0}) while(%a), condition=%condition, body=%rest\n"
+    module = hlo.Module(whole.replace("  ROOT %all", f"{some}  ROOT %all"))
+    assert module.parts(whole=False) == {"body": 3 * 10, "rest": 10}
+
+
 SLICED = """HloModule sliced
 
 %parts (p0: f32[10,4], p1: f32[10,4]) -> f32[2,4] {

@@ -214,7 +214,7 @@ def measure(asked: Asked, **settings: str) -> dict[str, Any]:
             for times, each in kernels
         )
     counted: Counter[str] = Counter()
-    for name in parts:
+    for name in parts if asked.program in LENSES else [module.loop]:
         counted.update(module.counts(name))
     # From a call to a step, or an evaluation or a lens, of one run.
     share = 1 / asked.runs / (asked.steps if asked.program in TRAININGS else 1)

@@ -113,9 +113,15 @@ class Module:
         return max(bodies, key=rank)
 
     def parts(self, whole: bool) -> dict[str, int]:
-        """Computation → how often a call runs it: that loop alone, or all that is run."""
+        """Computation → how often a call runs it: loops over steps, or all that is run.
+
+        Loops over steps are several where runs come in groups and a smaller group is left over.
+        """
         found = {self.entry: 1} | dict(self.loops(self.entry))
-        return found if whole else {self.loop: found[self.loop]}
+        products = {name: self.counts(name)["products"] for name in found if name != self.entry}
+        most = self.counts(self.loop)["products"]
+        alike = [self.loop, *(name for name, n in products.items() if 2 * n > most)]
+        return found if whole else {name: found[name] for name in alike}
 
     def cycles(self, computation: str) -> int:
         """A TPU compiler's estimate of a computation's kernels."""
