@@ -61,6 +61,7 @@ def pytest_addoption(parser):
 LONGEST = (
     "batches",
     "check",
+    "repair",
     "kills",
     "mixed_grid",
     "plugins",

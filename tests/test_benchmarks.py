@@ -45,11 +45,15 @@ def test_the_page_shows_every_number_beside_what_is_asked(tmp_path):
         "commit": "0123456789",
         "time": "2026-01-01T00:00:00+00:00",
     }
-    (tmp_path / "scaling.json").write_text(json.dumps(scaling | {"results": []}) + "\n")
-    with (tmp_path / "scaling.json").open("a") as file:
-        file.write(json.dumps(scaling) + "\n")
+    other = scaling | {"device": "another", "results": [scaling["results"][0] | {"prime": 197}]}
+    # Parts that were measured by calls of their own are lines of one file.
+    lines = [json.dumps(record) + "\n" for record in (scaling, other)]
+    (tmp_path / "scaling.json").write_text("".join(lines))
     text = page.write(tmp_path)
     assert text == (tmp_path / "README.md").read_text()
+    assert text.count("## scaling") == 1 and "on another; Python" in text
+    assert text.index("on a machine") < text.index("113") < text.index("on another")
+    assert text.index("on another") < text.index("197")
     assert "on a machine; Python 3.12.1, jax 0.12; commit 0123456, 2026-01-01" in text
     row = next(line for line in text.splitlines() if line.startswith("| mlp"))
     assert row.endswith("| **1.04** (5: 10.00 ms, 45: 10.40 ms) | ≤ 1.1 |")

@@ -39,6 +39,21 @@ def told(capsys):
     return [line for line in capsys.readouterr().out.splitlines() if line.startswith("--")]
 
 
+def api_says_what_tables_say(loaded):
+    part = loaded.where(prime=37)
+    assert len(part.runs) == 1 and "1 of 2 (1 done)" in repr(part)
+    for row in part.with_runs("persistence").iloc[[0, -1]].to_dict("records"):
+        assert (row["prime"], row["d_model"], row["n_points"]) == (37, 12, 37)
+        assert row["cloud"] == "embedding"
+        points = loaded.cloud(row["run_id"], row["step"])
+        np.testing.assert_allclose((points**2).sum(1).mean(), 1, rtol=1e-5)
+        summary = diagnostics.persistence.summarize(loaded.diagram(row["run_id"], row["step"]))
+        assert summary.h1_max == row["h1_max"]
+    small = loaded.dimension.query("cloud == 'embedding'")
+    assert len(small) == 2 * 5 and small["lid_mean"].isna().all()
+    assert loaded.dimension.query("cloud != 'embedding'")["lid_mean"].notna().all()
+
+
 def test_from_help_to_a_diagnostic_of_ones_own(tmp_path, capsys, monkeypatch, radius):
     where = f"--workdir={tmp_path / 'w'}"
     # What is there to ask?
@@ -78,18 +93,7 @@ def test_from_help_to_a_diagnostic_of_ones_own(tmp_path, capsys, monkeypatch, ra
     assert "--cloud_normalisation=rms" in page and "--cloud_normalisation=unit" not in page
     assert "Local dimension is null for the cloud embedding where it has 31, 37 points" in page
     # So does the API.
-    part = loaded.where(prime=37)
-    assert len(part.runs) == 1 and "1 of 2 (1 done)" in repr(part)
-    for row in part.with_runs("persistence").iloc[[0, -1]].to_dict("records"):
-        assert (row["prime"], row["d_model"], row["n_points"]) == (37, 12, 37)
-        assert row["cloud"] == "embedding"
-        points = loaded.cloud(row["run_id"], row["step"])
-        np.testing.assert_allclose((points**2).sum(1).mean(), 1, rtol=1e-5)
-        summary = diagnostics.persistence.summarize(loaded.diagram(row["run_id"], row["step"]))
-        assert summary.h1_max == row["h1_max"]
-    small = loaded.dimension.query("cloud == 'embedding'")
-    assert len(small) == 2 * 5 and small["lid_mean"].isna().all()
-    assert loaded.dimension.query("cloud != 'embedding'")["lid_mean"].notna().all()
+    api_says_what_tables_say(loaded)
     # A question of one's own.
     assert call(analyze.main, where, "--plugins=radius", "--diagnostics=radius") == 0
     loaded = grokjax.load(tmp_path / "w", plugins=["radius"])

@@ -339,13 +339,13 @@ _ROWS: dict[str, Callable[[dict[str, Any]], Iterator[Row]]] = {
 NAMES = tuple(_ROWS)
 
 
-def _section(name: str, record: dict[str, Any]) -> str:
+def _part(name: str, record: dict[str, Any]) -> str:
     device = ", ".join([*record.get("accelerators", []), record["device"]])
     versions = ", ".join(f"{k} {v}" for k, v in record["versions"].items())
     rows = "\n".join(" | ".join(("", *row, "")).strip() for row in _ROWS[name](record))
     load = f", load average {record['load_average']:.1f}" if "load_average" in record else ""
     return (
-        f"## {name}\n\n`python -m experiments.benchmarks.{name}` on {device}{load}; "
+        f"`python -m experiments.benchmarks.{name}` on {device}{load}; "
         f"Python {record['python']}, {versions}; commit {(record['commit'] or 'unknown')[:7]}, "
         f"{record['time'][:10]}.\n\n"
         f"| what | measured | required |\n|---|---|---|\n{rows}\n"
@@ -353,13 +353,14 @@ def _section(name: str, record: dict[str, Any]) -> str:
 
 
 def write(folder: pathlib.Path) -> str:
-    """Writes README.md from the last line of every benchmark's file; returns it."""
-    found = {name: folder / f"{name}.json" for name in NAMES}
-    sections = [
-        _section(name, json.loads(path.read_text().splitlines()[-1]))
-        for name, path in found.items()
-        if path.exists()
-    ]
+    """Writes README.md from every line of every benchmark's file; returns it."""
+    sections = []
+    for name in NAMES:
+        path = folder / f"{name}.json"
+        if path.exists():
+            records = [json.loads(line) for line in path.read_text().splitlines()]
+            parts = "\n".join(_part(name, record) for record in records)
+            sections.append(f"## {name}\n\n{parts}")
     text = (
         "# Benchmarks\n\n"
         "Written by `python -m experiments.benchmarks`, which repeats them all (`pip install -e "
