@@ -1,8 +1,10 @@
 """The disk that a sweep needs, from the shapes of what it writes."""
 
+import contextlib
 import dataclasses
 import itertools
 import math
+import os
 import pathlib
 import shutil
 from collections.abc import Mapping, Sequence
@@ -106,8 +108,13 @@ def _bytes_of(table: Table, n_rows: float) -> float:
 
 
 def there(folder: pathlib.Path) -> int:
-    """Bytes of the files below a folder."""
-    return sum(path.stat().st_size for path in folder.rglob("*") if path.is_file())
+    """Bytes of the files below a folder, which another process may be changing."""
+    found = 0
+    for root, _, names in os.walk(folder):
+        for name in names:
+            with contextlib.suppress(FileNotFoundError):  # gone since its folder was listed
+                found += os.stat(os.path.join(root, name)).st_size
+    return found
 
 
 def free(folder: pathlib.Path) -> float:

@@ -1,5 +1,7 @@
 """What a plan says, against the sweep itself and sums by hand; that it writes nothing."""
 
+import os
+
 import pytest
 
 from grokjax import cli, sweep
@@ -53,6 +55,24 @@ def test_the_disk_is_that_of_the_sweep(keep, tmp_path, capsys):
     assert call(sweep.main, *arguments, "--plan") == 0
     assert "(100% is done)" in capsys.readouterr().out
     assert storage.there(workdir / "checkpoints") == there
+
+
+def test_files_may_go_while_they_are_counted(tmp_path, monkeypatch):
+    for name in ("a", "b/c", "b/d"):
+        (tmp_path / name).parent.mkdir(exist_ok=True)
+        (tmp_path / name).write_bytes(b"1234567")
+    assert storage.there(tmp_path) == 21
+    walk = os.walk
+
+    def beside_a_sweep(folder):
+        for found in walk(folder):
+            (tmp_path / "b/d").unlink(missing_ok=True)
+            (tmp_path / "a").unlink(missing_ok=True)  # has been listed
+            yield found
+
+    monkeypatch.setattr(storage.os, "walk", beside_a_sweep)
+    assert storage.there(tmp_path) == 7
+    assert storage.there(tmp_path / "nowhere") == 0
 
 
 def test_a_disk_that_is_too_small_is_said_before_the_first_step(tmp_path, monkeypatch, capsys):
