@@ -77,6 +77,7 @@ LONGEST = (
     "keeping",
     "bad_input",
     "page",
+    "page_of_runs",
 )
 
 
