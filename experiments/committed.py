@@ -110,6 +110,20 @@ def remade() -> dict[str, pd.DataFrame]:
     }
 
 
+def cells(source: str) -> pd.DataFrame:
+    """Cells of ``table1`` or ``table2`` that have runs.
+
+    ``statistic``, ``cloud`` and ``level``, the share of permuted labels, stand beside what
+    ``experiments.comparison`` says of each.
+    """
+    rows = table("verdicts/comparison.csv")
+    rows = rows[(rows.n > 0) & (rows.source == source)]
+    parts = rows.what.str.extract(
+        r"ρ of (?P<statistic>[^,]+), (?P<cloud>[^,]+), (?P<level>.+) % permuted"
+    )
+    return rows.join(parts.assign(level=parts.level.astype(float) / 100))
+
+
 def checkpoints() -> pd.DataFrame:
     """A row a checkpoint of the fifteen: persistence, accuracy and the run's two steps."""
     frames = []

@@ -138,14 +138,11 @@ def spearman(column: str) -> dict[str, list[float]]:
 
 def same_rho() -> str:
     """The cells of Table 1 that have runs with true labels."""
-    rows = committed.table("verdicts/comparison.csv")
-    rows = rows[(rows.n > 0) & (rows.source == "table1")]
-    rows = rows.join(rows.what.str.extract(r"ρ of (?P<cell>.+), 0 % permuted")).dropna(
-        subset="cell"
-    )
+    rows = committed.cells("table1")
+    rows = rows[rows.level == 0]
     words = {
         verdict: [
-            f"{row.cell.replace(', ', ' of ')} {row.paper_low:.2f}, here {row.ours:.2f} "
+            f"{row.statistic} of {row.cloud} {row.paper_low:.2f}, here {row.ours:.2f} "
             f"({row.low:.2f} to {row.high:.2f})"
             for row in rows[rows.verdict == verdict].itertuples()
         ]
@@ -193,11 +190,9 @@ def to_the_bit(first: str, later: str) -> str:
 
 
 def _cells_of_table2() -> pd.DataFrame:
-    """The cells of Table 2 that have runs, with their statistic and layer."""
-    rows = committed.table("verdicts/comparison.csv")
-    rows = rows[(rows.n > 0) & (rows.source == "table2")]
-    parts = rows.what.str.extract(r"ρ of (?P<statistic>[^,]+), (?P<cloud>[^,]+),")
-    return rows.join(parts)
+    """The cells of Table 2 with true labels."""
+    rows = committed.cells("table2")
+    return rows[rows.level == 0]
 
 
 def mlp_rho() -> str:

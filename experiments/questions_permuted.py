@@ -26,13 +26,8 @@ _NULLS = {
 
 
 def _cells() -> pd.DataFrame:
-    """The cells of Table 1 with permuted labels that have runs: statistic, cloud and level too."""
-    rows = committed.table("verdicts/comparison.csv")
-    rows = rows[(rows.n > 0) & (rows.source == "table1")]
-    parts = rows.what.str.extract(
-        r"ρ of (?P<statistic>[^,]+), (?P<cloud>[^,]+), (?P<level>.+) % permuted"
-    )
-    rows = rows.join(parts.assign(level=parts.level.astype(float) / 100))
+    """The cells of Table 1 with permuted labels that have runs."""
+    rows = committed.cells("table1")
     return rows[rows.level > 0]
 
 
