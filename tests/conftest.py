@@ -7,11 +7,12 @@ import tempfile
 
 # Before JAX is imported: tests, in this process and in those that they start, compile many small
 # programs again and again. A cache of this session's own makes that once each, and leaving out
-# LLVM's optimisations (not XLA's) makes it 2.4 times quicker; set XLA_FLAGS to test with them, and
-# GROKJAX_TESTS_CACHE to a folder that keeps the programs. (--xla_cpu_use_fusion_emitters=false is
-# quicker still, but then sums differ in their last bit with the size of a batch.)
+# LLVM's optimisations (not XLA's) and XLA's newer emitters of fused loops makes it quicker; set
+# XLA_FLAGS to test with them, and GROKJAX_TESTS_CACHE to a folder that keeps the programs.
 os.environ.setdefault(
-    "XLA_FLAGS", "--xla_backend_optimization_level=0 --xla_llvm_disable_expensive_passes=true"
+    "XLA_FLAGS",
+    "--xla_backend_optimization_level=0 --xla_llvm_disable_expensive_passes=true"
+    " --xla_cpu_use_fusion_emitters=false",
 )
 # Sweeps write thousands of small files, each flushed to its disk: in memory, where there is room.
 if os.path.isdir("/dev/shm") and shutil.disk_usage("/dev/shm").free > 4e9:
