@@ -212,6 +212,7 @@ ALL = [
 ]
 
 
+@pytest.mark.thorough
 def test_all_together_killed_sharded_merged_and_measured_on_a_cluster(modules, tmp_path):
     whole, shards = tmp_path / "whole", tmp_path / "shards"
     where = {"PYTHONPATH": str(modules), "signals": "SIGKILL batch 1 step 10 "}

@@ -152,6 +152,7 @@ def test_another_engine_gives_the_same_table(finished, tmp_path):
     pd.testing.assert_frame_equal(pd.read_parquet(kept), theirs)
 
 
+@pytest.mark.usefixtures("_no_report")
 def test_the_same_command_again_changes_nothing(finished, capsys):
     before = {p: p.stat().st_mtime_ns for p in (finished / "results").glob("*.parquet")}
     assert call(sweep.main, *GRID, f"--workdir={finished}") == 0
