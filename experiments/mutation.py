@@ -41,11 +41,15 @@ FOLDER = ROOT / "experiments" / "results" / "mutation"
 ELSEWHERE = {
     "tasks": (),
     "models": ("tests/training/test_step.py",),
-    "training": ("tests/measuring/test_lenses.py", "tests/test_workflow.py", "tests/test_check.py"),
+    "training": ("tests/measuring/test_lenses.py", "tests/test_workflow.py", "tests/damaged"),
     "diagnostics": ("tests/measuring/test_functions.py", "tests/measuring/test_lenses.py"),
     "statistics": (),
-    "store": tuple(
-        f"tests/test_{name}.py" for name in ("fuzzing", "odd_disks", "merge", "faults", "check")
+    "store": (
+        "tests/damaged",
+        *(
+            f"tests/test_{name}.py"
+            for name in ("fuzzing", "odd_disks", "merge", "faults", "allowed")
+        ),
     ),
 }
 SWAPS = (

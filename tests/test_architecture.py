@@ -262,3 +262,12 @@ def test_the_long_tests_that_come_first_are_there():
                 if isinstance(node, ast.Assign) and node.targets[0].id == "LONGEST")  # fmt: skip
     there = [path.stem for path in (ROOT / "tests").rglob("test_*.py")]
     assert [there.count(f"test_{name}") for name in names] == [1] * len(names)
+
+
+def test_the_tests_that_mutants_are_tried_on_are_there():
+    tree = ast.parse((ROOT / "experiments" / "mutation.py").read_text())
+    (value,) = (node.value for node in tree.body
+                if isinstance(node, ast.Assign) and ast.unparse(node.targets[0]) == "ELSEWHERE")  # fmt: skip
+    paths = [path for own in eval(ast.unparse(value)).values() for path in own]
+    assert len(paths) > 8
+    assert [path for path in paths if not (ROOT / path).exists()] == []

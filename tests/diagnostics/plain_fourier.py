@@ -43,6 +43,18 @@ def plain_cross_entropy(logits, labels):
     return -log_probability[np.arange(len(labels)), labels].mean()
 
 
+def plain_measures(projections, logits, labels, train_mask):
+    """Losses, then accuracies, restricted to projections of the logits and excluding them."""
+    restricted = projections + logits.mean(axis=0)
+    excluded = (logits - projections)[train_mask]
+    return (
+        plain_cross_entropy(restricted, labels),
+        plain_cross_entropy(excluded, labels[train_mask]),
+        (restricted.argmax(axis=1) == labels).mean(),
+        (excluded.argmax(axis=1) == labels[train_mask]).mean(),
+    )
+
+
 def plain_restricted_and_excluded(logits, labels, train_mask, keys):
     n = int(np.sqrt(len(logits)))
     a, b = np.divmod(np.arange(n * n), n)
@@ -53,14 +65,7 @@ def plain_restricted_and_excluded(logits, labels, train_mask, keys):
             if np.linalg.norm(direction) > 1e-6:
                 direction = direction / np.linalg.norm(direction)
                 projections += np.outer(direction, direction @ logits)
-    restricted = projections + logits.mean(axis=0)
-    excluded = (logits - projections)[train_mask]
-    return (
-        plain_cross_entropy(restricted, labels),
-        plain_cross_entropy(excluded, labels[train_mask]),
-        (restricted.argmax(axis=1) == labels).mean(),
-        (excluded.argmax(axis=1) == labels[train_mask]).mean(),
-    )
+    return plain_measures(projections, logits, labels, train_mask)
 
 
 # ------------------------------------------------------------------------------------ networks

@@ -8,6 +8,7 @@ import pytest
 
 from grokjax.diagnostics import fourier, irreps
 from grokjax.tasks import finite_groups
+from tests.diagnostics.plain_fourier import plain_cross_entropy, plain_measures
 from tests.small_groups import TABLES, inverses, permutations, symmetric_irreps
 
 
@@ -136,12 +137,6 @@ def direct_logits(table, found, keys):
     return sum(found.dimensions[k] * found.characters[k][quotients] for k in chosen)
 
 
-def plain_cross_entropy(logits, labels):
-    shifted = logits - logits.max(axis=1, keepdims=True)
-    log_probability = shifted - np.log(np.exp(shifted).sum(axis=1, keepdims=True))
-    return -log_probability[np.arange(len(labels)), labels].mean()
-
-
 @pytest.mark.parametrize(
     ("name", "keys"),
     [
@@ -194,14 +189,7 @@ def plain_restricted_and_excluded(logits, labels, train_mask, matrices, total):
     for one in matrices:
         design = one.reshape(len(one), -1)[total]
         projections += design @ np.linalg.lstsq(design, logits)[0]
-    restricted = projections + logits.mean(axis=0)
-    excluded = (logits - projections)[train_mask]
-    return (
-        plain_cross_entropy(restricted, labels),
-        plain_cross_entropy(excluded, labels[train_mask]),
-        (restricted.argmax(axis=1) == labels).mean(),
-        (excluded.argmax(axis=1) == labels[train_mask]).mean(),
-    )
+    return plain_measures(projections, logits, labels, train_mask)
 
 
 @pytest.mark.parametrize("operation", ["product", "conjugate"])

@@ -11,7 +11,7 @@ from grokjax import analyze, check, cli, sweep
 from grokjax.running import audit
 from grokjax.store import results
 from grokjax.store.errors import WorkdirError
-from tests.damage import GRID, arrays, findings, largest, lose, steps_folder
+from tests.damaged.damage import GRID, arrays, findings, largest, lose, steps_folder
 from tests.programs import call, tables
 
 # Orbax leaves callbacks behind, to be run in an event loop that is closed, when a read fails.
@@ -19,20 +19,6 @@ pytestmark = [
     pytest.mark.usefixtures("no_pages"),
     pytest.mark.filterwarnings("ignore::pytest.PytestUnraisableExceptionWarning"),
 ]
-
-
-@pytest.fixture(scope="module")
-def finished(tmp_path_factory):
-    """A finished sweep."""
-    folder = tmp_path_factory.mktemp("finished") / "w"
-    assert call(sweep.main, *GRID, f"--workdir={folder}") == 0
-    return folder
-
-
-@pytest.fixture
-def copy(finished, tmp_path):
-    """A copy to be damaged."""
-    return shutil.copytree(finished, tmp_path / "w")
 
 
 def test_a_finished_sweep_is_as_it_should_be(finished, capsys):

@@ -15,7 +15,7 @@ from grokjax.report.page import payload
 from grokjax.running import audit
 from grokjax.store import record
 from grokjax.training.trainer import BatchTrainer
-from tests.damage import GRID, arrays, largest, lose, steps_folder
+from tests.damaged.damage import GRID, arrays, largest, lose, steps_folder
 from tests.programs import assert_same_tables, call, tables
 
 # Orbax leaves callbacks behind, to be run in an event loop that is closed, when a read fails.
@@ -23,20 +23,6 @@ pytestmark = [
     pytest.mark.usefixtures("no_pages"),
     pytest.mark.filterwarnings("ignore::pytest.PytestUnraisableExceptionWarning"),
 ]
-
-
-@pytest.fixture(scope="module")
-def finished(tmp_path_factory):
-    """A finished sweep."""
-    folder = tmp_path_factory.mktemp("finished") / "w"
-    assert call(sweep.main, *GRID, f"--workdir={folder}") == 0
-    return folder
-
-
-@pytest.fixture
-def copy(finished, tmp_path):
-    """A copy to be damaged."""
-    return shutil.copytree(finished, tmp_path / "w")
 
 
 DAMAGES = {
