@@ -266,8 +266,11 @@ def test_the_long_tests_that_come_first_are_there():
 
 def test_the_tests_that_mutants_are_tried_on_are_there():
     tree = ast.parse((ROOT / "experiments" / "mutation.py").read_text())
-    (value,) = (node.value for node in tree.body
-                if isinstance(node, ast.Assign) and ast.unparse(node.targets[0]) == "ELSEWHERE")  # fmt: skip
+    (value,) = (
+        node.value
+        for node in tree.body
+        if isinstance(node, ast.Assign) and ast.unparse(node.targets[0]) == "ELSEWHERE"
+    )
     paths = [path for own in eval(ast.unparse(value)).values() for path in own]
     assert len(paths) > 8
     assert [path for path in paths if not (ROOT / path).exists()] == []
