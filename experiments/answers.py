@@ -20,6 +20,7 @@ import numpy as np
 from experiments import answers_figures, committed, comparison, html_page
 from experiments import questions_causes as causes
 from experiments import questions_loops as loops
+from experiments import questions_mlps as mlps
 from experiments import questions_numbers as numbers
 from experiments import questions_permuted as permuted
 from experiments import questions_seeds as seeds
@@ -53,13 +54,14 @@ class Answer:
 
     Attributes:
         question: as a researcher would ask it.
-        words: makes the answer, with n and intervals.
+        words: makes the answer, with n and intervals: its first paragraph is the row's, the
+            others are its section's.
         folder: of results/, where method and limits are.
         study: what the study says of it, and whether that holds.
         group: one of the four headings.
         command: makes the table again; by default the experiment named as the folder.
         figure: file below results/; none if empty.
-        more: makes the text of its section, if there is more to say.
+        more: makes the table of its section, if there is one.
     """
 
     question: str
@@ -132,12 +134,12 @@ ANSWERS = (
     ),
     Answer(
         "Is ρ with test accuracy that of Table 2, with true labels?",
-        numbers.mlp_rho, "table2",
+        mlps.true_labels, "table2",
         "H0 and H1 total fall with accuracy in every layer, H1 max rises (Table 2), though in "
         "Figure 4 H1 total of the embedding rises. **H1 total of the embedding does not fall; in "
         "hidden layers that depends on how many states are taken. Of most cells nothing can be "
         "told.**",
-        IN_PART, "python -m experiments.answers", LAYERS, numbers.mlp_rho_more,
+        IN_PART, "python -m experiments.answers", LAYERS, mlps.true_labels_more,
     ),
     Answer(
         "Does H1 total of the embedding rise?",
@@ -211,7 +213,8 @@ commands whose tables rest on checkpoints or embeddings need those, which are no
 a run are not counted as cases. *Before* is the mean of a run's checkpoints from memorisation (train
 accuracy 0.99) up to generalisation (test accuracy 0.9), *after* that of the last fifth of its
 training. The *last checkpoint* is step 20,000 (p = 113), 45,000 (p = 197) and 40,000 (MLP). Each
-interval has its level beside it. Nothing is corrected for the number of questions on this page.
+interval has its level beside it. Nothing is corrected for the number of questions on this page. A
+row has the answer in short; *more* leads to the rest of it, further down.
 """
 CAPTION = """
 ![H1 max and H1 total of fifteen embeddings before and after generalisation, beside random clouds of
@@ -237,13 +240,25 @@ def signed(text: str) -> str:
     return re.sub(r"(?<![\w.])-(?=\d)", "−", text)
 
 
-def row(answer: Answer) -> str:
-    """An answer's line of its table."""
+def anchor(heading: str) -> str:
+    """The name that Markdown on the web gives a heading."""
+    return re.sub(r"[^\w\- ]", "", heading.lower()).replace(" ", "-")
+
+
+def row(answer: Answer, short: str, more: str) -> str:
+    """An answer's line of its table; ``more``: text of its section."""
     command = answer.command or f"python -m experiments.{answer.folder}"
-    links = [f"[{answer.folder}]({answer.folder}/README.md)"]
+    links = [f"[more](#{anchor(answer.question)})"] if more else []
     links += [f"[figure]({answer.figure})"] if answer.figure else []
-    cells = [answer.question, answer.study, answer.words(), f"{', '.join(links)}; `{command}`"]
+    links += [f"[{answer.folder}]({answer.folder}/README.md)"]
+    cells = [answer.question, answer.study, short, f"{', '.join(links)}; `{command}`"]
     return f"| {' | '.join(cells)} |"
+
+
+def said(answer: Answer) -> tuple[str, str]:
+    """What stands in the row, and in the section, of an answer."""
+    short, _, rest = answer.words().partition("\n\n")
+    return short, "\n\n".join(filter(None, [rest, answer.more() if answer.more else ""]))
 
 
 def not_told() -> str:
@@ -314,16 +329,16 @@ def counted() -> dict[str, str]:
 def page() -> str:
     """The page in Markdown."""
     parts = [HEAD, CAPTION.format(chance=CHANCE)]
+    texts = {answer: said(answer) for answer in ANSWERS}
     for group in (HOLDS, IN_PART, CANNOT_TELL, NOT_ASKED):
-        own = [row(answer) for answer in ANSWERS if answer.group == group]
+        own = [row(answer, *texts[answer]) for answer in ANSWERS if answer.group == group]
         header = (
             "| question | the study says | answer | evidence, figure, command |\n|---|---|---|---|"
         )
         parts += [f"## {group}\n", header, *own, ""]
     parts += [OPEN.read_text(encoding="utf-8").format(**counted()), "## Question by question\n"]
-    for answer in ANSWERS:
-        if answer.more is not None:
-            parts += [f"### {answer.question}\n", answer.more(), ""]
+    for answer, (_, more) in texts.items():
+        parts += [f"### {answer.question}\n", more, ""] if more else []
     parts += [
         "## Also here\n",
         "[Published recipes](recipes/README.md) run again, [precision](precision/README.md), "

@@ -124,6 +124,26 @@ def cells(source: str) -> pd.DataFrame:
     return rows.join(parts.assign(level=parts.level.astype(float) / 100))
 
 
+def verdicts(rows: pd.DataFrame) -> str:
+    """How many cells have which verdict, in words."""
+    counts = rows.verdict.value_counts().reindex(["agree", "differ", "cannot tell"], fill_value=0)
+    return (
+        f"of {len(rows)} cells {counts['agree']} agree within 0.2, {counts['differ']} differ, "
+        f"{counts['cannot tell']} cannot be told"
+    )
+
+
+def rhos(folder: str, persistence: pd.DataFrame, cloud: str, column: str) -> list[float]:
+    """ρ of a statistic of a cloud with test accuracy, of each run of a folder, by seed."""
+    runs, metrics = (table(f"{folder}/{what}.parquet") for what in ("runs", "metrics"))
+    frame = persistence[persistence.cloud == cloud]
+    frame = frame.merge(metrics[["run_id", "step", "test_accuracy"]])
+    return [
+        float(stats.spearmanr(rows[column], rows.test_accuracy)[0])
+        for _, rows in frame.merge(runs[["run_id", "seed"]]).groupby("seed")
+    ]
+
+
 def checkpoints() -> pd.DataFrame:
     """A row a checkpoint of the fifteen: persistence, accuracy and the run's two steps."""
     frames = []

@@ -26,10 +26,11 @@ def leads() -> str:
     behind = (own.after == own.n).all()
     runs = int(own.groupby("setting").n.max().sum())
     return (
-        f"Accuracy. In {runs if behind else 'not all'} of {runs} runs every statistic of the four "
+        f"{'Accuracy. ' if behind else ''}In {runs if behind else 'not all'} of {runs} runs every "
+        "statistic of the four "
         f"that has a step goes half of its way after test accuracy does (sign test: "
         f"p = {own.p_order.min():.2f} in each of three settings, the least that five runs allow), "
-        f"by medians of {own.lag.min():,.0f} to {own.lag.max():,.0f} steps. A slow rise is half "
+        f"by medians of {own.lag.min():,.0f} to {own.lag.max():,.0f} steps.\n\nA slow rise is half "
         "done late by construction; but by when each first leaves its level for good H1 max is "
         f"later too, in {(onset > 0).sum()} of {len(onset)} runs, by {span(onset, ',.0f')} steps. "
         "Beside −log test loss H0 of the MLP is earlier in "
@@ -86,16 +87,18 @@ def predicts() -> str:
     worse = rows.loc["settings"].query("high < 0")
     better = rows.loc["settings"].query("low > 0 & ~index.str.startswith('all')")
     step, constant = (rows.loc[("seeds", name), "alone"] for name in ("step", "constant"))
+    verdict = "Beyond the step, yes" if h1.low > 0 else "Not beyond the step"
     points = committed.table("head_to_head/checkpoints.csv")
     runs = points.groupby("run_id").generalisation_step.first()
     capped = (points.remaining >= points.remaining.max()).mean()
     return (
-        f"Not beyond the step, in four small settings (p = 31, {points.seed.nunique()} seeds; "
-        f"{runs.notna().sum()} of {len(runs)} runs generalise). The steps that remain, at most "
-        f"{points.remaining.max():,.0f} (so many for {percent(capped)} of checkpoints), are "
-        f"predicted to {step:.0f} from the step, {constant:.0f} from nothing and {h1.alone:.0f} "
-        "from H1 max. To the step, for new seeds (99.7 % bootstrap over seeds), H1 max adds "
-        f"{h1.gain:.0f} ({h1.low:.0f} to {h1.high:.0f}), excluded loss {excluded.gain:.0f} "
+        f"{verdict} (p = 31, {points.seed.nunique()} seeds in four settings; "
+        f"{runs.notna().sum()} of {len(runs)} runs generalise). The steps that remain are "
+        f"predicted to {step:.0f} from the step alone; H1 max improves that by {h1.gain:.0f} "
+        f"({h1.low:.0f} to {h1.high:.0f}, 99.7 % bootstrap over seeds).\n\n"
+        f"Steps that remain are at most {points.remaining.max():,.0f} (so many for "
+        f"{percent(capped)} of checkpoints); {constant:.0f} from nothing and {h1.alone:.0f} from "
+        f"H1 max alone. For new seeds excluded loss adds {excluded.gain:.0f} "
         f"({excluded.low:.0f} to {excluded.high:.0f}), test loss, which reads the pairs that "
         f"define generalisation, {loss.gain:.0f} ({loss.low:.0f} to {loss.high:.0f}). For new "
         f"settings {len(worse)} of {len(single['settings'])} quantities make it worse, weight norm "
@@ -118,13 +121,15 @@ def causes() -> str:
         return f"{of['longer 0.02']:.2g} and {of['shorter 0.02']:.2g}"
 
     n = rows.n.max()
+    ends = rows.loc[[("longer 0.02", "none"), ("shorter 0.02", "none")], ["low", "high"]]
+    verdict = "No effect of loops" if ends.abs().to_numpy().max() <= 100 else "Nothing is excluded"
     return (
-        "No effect of loops beyond 100 steps, the margin planned, is found (p = 31, one block, "
-        f"{n} pairs of runs a contrast; median differences in steps, 95 %). Loops "
-        f"{dose('ratio')} times as long in steps 210 to 990, {dose('at')} times by the time they "
-        f"generalise: {effect('longer 0.02')} and {effect('shorter 0.02')}. Pushed five times as "
-        f"strongly, longer {effect('longer 0.1')} and shorter {effect('shorter 0.1')} later; but "
-        f"beside random edges pushed as strongly {effect('longer 0.1', 'random 0.1')} and "
+        f"{verdict} beyond 100 steps, the margin planned (p = 31, one block, {n} pairs of runs a "
+        f"contrast). Loops {dose('ratio')} times as long in steps 210 to 990 change the step of "
+        f"generalisation by {effect('longer 0.02')} and {effect('shorter 0.02')} (medians, 95 %)."
+        f"\n\nThey are {dose('at')} times as long by the time they generalise. Pushed five times "
+        f"as strongly, longer {effect('longer 0.1')} and shorter {effect('shorter 0.1')} later; "
+        f"but beside random edges pushed as strongly {effect('longer 0.1', 'random 0.1')} and "
         f"{effect('shorter 0.1', 'random 0.1')}. That networks could do without loops was not "
         "tested."
     )
@@ -151,23 +156,33 @@ def carries() -> str:
     rows = committed.table("ablation/ablation.csv")
     rows = rows[(rows.intervention == "removed") & (rows.subspace == "wave1")]
     runs = len(committed.table("ablation/p59/runs.parquet"))
-    parts = []
-    for row in rows[rows.setting.str.contains("mean over|p = 59")].iloc[::-1].itertuples():
+    short, parts = [], []
+    rows = rows[rows.setting.str.contains("mean over|p = 59")]
+    less = (rows.accuracy_high < 0).all()
+    verdict = "Less than without" if less else "Not told to be less than without"
+    for row in rows.iloc[::-1].itertuples():
         prime = row.setting.split(",")[1].strip()
+        short.append(
+            f"at {prime} accuracy is higher by {-row.accuracy_difference:.3f} "
+            f"({-row.accuracy_high:.3f} to {-row.accuracy_low:.3f}, {row.n} seeds)"
+        )
         parts.append(
-            f"{prime}, {row.n} seeds: accuracy is higher by {-row.accuracy_difference:.3f} "
-            f"({-row.accuracy_high:.3f} to {-row.accuracy_low:.3f}) than without random planes of "
-            f"its power, means {row.accuracy:.2f} and {row.random_accuracy:.2f}, and random planes "
-            f"share {row.overlap:.2f} of that wave"
+            f"{prime}: mean accuracy without the wave is {row.accuracy:.2f}, without random planes "
+            f"of its power {row.random_accuracy:.2f}; these share {row.overlap:.2f} of that wave"
         )
     return (
-        "Less than random planes of the same power (small networks; median over seeds that "
-        f"generalised and stayed, 95 % exact). {'; '.join(parts)}. At p = 31 a seed is a mean over "
+        f"{verdict} random planes of the same power (small networks; median over seeds that "
+        f"generalised and stayed, 95 % exact): {'; '.join(short)}.\n\n"
+        f"{'; '.join(parts)}. At p = 31 a seed is a mean over "
         f"the settings in which it did; at p = 59 the seeds are those of {runs} that did."
     )
 
 
 # --------------------------------------------------------------------------- groups, tests
+
+# Per cent of unrelated curves that a test of 5 % may reject in the worst of its cells: three
+# standard errors above.
+_KEPT = 8.0
 
 
 def _controls() -> pd.DataFrame:
@@ -192,10 +207,10 @@ def phases() -> str:
     return (
         f"{cells.generalised.sum()} of {cells.n.sum()} runs generalise (p = 31, {len(cells)} cells "
         f"of train fraction and weight decay, {tests.seeds.max()} seeds each). H1 max of runs that "
-        f"do not rises as well, on average in {(beside > 1).sum()} of {len(beside)} cells. Of two "
-        "of one seed and decay the one that generalised has the larger ratio of H1 max, after over "
-        f"before, in {found[0]}; with the fraction the same too, of two seeds, in {found[1]}. Of "
-        "two that generalised, of one seed and fraction, the one with more decay has it in "
+        f"do not rises as well, on average in {(beside > 1).sum()} of {len(beside)} cells.\n\nOf "
+        "two of one seed and decay the one that generalised has the larger ratio of H1 max, after "
+        f"over before, in {found[0]}; with the fraction the same too, of two seeds, in {found[1]}. "
+        "Of two that generalised, of one seed and fraction, the one with more decay has it in "
         f"{found[2]}. A half is nothing; permutations of whole fractions, seeds and decays; the "
         "three share a level of 5 %."
     )
@@ -234,9 +249,10 @@ def _beside_addition(folder: str, task: str, label: str) -> str:
     rises = "Yes" if low > 1 else "No, it falls" if high < 1 else "It cannot be told"
     chance = "" if p < 0.05 else ", which may be chance"
     return (
-        f"{rises}. {label}; {came} of {len(runs)} runs generalise, at steps {span(steps, ',.0f')}. "
-        f"H1 max after over before (95 %): {words[task]}; of addition {words['addition']}; "
-        f"{larger} has the larger rise{chance} (Welch: p = {p:.2g}). Of {task} it is above 95 % of "
+        f"{rises}. {label}. H1 max after over before (95 %): {words[task]}; of addition "
+        f"{words['addition']}; {came} of {len(runs)} runs generalise.\n\n"
+        f"They do at steps {span(steps, ',.0f')}. The larger rise is that of "
+        f"{larger}{chance} (Welch: p = {p:.2g}). Of {task} it is above 95 % of "
         f"clouds of the same singular values in {row.above_covariance} of "
         f"{row.measured_covariance} runs."
     )
@@ -261,9 +277,10 @@ def another_kind_at_size() -> str:
     told = "another level" if p < 0.05 else "not told from it"
     return (
         f"{rises}. The label is the larger of a and b: no group, no cycle, no sum (p = 113). "
-        f"{steps.notna().sum()} of {len(runs)} runs generalise, by step {steps.max():,.0f}, the "
-        "first checkpoint, so before is the untrained network. H1 max of the last fifth of 20,000 "
-        f"steps over that (95 %): {words['max']}, H1 total {words['total']}. H1 max is "
+        f"H1 max of the last fifth of 20,000 steps over that of the untrained network (95 %): "
+        f"{words['max']}, H1 total {words['total']}; {steps.notna().sum()} of {len(runs)} runs "
+        f"generalise.\n\nThey do by step {steps.max():,.0f}, the first checkpoint, so what is "
+        "before is the untrained network. H1 max is "
         f"{own.after.mean():.3f} then, of addition {addition.after.mean():.3f} ({told}, Welch: "
         f"p = {p:.1g}). It is above 95 % of clouds of the same singular values in "
         f"{row.above_covariance} of {row.measured_covariance} runs, and "
@@ -283,10 +300,11 @@ def without_a_group() -> str:
         f"{null} in {(rows[f'above_{null}'].sum())} of {rows[f'measured_{null}'].sum()}"
         for null in ("covariance", "frequency_power")
     ]
+    verdict = "It cannot be told" if rows.corrected.min() >= 0.05 else "It does in some"
     return (
-        f"In small runs it seems to ({rows.n.max()} a task, 24 to 32 elements). H1 max after over "
-        f"before (95 %, uncorrected): {', '.join(parts)}. After correction for {len(rows)} "
-        f"settings none is below 0.05 (least: {rows.corrected.min():.3f}), and rises are within "
+        f"{verdict} ({rows.n.max()} runs a task, 24 to 32 elements): after correction for "
+        f"{len(rows)} settings the least p is {rows.corrected.min():.3f}.\n\n"
+        f"H1 max after over before (95 %, uncorrected): {', '.join(parts)}. Rises are within "
         f"what random clouds have: above 95 % of those of the same singular values "
         f"({beyond[0].removeprefix('covariance ')} runs) and of the same power "
         f"({beyond[1].removeprefix('frequency_power ')}). Decides nothing at the study's size."
@@ -325,9 +343,22 @@ def tests_hold() -> str:
     anywhere, middle, far = "unrelated, anywhere", "unrelated, middle half", "4 later, close"
     five = {key: rate[(*key, 5)] for key in ((t, s) for t in ("event time", "exchange")
             for s in (middle, "together", far))}  # fmt: skip
+    most = rate[rate.index.isin([anywhere, middle], level="scenario")].groupby("test").max()
+    named = {"event time": "event time", "exchange": "exchange"} | {
+        f"surrogates: {name}": name for name in ("shift", "block", "phase")
+    }
+    words = {
+        keeps: ", ".join(
+            f"{name} {most[test]:.0f} %" for test, name in named.items()
+            if (most[test] <= _KEPT) == keeps
+        )
+        for keeps in (True, False)
+    }  # fmt: skip
     return (
-        f"Of unrelated curves, 5 to 50 seeds, {rows.n_sweeps.max()} simulated sweeps a cell: "
-        f"circular shifts pooled over seeds keep their level if steps may come anywhere "
+        f"They call at most so many pairs of unrelated curves related (5 to 50 seeds, "
+        f"{rows.n_sweeps.max()} simulated sweeps a cell): {words[True] or 'none'}. More than "
+        f"{_KEPT:.0f} %: {words[False] or 'none'}.\n\n"
+        f"Circular shifts pooled over seeds keep their level if steps may come anywhere "
         f"({of('surrogates: shift', anywhere)}), not if they keep to the middle half of training "
         f"({of('surrogates: shift', middle)}); blocks ({of('surrogates: block', anywhere)}; "
         f"{of('surrogates: block', middle)}) and phases ({of('surrogates: phase', anywhere)}; "

@@ -36,11 +36,12 @@ def one_loop() -> str:
     chance = committed.beside("h1_ratio", "frequency_power")
     words = {name: span(medians[name]) for name in NAMES}
     return (
-        "Seldom, and it changes from checkpoint to checkpoint. At the median checkpoint after "
-        f"generalisation the longest bar is {DOMINANT} times the second or more in "
-        f"{(medians >= DOMINANT).sum()} of {len(medians)} runs ({each(words)}), at some checkpoint "
-        f"in {(largest >= DOMINANT).sum()}; of {len(before)} checkpoints before it "
-        f"{(before.ratio >= DOMINANT).sum() or 'none'} is. At the last checkpoint the ratio is "
+        f"The longest bar is {DOMINANT} times the second or more in "
+        f"{(medians >= DOMINANT).sum()} of {len(medians)} runs at the median checkpoint after "
+        f"generalisation, in {(largest >= DOMINANT).sum()} at some checkpoint.\n\n"
+        f"At the median checkpoint its ratio to the second is {each(words)}; of {len(before)} "
+        f"checkpoints before generalisation it is {DOMINANT} or more at "
+        f"{(before.ratio >= DOMINANT).sum() or 'none'}. At the last checkpoint the ratio is "
         f"above {ABOVE:.0f} % of {chance.n.max():.0f} random clouds of the same power at each "
         f"frequency in {(chance.percentile > ABOVE).sum()} of {len(chance)} runs, "
         f"where chance gives {len(chance) * (100 - ABOVE) / 100:.2g}."
@@ -81,6 +82,8 @@ def chance() -> str:
     total, totals = _over("h1_total", "frequency_power")
     above = int((rows.percentile > ABOVE).sum())
     n = len(rows)
+    low = ratio_interval(rows.value / rows["mean"])[1]
+    verdict = "Not all of it" if low > 1 else "Nothing beyond it is told"
     of = {name: ratio_interval(rows.loc[own, "value"] / rows.loc[own, "mean"])[0]
           for name, own in (("T", TRANSFORMERS), ("M", ["mlp197"]))}  # fmt: skip
     noise = committed.beside("h1_total", "isotropic").loc["p197"]
@@ -90,11 +93,12 @@ def chance() -> str:
         for name in ("h1_max", "h1_total")
     }
     return (
-        f"In part: it is longer, by little. H1 max is {longest} that of random clouds of the same "
-        f"power at each frequency (geometric mean over {n} runs, 95 %; transformers {of['T']:.2f}, "
-        f"MLPs {of['M']:.2f}), above {ABOVE:.0f} % of {rows.n.max():.0f} of them in {above} of {n} "
+        f"{verdict}. H1 max is {longest} that of random clouds of the same power at each "
+        f"frequency (geometric mean over {n} runs, 95 %), H1 total {totals}.\n\n"
+        f"H1 max (transformers {of['T']:.2f}, MLPs {of['M']:.2f}) is above {ABOVE:.0f} % of "
+        f"{rows.n.max():.0f} of them in {above} of {n} "
         f"runs, where chance gives {n * (100 - ABOVE) / 100:.2g} (binomial p = "
-        f"{committed.by_chance(above, n):.0e}). H1 total is {totals}, above in "
+        f"{committed.by_chance(above, n):.0e}), H1 total in "
         f"{(total.percentile > ABOVE).sum()} of {n}. Clouds of the same singular values are "
         f"exceeded in {covariance['h1_max']} and {covariance['h1_total']} of {n}. Against noise: "
         f"at p = 197 H1 total of {within} of {len(noise)} transformers is within what rows of the "
@@ -170,10 +174,11 @@ def whose_wave() -> str:
         .apply(lambda draws: sum(int(text.split(" of ")[0]) for text in draws))
     )
     return (
-        f"Of some loops. In {sum(some.values())} of {n} runs a circular coordinate is a map "
-        f"(residual below {IS_A_MAP}) and follows one wave k·x/p, a strong frequency or a sum of "
-        f"two, to {FOLLOWS} ({loose} without the condition on the residual); that of the longest "
-        f"bar does in {sum(longest.values())}: "
+        f"Of some loops: in {sum(some.values())} of {n} runs a circular coordinate is a map and "
+        f"follows one wave k·x/p; that of the longest bar does in {sum(longest.values())}.\n\n"
+        f"A map has a residual below {IS_A_MAP}; waves are of a strong frequency or of a sum of "
+        f"two, and are followed to a correlation of {FOLLOWS} ({loose} runs without the condition "
+        f"on the residual). That of the longest bar follows one in: "
         f"{each({name: f'{count} of 5' for name, count in longest.items()})}. The others are not "
         f"known to be something else: three planted waves of equal strength are all shown in "
         f"{three[59]} of 15 draws at p = 59 and {three[113]} of 15 at 113; 197 was not tried."
@@ -206,7 +211,7 @@ def holes() -> str:
         f"Undecided for transformers: no Betti numbers last longer than chance's in "
         f"{len(kinds['transformers']) - decided['transformers']} of {len(kinds['transformers'])}. "
         f"In MLPs some do in {decided['MLPs']} of {len(kinds['MLPs'])}, at p = {least:g}, the "
-        f"least that 19 surrogates allow; {circles} are called a circle, which is not their space: "
-        "planted clouds of three waves and more are called so too. Waves that stand out and planes "
-        f"that hold a circle, medians: {', '.join(words)}."
+        f"least that 19 surrogates allow.\n\n{circles} are called a circle, which is not their "
+        "space: planted clouds of three waves and more are called so too. Waves that stand out and "
+        f"planes that hold a circle, medians: {', '.join(words)}."
     )

@@ -1,7 +1,8 @@
 """The study's numbers, asked of fifteen runs at its size: the answers' words and their sections.
 
 Every number is computed here from the tables that ``experiments.committed`` reads. A function makes
-the answer to one question; the one with ``_more`` behind its name what stands in its section.
+the answer to one question: its first paragraph stands in the table of answers, the others in the
+question's section, before the table that the function with ``_more`` behind its name makes.
 """
 
 import numpy as np
@@ -9,6 +10,7 @@ import pandas as pd
 from scipy import stats
 
 from experiments import committed
+from experiments import questions_mlps as mlps
 from experiments.committed import NAMES, each, markdown, mean_interval, span
 from experiments.verdicts import NOT_RUN
 
@@ -27,9 +29,10 @@ def _changes(column: str, digits: str) -> tuple[pd.DataFrame, str]:
 def h1_max_rises() -> str:
     """H1 max over generalisation."""
     found, words = _changes("h1_max", ".2f")
+    verdict = "Yes, in" if (found.change > 0).all() else "In"
     return (
-        f"Yes, in {(found.change > 0).sum()} of {len(found)} runs. Mean change of a run, five runs "
-        f"each (95 %): {words}. {_at_fewer_pairs()}"
+        f"{verdict} {(found.change > 0).sum()} of {len(found)} runs. Mean change of a run, five "
+        f"runs each (95 %): {words}.\n\n{_at_fewer_pairs()}"
     )
 
 
@@ -55,14 +58,16 @@ def _at_fewer_pairs() -> str:
 
 def h1_total_rises() -> str:
     """H1 total over generalisation."""
-    _, words = _changes("h1_total", ".0f")
+    found, words = _changes("h1_total", ".0f")
+    told = [kind for name, kind in NAMES.items() if mean_interval(found.loc[name, "change"])[1] > 0]
     rho = spearman("h1_total")["mlp197"]
-    cells = _cells_of_table2()
-    (cell,) = cells[(cells.statistic == "H1 total") & (cells.cloud == "embedding")].itertuples()
+    rows = mlps.cells()
+    (cell,) = rows[(rows.statistic == "H1 total") & (rows.cloud == "embedding")].itertuples()
     return (
-        "In MLPs and at p = 113. For transformers at p = 197, where the study states it, "
-        f"{_later_rise()}. Mean change of a run, five runs each (95 %): {words}. ρ of it with test "
-        f"accuracy is {span(rho)} in the five MLPs at α = 0.3: positive, as Figure 4 has it; "
+        f"It is told of {' and '.join(told) or 'none'}. Mean change of a run, five runs each "
+        f"(95 %): {words}.\n\n"
+        f"For transformers at p = 197, where the study states it, {_later_rise()}. ρ of it with "
+        f"test accuracy is {span(rho)} in the five MLPs at α = 0.3, where Figure 4 has it rise; "
         f"at α = 0.2, where Table 2 has {cell.paper_low:.2f}, it is {cell.ours:.2f} "
         f"({cell.low:.2f} to {cell.high:.2f}, 90 %)."
     )
@@ -148,20 +153,20 @@ def same_rho() -> str:
         ]
         for verdict in ("agree", "differ", "cannot tell")
     }
-    agree, differ, open_ = words.values()
+    agree, differ, open_ = ("; ".join(own) or "none" for own in words.values())
     persistence = committed.table(f"{committed.TRUE_LONGER}/persistence.parquet")
-    later = of_runs(committed.TRUE_LONGER, persistence, "embedding")
+    later = committed.rhos(committed.TRUE_LONGER, persistence, "embedding", "h1_total")
     return (
-        f"Of {len(rows)} cells of Table 1 with true labels, runs to step 60,000, {len(agree)} "
-        f"agree within 0.2, {len(differ)} differ, {len(open_)} cannot be told; means of five runs "
-        f"(90 %). Agree: {'; '.join(agree)}. Differ: {'; '.join(differ)}. Cannot be told: "
-        f"{'; '.join(open_)}. ρ of H1 total of the embedding, 0.60 ± 0.10 in the study, is "
-        f"{_five(later)}; in version 0.1's runs of these seeds, on another processor and to step "
-        f"45,000, {_five(spearman('h1_total')['p197'])}."
+        f"With true labels, {len(later)} runs to step 60,000, {committed.verdicts(rows)}. Cells "
+        f"that differ, means (90 %): {differ}.\n\nCells that agree: {agree}. Cells that cannot be "
+        f"told: {open_}.\n\n"
+        f"ρ of H1 total of the embedding, 0.60 ± 0.10 in the study, is {_listed(later)}; in "
+        f"version 0.1's runs of these seeds, on another processor and to step 45,000, "
+        f"{_listed(spearman('h1_total')['p197'])}."
     )
 
 
-def _five(values: list[float]) -> str:
+def _listed(values: list[float]) -> str:
     listed = ", ".join(f"{x:.2f}" for x in sorted(values, reverse=True))
     return f"{listed}: median {np.median(values):.2f}, SD {np.std(values, ddof=1):.2f}"
 
@@ -189,63 +194,6 @@ def to_the_bit(first: str, later: str) -> str:
     return f"{both.sum()} of {len(both)}"
 
 
-def _cells_of_table2() -> pd.DataFrame:
-    """The cells of Table 2 with true labels."""
-    rows = committed.cells("table2")
-    return rows[rows.level == 0]
-
-
-def mlp_rho() -> str:
-    """The cells of Table 2 with true labels."""
-    runs, cells = committed.table(f"{committed.TABLE2}/runs.parquet"), _cells_of_table2()
-    metrics = committed.table(f"{committed.TABLE2}/metrics.parquet")
-    own = committed.table(f"{committed.TABLE2}/persistence.parquet")
-    came = runs.generalisation_step.dropna()
-    last = metrics[metrics.step == metrics.step.max()].test_accuracy
-    counts = cells.verdict.value_counts().reindex(["agree", "differ", "cannot tell"], fill_value=0)
-    totals = [
-        f"{row.cloud} {row.ours:.2f} ({row.low:.2f} to {row.high:.2f}; study {row.paper_low:.2f})"
-        for row in cells[cells.statistic == "H1 total"].itertuples()
-    ]
-    rhos = of_runs(committed.TABLE2, own, "embedding")
-    more = committed.table("table2/points512.parquet")
-    doubled = {cloud: mean_interval(of_runs(committed.TABLE2, more, cloud), 0.9)
-               for cloud in dict.fromkeys(more.cloud)}  # fmt: skip
-    points = [f"{cloud} {mean:.2f} ({low:.2f} to {high:.2f})"
-              for cloud, (mean, low, high) in doubled.items()]  # fmt: skip
-    steps = f", at steps {span(came, ',.0f')}" if len(came) else ""
-    return (
-        f"{len(came)} of {len(runs)} runs generalise by step {metrics.step.max():,}{steps}; test "
-        f"accuracies there {span(last, '.3f')}. Of {len(cells)} cells {counts['agree']} agree "
-        f"within 0.2, {counts['differ']} differ, {counts['cannot tell']} cannot be told. ρ of H1 "
-        f"total, means of {len(runs)} runs (90 %): {'; '.join(totals)}. Run by run it is "
-        f"{', '.join(f'{x:.2f}' for x in rhos)} in the embedding. Hidden states are of 256 test "
-        f"pairs; of 512 it is {'; '.join(points)}: lower in each layer. How many "
-        "the study took is not stated."
-    )
-
-
-def of_runs(folder: str, persistence: pd.DataFrame, cloud: str) -> list[float]:
-    """ρ of H1 total of a cloud with test accuracy, of each run of a folder, by seed."""
-    runs, metrics = (committed.table(f"{folder}/{what}.parquet") for what in ("runs", "metrics"))
-    frame = persistence[persistence.cloud == cloud]
-    frame = frame.merge(metrics[["run_id", "step", "test_accuracy"]])
-    return [
-        float(stats.spearmanr(rows.h1_total, rows.test_accuracy)[0])
-        for _, rows in frame.merge(runs[["run_id", "seed"]]).groupby("seed")
-    ]
-
-
-def mlp_rho_more() -> str:
-    """All of these cells."""
-    rows = [
-        [row.statistic, row.cloud, f"{row.paper_low:.2f}",
-         f"{row.ours:.2f} ({row.low:.2f} to {row.high:.2f})", str(row.n), row.verdict]
-        for row in _cells_of_table2().itertuples()
-    ]  # fmt: skip
-    return markdown(["statistic", "layer", "study", "ours, mean (90 %)", "n", "verdict"], rows)
-
-
 def same_numbers() -> str:
     """Of all the study's numbers."""
     rows = committed.table("verdicts/comparison.csv")
@@ -261,14 +209,17 @@ def same_numbers() -> str:
     cells = differ.source.str.startswith("table").sum()
     layers = differ.what.str.contains("hidden|layer").sum()
     return (
-        f"Of {len(rows)} numbers {len(own)} have runs beside them. {counts['agree']} agree: "
-        f"{before} from before generalisation, which say that clouds are scaled alike and little "
-        f"of grokking, {rho} ρ within 0.2, and {len(agree) - before - rho} of the {len(later)} "
-        f"numbers of generalisation or after it. {len(differ)} differ, {cells} of them cells "
-        f"of Tables 1 and 2, {layers} of layers, where the number of states counts. Of means "
-        "after generalisation five runs can hardly say so: H1 total of "
+        f"Of {len(rows)} numbers {len(own)} have runs beside them: {counts['agree']} agree, "
+        f"{counts['differ']} differ, {counts['cannot tell']} cannot be told. Of the {len(later)} "
+        f"numbers of generalisation or after it {len(agree) - before - rho} agree and "
+        f"{len(later[later.verdict == 'differ'])} differ.\n\n"
+        f"Those that agree are {before} from before generalisation, which say that clouds are "
+        f"scaled alike and little of grokking, {rho} ρ within 0.2, and "
+        f"{len(agree) - before - rho} others. Of those that differ {cells} are cells of Tables 1 "
+        f"and 2, {layers} of layers, where the number of states counts. Of means after "
+        "generalisation five runs can hardly say that they differ: H1 total of "
         f"transformers would have to be below {total.differ_below:.0f} or above "
-        f"{total.differ_above:.0f}. {counts['cannot tell']} cannot be told. Margins were written "
+        f"{total.differ_above:.0f}. Margins were written "
         "down when the means of fifteen runs were known, and before those of Table 2 and of "
         "permuted labels."
     )

@@ -78,10 +78,13 @@ def rises() -> str:
         for statistic in ("H1 max", "H1 total")
     }
     beside = [f"{what} p = {p:.2g}" for what, p in tests.items() if np.isfinite(p)]
+    short = _ratios([0.0, *levels], permuted.TRAINING, "H1 max")
     return (
-        f"{'. '.join(told)}. After over before, in the embedding (95 %; 0 % are the five with true "
-        f"labels, to step 45,000): {'; '.join(parts)}. Over generalisation beside the level below, "
-        f"by Welch's test: {', '.join(beside)}. {_beyond()} {_chance()}"
+        f"{'. '.join(told)}. H1 max of the embedding, last fifth of training over the fifth from "
+        f"memorisation on (95 %): {short}.\n\n"
+        f"After over before, in the embedding (95 %; 0 % are the five with true labels, to step "
+        f"45,000): {'; '.join(parts)}. Over generalisation beside the level below, by Welch's "
+        f"test: {', '.join(beside)}.\n\n{_beyond()}\n\n{_chance()}"
     )
 
 
@@ -127,22 +130,19 @@ def _verdict(level: float) -> str:
 def cells() -> str:
     """Table 1 with permuted labels, and Figure 12."""
     rows = _cells()
-    parts = []
+    short, parts = [], []
     for level, own in rows.groupby("level"):
-        counts = own.verdict.value_counts().reindex(
-            ["agree", "differ", "cannot tell"], fill_value=0
-        )
         means = [
             f"{row.statistic} {row.ours:.2f} ({row.low:.2f} to {row.high:.2f}; study "
             f"{row.paper_low:.2f})"
             for row in own[own.cloud == "embedding"].itertuples()
         ]
-        parts.append(
-            f"{percent(float(level))}: of {len(own)} cells {counts['agree']} agree within 0.2, "
-            f"{counts['differ']} differ, {counts['cannot tell']} cannot be told; embedding, means "
-            f"of five (90 %): {', '.join(means)}"
-        )
-    return f"{'. '.join(parts)}. {_states()} {_peaks()}"
+        short.append(f"{percent(float(level))}: {committed.verdicts(own)}")
+        parts.append(f"at {percent(float(level))} {', '.join(means)}")
+    return (
+        f"{'. '.join(short)} (five runs each).\n\nEmbedding, means of five (90 %): "
+        f"{'; '.join(parts)}. {_states()} {_peaks()}"
+    )
 
 
 def _states() -> str:
@@ -154,7 +154,9 @@ def _states() -> str:
         rows = committed.table(path)
         found = []
         for cloud in ("layer1", "layer2"):
-            mean, low, high = committed.mean_interval(numbers.of_runs(folder, rows, cloud), 0.9)
+            mean, low, high = committed.mean_interval(
+                committed.rhos(folder, rows, cloud, "h1_total"), 0.9
+            )
             found.append(f"{cloud} {mean:.2f} ({low:.2f} to {high:.2f})")
         words.append(f"of {states} states {', '.join(found)}")
     return f"ρ of H1 total at 10 %: {'; '.join(words)}. How many the study took is not stated."
@@ -176,7 +178,8 @@ def _peaks() -> str:
 def order() -> str:
     """Which is half done first, test accuracy or a statistic, by cloud and level."""
     lags = _lags()
-    told = [_order(level, own) for level, own in lags.groupby("label_permutation")]
+    levels = [(float(level), own) for level, own in lags.groupby("label_permutation")]
+    told = [_told_order(level, own) for level, own in levels]
     for folder in committed.PERMUTED:
         runs = committed.table(f"{folder}/runs.parquet")
         level, came = runs.label_permutation.iloc[0], runs.generalisation_step.notna().sum()
@@ -185,9 +188,10 @@ def order() -> str:
             told.append(f"{percent(level)}: nothing is asked, for {reason}.")
     same = numbers.to_the_bit(f"{committed.RUNS}/p197", committed.TRUE_LAYERS)
     return (
-        f"{' '.join(told)} Those with true labels are the runs of version 0.1, trained again for "
-        f"their layers on another processor: metrics and embedding of {same} checkpoints are the "
-        f"same to the bit."
+        f"{' '.join(told)}\n\nMedian steps behind test accuracy (runs behind, of those with a "
+        f"step): {' '.join(_order(*of) for of in levels)} Those with true labels are the runs of "
+        f"version 0.1, trained again for their layers on another processor: metrics and embedding "
+        f"of {same} checkpoints are the same to the bit."
     )
 
 
@@ -201,7 +205,23 @@ def _lags() -> pd.DataFrame:
     return rows.assign(p_holm=corrected)
 
 
+def _told_order(level: float, rows: pd.DataFrame) -> str:
+    """What t-tests tell of a level."""
+    found = rows[rows.p_holm < 0.05]
+    order = np.where(found.lag > 0, "behind", "ahead")
+    told = [
+        f"{cloud} {where} in {', '.join(own.statistic)}"
+        for (cloud, where), own in found.groupby([found.cloud, order], sort=False)
+    ]
+    later = ", chosen when the lags were known" if np.isclose(level, _CHOSEN_LATER) else ""
+    return (
+        f"{percent(level)}, by t-tests of lags of {rows.n.max()} runs{later}, Holm over "
+        f"{len(rows)}: {'; '.join(told) or 'nothing is told'}."
+    )
+
+
 def _order(level: float, rows: pd.DataFrame) -> str:
+    """Median lags of a level."""
     end = committed.table(f"{_folder(level)}/metrics.parquet").step.max()
     words = [
         f"{cloud} "
@@ -210,16 +230,7 @@ def _order(level: float, rows: pd.DataFrame) -> str:
         )
         for cloud, own in rows.groupby("cloud", sort=False)
     ]
-    told = [
-        f"{row.statistic} of {row.cloud} {'behind' if row.lag > 0 else 'ahead'}"
-        for row in rows[rows.p_holm < 0.05].itertuples()
-    ]
-    later = ", chosen when the lags were known" if np.isclose(level, _CHOSEN_LATER) else ""
-    return (
-        f"{percent(level)}, to step {end:,}: median steps behind test accuracy (runs behind, of "
-        f"those with a step) {'; '.join(words)}. Told by t-tests of lags{later}, Holm over "
-        f"{len(rows)}: {', '.join(told) or 'none'}."
-    )
+    return f"{percent(level)}, to step {end:,}, {'; '.join(words)}."
 
 
 def _folder(level: float) -> str:

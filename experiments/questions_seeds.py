@@ -72,11 +72,12 @@ def fifty() -> str:
     ]
     return (
         f"Of {len(rows)} claims, by tests planned before: {verdicts} (p = 59, half as wide as the "
-        f"study's; {len(came)} of {len(runs)} runs generalise, of those with permuted labels "
-        f"{permuted.generalisation_step.notna().sum()}; 95 %, Holm). H1 max rises "
-        f"{_told('H1 max rises: ', ratio=True)} times, H1 total "
-        f"{_told('H1 total rises: ', ratio=True)}; beside the same seeds with permuted labels "
-        f"{_told('H1 max rises more', ratio=True)} and {_told('H1 total rises more', ratio=True)}. "
+        f"study's, {len(runs)} runs; Holm). H1 max rises {_told('H1 max rises: ', ratio=True)} "
+        f"times (95 %), H1 total {_told('H1 total rises: ', ratio=True)}.\n\n"
+        f"{len(came)} of {len(runs)} runs generalise, of those with permuted labels "
+        f"{permuted.generalisation_step.notna().sum()}. Beside the same seeds with permuted labels "
+        f"H1 max rises {_told('H1 max rises more', ratio=True)} and H1 total "
+        f"{_told('H1 total rises more', ratio=True)} times. "
         f"ρ with test accuracy: {', '.join(rho)}; run by run the last has an SD of "
         f"{rhos.std(ddof=1):.2f} (study: 0.10) and is negative in {(rhos < 0).sum()}. "
         f"Half done after accuracy, of runs with a step: {', '.join(behind)}; H1 max leaves its "
@@ -118,15 +119,17 @@ def fine() -> str:
         words = [f"{row.statistic} {row.lag:,.0f} ({row.after} of {row.after + row.before} behind)"
                  for row in own.itertuples()]  # fmt: skip
         parts.append(f"beside {reference} {', '.join(words)}")
-    told = rows[rows.p_holm < 0.05]
+    told, first = rows[rows.p_holm < 0.05], rows[rows.reference == _REFERENCES[0]]
     names = [
         f"{row.statistic} {'behind' if row.lag > 0 else 'ahead of'} {row.reference}"
         for row in told.itertuples()
     ]
     verdict = f"Told are: {'; '.join(names)}" if names else "It cannot be told"
     return (
-        f"{verdict} (t-tests of lags, corrected by Holm for {len(rows)}). Of {len(runs)} "
-        "transformers with a checkpoint every 50 steps (p = 113), within "
+        f"{verdict} (t-tests of lags, corrected by Holm for {len(rows)}; {len(runs)} transformers, "
+        f"p = 113). Median lags of the four statistics behind test accuracy are "
+        f"{first.lag.min():,.0f} to {first.lag.max():,.0f} steps.\n\n"
+        f"With a checkpoint every 50 steps, within "
         f"{committed.FINE_STEPS:,} on each side of where test accuracy is half done, median lags "
         f"in steps are {'; '.join(parts)}. What only drifts is half done there as well."
     )
@@ -148,10 +151,11 @@ def jumps() -> str:
     return (
         f"{verdict}. The training loss of {len(rows)} transformers (p = 113, a checkpoint every "
         f"50 steps) jumps up a hundredfold and more {span(rows.spikes, '.0f')} times a run, every "
-        f"{span(rows.spacing, ',.0f')} steps (medians), and comes down again. With these spikes, "
-        f"in {percent(rows.steps.mean())} of all steps, comes of the net change (mean of runs, "
-        f"95 %): {parts}. This was seen first and then counted. In fifty small networks the same "
-        f"rule finds {small.spikes.mean():.1f} spikes a run, and with them, in "
-        f"{percent(small.steps.mean())} of steps, {share(small.test_accuracy)} of the change of "
-        "test accuracy."
+        f"{span(rows.spacing, ',.0f')} steps (medians). With these spikes, in "
+        f"{percent(rows.steps.mean())} of all steps, comes {share(rows.test_accuracy)} of the "
+        f"change of test accuracy (mean of runs, 95 %).\n\n"
+        f"Of the net change come with spikes: {parts}. This was seen first and then counted. In "
+        f"fifty small networks the same rule finds {small.spikes.mean():.1f} spikes a run, and "
+        f"with them, in {percent(small.steps.mean())} of steps, {share(small.test_accuracy)} of "
+        "the change of test accuracy."
     )

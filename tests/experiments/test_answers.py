@@ -1,5 +1,7 @@
 """The page of answers says what its tables say, and tables are those of the runs."""
 
+import dataclasses
+
 import numpy as np
 import pandas as pd
 import pytest
@@ -8,6 +10,7 @@ from scipy import stats
 from experiments import answers, committed, verdicts
 from experiments import questions_causes as causes
 from experiments import questions_loops as loops
+from experiments import questions_mlps as mlps
 from experiments import questions_numbers as numbers
 from experiments import questions_permuted as permuted
 from experiments import questions_seeds as seeds
@@ -25,6 +28,21 @@ def test_page_and_figures_are_those_committed(tmp_path, monkeypatch):
     links = [one.figure for one in answers.ANSWERS if one.figure]
     links += [f"{one.folder}/README.md" for one in answers.ANSWERS]
     assert all((answers.RESULTS / link).exists() for link in links)
+    anchors = {f"(#{answers.anchor(line[4:])})" for line in page.splitlines() if line[:4] == "### "}
+    assert len(anchors) == page.count("[more](#") and all(anchor in page for anchor in anchors)
+
+
+def test_a_row_says_the_first_paragraph_and_its_section_the_others():
+    answer = answers.Answer("Why, at 5 %?", lambda: "So.\n\nFor this.\n\nAnd that.", "leads")
+    assert answers.said(answer) == ("So.", "For this.\n\nAnd that.")
+    line = answers.row(answer, *answers.said(answer))
+    assert line.startswith("| Why, at 5 %? | Not asked. | So. | [more](#why-at-5-), [leads](")
+    both = dataclasses.replace(answer, more=lambda: "| a |")
+    assert answers.said(both)[1].endswith("And that.\n\n| a |")
+    alone = dataclasses.replace(answer, words=lambda: "So.")
+    assert "more" not in answers.row(alone, *answers.said(alone))
+    # No row of the page is an essay: details are for sections.
+    assert max(len(answers.said(one)[0]) for one in answers.ANSWERS) < 500
 
 
 def test_tables_follow_from_the_runs_own():
@@ -69,7 +87,7 @@ def test_numbers_from_the_runs_tables_by_hand():
     ]
     half = stats.t.ppf(0.95, 4) * np.std(rho, ddof=1) / 5**0.5
     of_layer = f"hidden1 {np.mean(rho):.2f} ({np.mean(rho) - half:.2f} to {np.mean(rho) + half:.2f}"
-    assert of_layer in numbers.mlp_rho()
+    assert of_layer in mlps.true_labels()
     dominant = 0
     for name in committed.NAMES:
         own, runs = raw(name, "persistence"), raw(name, "runs").set_index("run_id")
@@ -244,11 +262,11 @@ def test_the_control_of_another_kind_by_hand(factor, verdict, monkeypatch):
         ("fifteen_runs/p197/persistence.parquet", "h1_total", numbers.h1_total_rises),
         ("verdicts/comparison.csv", "ours", numbers.h1_total_rises),
         (f"{committed.TABLE2}/persistence.parquet", "h1_max", numbers.h1_max_rises),
-        (f"{committed.TABLE2}/persistence.parquet", "h1_total", numbers.mlp_rho),
-        (f"{committed.TABLE2}/metrics.parquet", "test_accuracy", numbers.mlp_rho),
-        ("verdicts/comparison.csv", "low", numbers.mlp_rho),
-        ("table2/points512.parquet", "h1_total", numbers.mlp_rho),
-        ("verdicts/comparison.csv", "high", numbers.mlp_rho_more),
+        (f"{committed.TABLE2}/persistence.parquet", "h1_total", mlps.true_labels),
+        (f"{committed.TABLE2}/metrics.parquet", "test_accuracy", mlps.true_labels),
+        ("verdicts/comparison.csv", "low", mlps.true_labels),
+        ("table2/points512.parquet", "h1_total", mlps.true_labels),
+        ("verdicts/comparison.csv", "high", mlps.true_labels_more),
         (f"{committed.AGAIN}/persistence.parquet", "h1_total", numbers.again),
         ("fifteen_runs/p113/persistence.parquet", "h1_max", numbers.again),
         ("fifteen_runs/p113/persistence.parquet", "h1_max", numbers.rises_more),

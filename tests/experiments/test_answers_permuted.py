@@ -48,13 +48,13 @@ def test_chance_states_and_order_of_permuted_labels_by_hand(monkeypatch):
     assert len(own) == len(runs)
     of_512 = permuted.cells().split("of 512 states")[1]
     assert f"layer2 {rho:.2f} (" in of_512.split(";")[0].split("How many")[0]
-    assert "H1 max of layer2 ahead" in permuted.order()
-    assert "Of 12 cells of Table 1" in numbers.same_rho()
+    assert "layer2 ahead in H0 max, H0 total, H1 max" in permuted.order()
+    assert "of 12 cells" in numbers.same_rho()
     turned = read("permuted/leads.csv").assign(lag=lambda frame: -frame.lag)
     monkeypatch.setattr(
         committed, "table", lambda name: turned if name == "permuted/leads.csv" else read(name)
     )
-    assert "H1 max of layer2 behind" in permuted.order()
+    assert "layer2 behind in H0 max, H0 total, H1 max" in permuted.order()
 
 
 def test_a_fifth_permuted_and_true_labels_by_hand():
@@ -89,7 +89,10 @@ def test_a_fifth_permuted_and_true_labels_by_hand():
     for cloud, low, high in (("layer2", -500, 500), ("embedding", 1000, 9000)):
         of_cloud = [lag for key, lag in lags.items() if key[0] == cloud]
         assert len(of_cloud) == 5 and low < min(of_cloud) and max(of_cloud) < high
-    assert "H0 max of embedding behind" in order and "layer2 H0 max −382" in answers.signed(order)
+    assert (
+        "embedding behind in H0 max, H0 total" in order
+        and "layer2 H0 max −382" in answers.signed(order)
+    )
     same = None  # checkpoints, each with all of its numbers
     for name, now in (("metrics", metrics), ("persistence", own[own.cloud == "embedding"])):
         before = pd.read_parquet(answers.RESULTS / f"fifteen_runs/p197/{name}.parquet")
@@ -107,7 +110,7 @@ def test_true_labels_to_the_end_by_hand():
     assert set(own.groupby(["run_id", "cloud"]).step.max()) == {60_000}
     rows = own.merge(metrics, on=["run_id", "step"])
     words = numbers.same_rho()
-    differing = words.split("Differ: ")[1].split("Cannot be told")[0]
+    differing = words.split("differ, means (90 %): ")[1].split("Cells that agree")[0]
     for cloud, statistic, study in (
         ("layer1", "h1_total", "0.33"),
         ("layer2", "h1_total", "0.80"),
